@@ -1,0 +1,254 @@
+"""The stateless roles over Ray: clients that spread work over actors and replace the ones that are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from actors.supervise import Decision, call, decide
+from bard_ray.errors import InfrastructureError, WeightSyncError
+from bard_ray.records import Floats, GradeItem, Group, GroupRequest, Ints, Outcome, SamplingSpec, Verdict
+from bard_ray.roles import Published
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+ATTEMPTS = 3  # times a piece of work is issued before it counts as failed
+
+Spawn = Callable[[int], "ActorHandle"]
+Kill = Callable[["ActorHandle"], None]
+
+
+@dataclass
+class Slot:
+    """One worker's place: its actor, how much it has to do, and a lock that lets one failure replace it once."""
+
+    handle: ActorHandle
+    load: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Fleet:
+    """N actors of one stateless role.
+
+    `prepare` is run on every new actor before it gets work (load weights, warm up); it is given the handle.
+    """
+
+    def __init__(self, name: str, size: int, spawn: Spawn, kill: Kill,
+                 prepare: Callable[[ActorHandle], Coroutine[Any, Any, None]]) -> None:
+        self.name, self._spawn, self._kill, self._prepare = name, spawn, kill, prepare
+        self.slots = [Slot(spawn(index)) for index in range(size)]
+        self.replaced = 0
+
+    async def start(self) -> None:
+        """Prepare all workers, side by side."""
+        await asyncio.gather(*(self._prepare(slot.handle) for slot in self.slots))
+
+    def least_loaded(self) -> int:
+        """Index of the worker with the least to do; the first of equals, so that an idle fleet is filled in order."""
+        return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
+
+    async def replace(self, index: int, failed: ActorHandle) -> None:
+        """Put a fresh worker in the place of a failed one, unless somebody else did so already."""
+        slot = self.slots[index]
+        async with slot.lock:
+            if slot.handle is not failed:
+                return
+            self._kill(failed)
+            self.replaced += 1
+            fresh = self._spawn(index)
+            await self._prepare(fresh)
+            slot.handle = fresh
+
+    async def on_worker(self, index: int, work: Callable[[ActorHandle], Coroutine[Any, Any, None]]) -> bool:
+        """Run work on one worker, replacing it and trying again as the failure policy says.
+
+        Returns:
+            False where it could not be done in `ATTEMPTS` tries.
+        """
+        for _ in range(ATTEMPTS):
+            handle = self.slots[index].handle
+            try:
+                await work(handle)
+            except Exception as error:
+                if decide(error) is not Decision.RESTART:
+                    raise
+                await self.replace(index, handle)
+            else:
+                return True
+        return False
+
+
+class RaySampler:
+    """The `Sampler` role over rollout workers."""
+
+    def __init__(self, size: int, spawn: Spawn, kill: Kill, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._weights: Published | None = None
+        self._path = ""
+        self._version = 0
+        self._fleet = Fleet("rollout", size, spawn, kill, self._prepare)
+
+    async def start(self) -> None:
+        """Bring all engines up, side by side."""
+        await self._fleet.start()
+
+    async def _prepare(self, handle: ActorHandle) -> None:
+        """Start an engine and give it the current weights before its first request."""
+        await call(handle.start.remote(), self._timeout_s, "starting a rollout worker")
+        if self._weights is not None or self._path:
+            await self._send(handle)
+
+    async def _send(self, handle: ActorHandle) -> float:
+        """Give one worker the current weights, and check what it says it has."""
+        if self._weights is not None:
+            work = handle.update.remote(self._weights.handle, self._version)
+        else:
+            work = handle.load.remote(self._path, self._version)
+        loaded, stall_s = await call(work, self._timeout_s, "loading weights into a rollout worker")
+        if loaded != self._version:
+            msg = f"a rollout worker reports version {loaded} after version {self._version} was sent"
+            raise WeightSyncError(msg)
+        return float(stall_s)
+
+    async def publish(self, weights: Published, version: int) -> float:
+        """Load weights into every worker while requests run; returns the longest stall in seconds."""
+        self._weights, self._path, self._version = weights, "", version
+        return await self._send_all()
+
+    async def load(self, path: str, version: int) -> None:
+        """Load a Hugging Face model directory into every worker."""
+        self._weights, self._path, self._version = None, path, version
+        await self._send_all()
+
+    async def _send_all(self) -> float:
+        async def one(index: int) -> float:
+            handle = self._fleet.slots[index].handle
+            try:
+                return await self._send(handle)
+            except Exception as error:
+                if decide(error) is not Decision.RESTART:
+                    raise
+                await self._fleet.replace(index, handle)  # which prepares it with the current weights
+                return 0.0
+
+        return max(await asyncio.gather(*(one(i) for i in range(len(self._fleet.slots)))))
+
+    async def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
+        """Spread requests over the workers and yield groups as they complete; a lost worker's are issued again."""
+        groups: asyncio.Queue[Group] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            serving = [tasks.create_task(self._serve(i, share, spec, groups)) for i, share in self._shares(requests)]
+            try:
+                for _ in requests:
+                    yield await groups.get()
+            finally:
+                for task in serving:
+                    task.cancel()
+
+    def _shares(self, requests: Sequence[GroupRequest]) -> list[tuple[int, list[GroupRequest]]]:
+        """Each request to the worker with the least to do at that point."""
+        shares: dict[int, list[GroupRequest]] = {}
+        for request in requests:
+            index = self._fleet.least_loaded()
+            self._fleet.slots[index].load += 1
+            shares.setdefault(index, []).append(request)
+        return list(shares.items())
+
+    async def _serve(self, index: int, share: Sequence[GroupRequest], spec: SamplingSpec, out: asyncio.Queue[Group]) -> None:
+        """One worker's share, until every request of it has a group, filled or failed."""
+        left = {r.number: r for r in share}
+
+        async def work(handle: ActorHandle) -> None:
+            stream = handle.generate.options(num_returns="streaming").remote(list(left.values()), spec)
+            while left:
+                reference = await call(anext(stream), self._timeout_s, "a rollout worker's next group")
+                group: Group = await call(reference, self._timeout_s, "fetching a group")
+                del left[group.number]
+                self._fleet.slots[index].load -= 1
+                out.put_nowait(group)
+
+        if await self._fleet.on_worker(index, work):
+            return
+        for request in left.values():
+            self._fleet.slots[index].load -= 1
+            out.put_nowait(Group(request, failure=f"lost with its rollout worker {ATTEMPTS} times"))
+
+    async def stats(self) -> list[dict[str, float]]:
+        """Engine counters of every worker."""
+        work = [call(s.handle.stats.remote(), self._timeout_s, "engine counters") for s in self._fleet.slots]
+        return await asyncio.gather(*work)
+
+    @property
+    def replaced(self) -> int:
+        """Workers replaced so far."""
+        return self._fleet.replaced
+
+
+class RayVerifier:
+    """The `Verifier` role over grading actors."""
+
+    def __init__(self, size: int, spawn: Spawn, kill: Kill, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._fleet = Fleet("verifier", size, spawn, kill, self._prepare)
+
+    async def start(self) -> None:
+        """Wait until every pool answers."""
+        await self._fleet.start()
+
+    async def _prepare(self, handle: ActorHandle) -> None:
+        await call(handle.ping.remote(), 120.0, "starting a verifier")
+
+    async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
+        """Verdicts in order; what no worker could grade is broken, never wrong."""
+        verdicts: list[Verdict] = []
+        index = self._fleet.least_loaded()
+        slot = self._fleet.slots[index]
+        slot.load += len(items)
+
+        async def work(handle: ActorHandle) -> None:
+            limit_s = self._limit_s * (slot.load + 1) + 30.0
+            verdicts.extend(await call(handle.grade.remote(list(items)), limit_s, "grading"))
+
+        try:
+            done = await self._fleet.on_worker(index, work)
+        finally:
+            slot.load -= len(items)
+        return verdicts if done else [Verdict(Outcome.BROKEN, rule="verifier lost")] * len(items)
+
+
+class RayReference:
+    """The `Reference` role over one worker."""
+
+    def __init__(self, spawn: Spawn, kill: Kill, timeout_s: float) -> None:
+        self._timeout_s, self._path = timeout_s, ""
+        self._fleet = Fleet("reference", 1, spawn, kill, self._prepare)
+
+    async def _prepare(self, handle: ActorHandle) -> None:
+        await call(handle.load.remote(self._path), self._timeout_s, "loading the reference policy")
+
+    async def load(self, path: str) -> None:
+        """Load the frozen policy from a Hugging Face model directory."""
+        self._path = path
+        if not await self._fleet.on_worker(0, self._prepare):
+            msg = "the reference worker was lost again and again while loading its policy; see logs/reference-0.log"
+            raise InfrastructureError(msg)
+
+    async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
+        """Log-probs of every sequence, in order.
+
+        Raises:
+            InfrastructureError: the worker was lost `ATTEMPTS` times.
+        """
+        result: list[Floats] = []
+
+        async def work(handle: ActorHandle) -> None:
+            remote = handle.logprobs.remote(list(sequences), temperature)
+            result.extend(await call(remote, self._timeout_s, "reference log-probs"))
+
+        if not await self._fleet.on_worker(0, work):
+            msg = "the reference worker was lost again and again; see logs/reference-0.log"
+            raise InfrastructureError(msg)
+        return result

@@ -1,0 +1,159 @@
+"""The Ray side of a run: start or join a cluster, reserve the placement, make plain classes remote, stop everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.settings import actor_env
+from bard_ray.config.schema import ClusterConfig
+from bard_ray.errors import ResourceError
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.util.placement_group import PlacementGroup
+
+
+def in_submitted_job() -> bool:
+    """True where a cluster is given from outside: `ray job submit`, or a user who set RAY_ADDRESS."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+@dataclass
+class ActorSpec:
+    """How one actor is hosted."""
+
+    name: str
+    bundle: int
+    cpus: float
+    gpus: float
+    threads: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Cluster:
+    """One run's hold on Ray: a placement group and the actors in it. Closing it leaves no process behind."""
+
+    def __init__(self, config: ClusterConfig, log_dir: Path, *, verbose: bool) -> None:
+        self._config, self._log_dir, self._verbose = config, log_dir.resolve(), verbose
+        self._group: PlacementGroup | None = None
+        self._actors: list[ActorHandle] = []
+        self._attempts: dict[str, int] = {}
+        self.started_here = False
+
+    def connect(self) -> dict[str, float]:
+        """Join the given cluster or start one here; returns its resources.
+
+        A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the machine.
+        """
+        import ray
+
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        if in_submitted_job() or self._config.address != "local":
+            ray.init(address=None if in_submitted_job() else self._config.address, **common)
+        else:
+            ray.init(
+                address="local", num_cpus=self._config.cpus or None, include_dashboard=False,
+                object_store_memory=self._config.object_store_mb << 20, **common,
+            )
+            self.started_here = True
+        return {key: float(value) for key, value in ray.cluster_resources().items()}
+
+    async def reserve(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        """Reserve all bundles at once; on an autoscaling cluster this is what makes it grow.
+
+        Raises:
+            ResourceError: they are not there within `cluster.start_timeout_s`.
+        """
+        import ray
+        from ray.util.placement_group import placement_group
+
+        self._group = placement_group([dict(b) for b in bundles], strategy="PACK")
+        try:
+            await asyncio.wait_for(_ready(self._group), self._config.start_timeout_s)
+        except TimeoutError as error:
+            available = ray.cluster_resources()
+            resource = "GPU" if any(b.get("GPU") for b in bundles) else "CPU"
+            needed = sum(b.get(resource, 0.0) for b in bundles)
+            fix = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow; give it more nodes or lower the worker counts."
+            raise ResourceError(resource, needed, float(available.get(resource, 0.0)), fix) from error
+
+    def spawn(self, cls: type, spec: ActorSpec, *args: Any, max_concurrency: int | None = None) -> ActorHandle:
+        """Host a plain class as an actor in its bundle, with its output in `logs/<name>.log`."""
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        attempt = self._attempts[spec.name] = self._attempts.get(spec.name, 0) + 1
+        options: dict[str, Any] = {
+            "num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0,
+            "runtime_env": {"env_vars": actor_env(threads=spec.threads, verbose=self._verbose, extra=dict(spec.env))},
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=spec.bundle),
+        }
+        if max_concurrency is not None:
+            options["max_concurrency"] = max_concurrency
+        log = self._log_dir / f"{spec.name}.log"
+        handle = ray.remote(hosted(cls, str(log), attempt)).options(**options).remote(*args)
+        self._actors.append(handle)
+        return handle
+
+    def kill(self, handle: ActorHandle) -> None:
+        """End one actor at once; it need not answer any more."""
+        import ray
+
+        ray.kill(handle, no_restart=True)
+        self._actors = [a for a in self._actors if a is not handle]
+
+    def close(self) -> None:
+        """Kill every actor, give the placement back, and stop the cluster if it was started here."""
+        import ray
+        from ray.util.placement_group import remove_placement_group
+
+        if not ray.is_initialized():
+            return
+        for handle in self._actors:
+            ray.kill(handle, no_restart=True)
+        self._actors = []
+        if self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
+        ray.shutdown()
+
+
+async def _ready(group: PlacementGroup) -> None:
+    await group.ready()
+
+
+def hosted(cls: type, log_path: str, attempt: int) -> type:
+    """The class as an actor runs it: everything it and its engines print goes to `log_path`, from the first line on."""
+
+    def __init__(self: Any, *args: Any) -> None:  # noqa: N807 becomes a method below
+        redirect_output(log_path, attempt)
+        cls.__init__(self, *args)
+
+    return type(cls.__name__, (cls,), {"__init__": __init__, "__module__": __name__, "__doc__": cls.__doc__})
+
+
+def redirect_output(path: str, attempt: int) -> None:
+    """Send this process's standard output and error, C libraries included, to the end of a file."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(descriptor, f"--- attempt {attempt}, process {os.getpid()}\n".encode())
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+
+
+def last_lines(path: Path, count: int = 3) -> str:
+    """The end of a log, for an error message."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(line[:300] for line in lines[-count:])
+
+

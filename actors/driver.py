@@ -1,0 +1,199 @@
+"""The driver: from a configuration to a finished run. Start the roles, run the stages in order, stop the roles.
+
+One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can mend it, 3 the machinery failed, 4 a bug of
+ours, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from actors.cluster import Cluster, in_submitted_job
+from actors.plan import Plan, check_memory, check_resources, host_memory_gib, make_plan, render, summary
+from actors.settings import apply_driver_env
+from actors.stages import Context, read_evals, stages_of
+from actors.start import Starter, bundles
+from actors.student import student_directory
+from actors.supervise import root_cause
+from bard_ray.config.check import check
+from bard_ray.config.load import load, to_yaml
+from bard_ray.config.schema import Config
+from bard_ray.errors import BardError, ConfigError, InfrastructureError, UserError
+from bard_ray.metrics import MetricsWriter
+from bard_ray.progress import Console, duration
+from bard_ray.report.results import Results, read_results, write_results
+from bard_ray.report.table import render_table
+from bard_ray.rundir import RunDirectory
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def main(config: Config, argv: Sequence[str] | None = None) -> int:
+    """Run a recipe with the command line's overrides; returns the exit code."""
+    apply_driver_env()
+    console = Console(sys.stdout)
+    arguments = _parser().parse_args(argv)
+    error_log: Path | None = None
+    try:
+        config = load(config, arguments.overrides)
+        check(config)
+        plan = make_plan(config)
+        if arguments.dry_run:
+            return _dry_run(console, config, plan)
+        error_log = Path(config.run.dir) / config.run.name / "logs" / "driver.log"
+        return _run_until_signal(_Driver(config, plan, console))
+    except KeyboardInterrupt:
+        console.line("stopped; the same command goes on from the last finished stage or checkpoint")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 the outermost frame: one paragraph for the user, the rest to the log
+        return _report_failure(console, root_cause(error), error_log)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Run this recipe. The same command again goes on where it stopped.")
+    parser.add_argument("overrides", nargs="*", metavar="field=value", help="for example rl.max_lag=2 run.fresh=true")
+    parser.add_argument("--dry-run", action="store_true", help="print configuration, placement and memory plan; exit")
+    return parser
+
+
+def _dry_run(console: Console, config: Config, plan: Plan) -> int:
+    """Configuration, placement and memory; refuses what could not run where it is asked to."""
+    console.line(to_yaml(config))
+    console.line(render(plan))
+    check_memory(plan, _shared_memory_gib(config))
+    if config.cluster.address == "local" and not in_submitted_job():
+        check_resources(plan, _local_resources(config))
+    return 0
+
+
+def _local_resources(config: Config) -> dict[str, float]:
+    """What a cluster started here will have; counting GPUs needs no driver."""
+    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = gpus if visible is None else len([d for d in visible.split(",") if d])
+    return {"CPU": float(config.cluster.cpus or os.cpu_count() or 1), "GPU": float(gpus)}
+
+
+def _shared_memory_gib(config: Config) -> float | None:
+    """Main memory that all CPU roles share, where they all run on this machine."""
+    return host_memory_gib() if config.cluster.address == "local" and not in_submitted_job() else None
+
+
+def _run_until_signal(driver: _Driver) -> int:
+    """Run the driver; Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process ends."""
+    terminated = False
+
+    async def body() -> None:
+        nonlocal terminated
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None  # noqa: S101 a coroutine that runs has a task
+
+        def on_terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        loop.add_signal_handler(signal.SIGTERM, on_terminate)
+        await driver.run()
+
+    try:
+        asyncio.run(body())
+    except asyncio.CancelledError:
+        if not terminated:
+            raise KeyboardInterrupt from None
+        driver.console.line("terminated; the same command goes on from the last finished stage or checkpoint")
+        return TERMINATED
+    return 0
+
+
+class _Driver:
+    """One run from start to report."""
+
+    def __init__(self, config: Config, plan: Plan, console: Console) -> None:
+        self.config, self.plan, self.console = config, plan, console
+
+    async def run(self) -> None:
+        """Do what is not done yet, then show the results."""
+        check_memory(self.plan, _shared_memory_gib(self.config))
+        if self.config.cluster.address == "local" and not in_submitted_job():
+            check_resources(self.plan, _local_resources(self.config))
+        run = RunDirectory.open(self.config)
+        try:
+            self.console.line(f"{summary(self.plan)}   run: {run.path}")
+            if not all(run.is_done(stage.name) for stage in stages_of(self.config)):
+                await self._stages(run)
+            self._finish(run)
+        finally:
+            run.close()
+
+    async def _stages(self, run: RunDirectory) -> None:
+        """Bring the cluster and the roles up, run the stages that are left, and take everything down again."""
+        student = student_directory(self.config, run.path)
+        cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
+        try:
+            available = await asyncio.to_thread(cluster.connect)
+            if cluster.started_here:
+                check_resources(self.plan, available)
+            await cluster.reserve(bundles(self.plan))
+            roles = Starter(cluster, self.plan, self.config, student).start()
+            try:
+                with MetricsWriter(run.path) as metrics:
+                    await self._run_stages(Context(self.config, run, roles, metrics, student))
+            finally:
+                await roles.stop()
+        finally:
+            cluster.close()
+
+    async def _run_stages(self, context: Context) -> None:
+        stages = stages_of(self.config)
+        for index, stage in enumerate(stages, start=1):
+            if context.run.is_done(stage.name):
+                took = duration(context.run.wall_s[stage.name])
+                self.console.line(f"[{index}/{len(stages)}] {stage.name}: done by an earlier command ({took})")
+                continue
+            started = time.monotonic()
+            with self.console.stage(index, len(stages), stage.name, stage.title, stage.unit) as progress:
+                facts = await stage.work(context, progress)
+            context.run.finish(stage.name, time.monotonic() - started, facts)
+
+    def _finish(self, run: RunDirectory) -> None:
+        """Write results, report and export, and print the table."""
+        from bard_ray.report.html import write_report
+
+        facts = {"name": self.config.run.name, "seed": self.config.run.seed, "max_lag": self.config.rl.max_lag,
+                 "held_out": self.config.budget.held_out}
+        write_results(run.path / "results.json", Results(run.wall_s, read_evals(run), facts))
+        results = read_results(run.path / "results.json")
+        report = write_report(run.path, self.config.report.title)
+        self.console.line()
+        self.console.line(render_table(results))
+        exported = self._export(run, results)
+        self.console.line(f"report: {report}" + (f"    student: {exported} (Hugging Face format)" if exported else ""))
+
+    def _export(self, run: RunDirectory, results: Results) -> Path | None:
+        """Put the best trained student into `export/`, with a model card."""
+        from actors.export import export_student
+
+        return export_student(run, self.config, results)
+
+
+def _report_failure(console: Console, error: BaseException, log: Path | None) -> int:
+    """One paragraph: what, where, and what to do. The traceback goes to the log."""
+    where = ""
+    if log is not None and not isinstance(error, UserError) and log.parent.parent.is_dir():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as stream:
+            stream.write("".join(traceback.format_exception(error)))
+        where = f" Details: {log} and the actors' logs beside it."
+    kind = "configuration" if isinstance(error, ConfigError) else type(error).__name__
+    text = str(error) if isinstance(error, BardError) else f"{type(error).__name__}: {error}"
+    console.line(f"error ({kind}): {text}{where}")
+    return error.exit_code if isinstance(error, BardError) else InfrastructureError.exit_code

@@ -1,0 +1,102 @@
+"""vLLM's multi-process `AsyncLLM` behind the same interface: the engine of a worker that spans several devices."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from actors.engine import FlatWeights, TokenOutput, TokenRequest
+from actors.engine_common import engine_args, engine_prompt, read_output, sampling_params, warmup_requests
+from actors.weights import spill
+from bard_ray.config.schema import RolloutConfig, StudentConfig
+from bard_ray.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+
+class AsyncEngine:
+    """A `TokenEngine` over one `AsyncLLM`; requests are paused, not dropped, while weights are loaded."""
+
+    def __init__(self, model_path: str, config: RolloutConfig, student: StudentConfig, seed: int) -> None:
+        self._args = (model_path, config, student, seed)
+        self._version = 0
+        self._tokens = self._running = 0
+        self._busy_s, self._busy_since, self._started_s = 0.0, 0.0, 0.0
+        self._updating = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the engine processes and warm them."""
+        self._engine: AsyncLLM = await asyncio.to_thread(self._make_engine)
+        await self._engine.update_weight_version(str(self._version))
+        async for _ in self.generate(warmup_requests()):
+            pass
+        self._tokens, self._busy_s, self._started_s = 0, 0.0, time.monotonic()
+
+    def _make_engine(self) -> AsyncLLM:
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        return AsyncLLM.from_engine_args(engine_args(*self._args, async_engine=True))
+
+    async def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
+        """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
+        tasks = [asyncio.create_task(self._one(r)) for r in requests]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _one(self, request: TokenRequest) -> TokenOutput:
+        self._count(+1)
+        try:
+            prompt = engine_prompt(request, self._version)
+            async for output in self._engine.generate(prompt, sampling_params(request), request.id):
+                if output.finished:
+                    read = read_output(output)
+                    self._tokens += read.tokens_T.size
+                    return read
+        finally:
+            self._count(-1)
+        msg = f"request {request.id} ended without an output"
+        raise InfrastructureError(msg)
+
+    def _count(self, change: int) -> None:
+        """Keep the busy clock: it runs while at least one request does."""
+        now = time.monotonic()
+        if self._running:
+            self._busy_s += now - self._busy_since
+        self._running += change
+        self._busy_since = now
+
+    async def update(self, weights: FlatWeights, version: int) -> float:
+        """Pause, load, resume; running requests keep their KV cache."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        async with self._updating:
+            info, file = await asyncio.to_thread(spill, weights)
+            started = time.monotonic()
+            try:
+                await self._engine.pause_generation(mode="keep", clear_cache=False)
+                await self._engine.start_weight_update()
+                await self._engine.update_weights(WeightTransferUpdateRequest(update_info=info))
+                await self._engine.finish_weight_update(weight_version=str(version))
+                self._version = version
+                # Reached only with complete weights: after a failed load the engine stays paused until a good one.
+                await self._engine.resume_generation()
+            finally:
+                file.unlink(missing_ok=True)
+            return time.monotonic() - started
+
+    async def stats(self) -> dict[str, float]:
+        """Counters since `start`; engine steps are not visible from here."""
+        self._count(0)
+        return {"tokens": self._tokens, "steps": 0, "busy_s": self._busy_s, "up_s": time.monotonic() - self._started_s,
+                "running": self._running}
+
+    async def close(self) -> None:
+        """Stop the engine processes."""
+        self._engine.shutdown()

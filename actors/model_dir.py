@@ -1,0 +1,115 @@
+"""Hugging Face model directories: written whole or not at all, recognised again, with the files that belong to weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bard_ray.config.schema import LearnerConfig
+from bard_ray.errors import RunStateError
+
+if TYPE_CHECKING:
+    import torch
+
+# Real path, and modification time in nanoseconds and size of each weight file.
+Stamp = tuple[str, tuple[tuple[str, int, int], ...]]
+
+LAYOUT_FILE = "layout.json"
+_LAYOUT_KEYS = ("ranks", "zero_stage", "precision")
+# What a model directory holds beside weights and configuration: tokenizer, chat template, generation defaults.
+_SIDE_PATTERNS = ("tokenizer*", "vocab*", "merges.txt", "*_tokens*.json", "chat_template*", "generation_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class SideFiles:
+    """Tokenizer and generation files, kept in memory: the directory they came from may be gone at export."""
+
+    content: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str) -> SideFiles:
+        """Read them from a model directory."""
+        files = {file for pattern in _SIDE_PATTERNS for file in Path(path).glob(pattern) if file.is_file()}
+        return cls({file.name: file.read_bytes() for file in sorted(files)})
+
+
+def stamp(path: str) -> Stamp:
+    """Identity of a directory's weights without reading them; the same stamp means the same weights."""
+    files = sorted(Path(path).glob("*.safetensors"))
+    return os.path.realpath(path), tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+
+
+def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFiles) -> None:  # noqa: ANN401  (transformers)
+    """Write a model directory beside its final place and rename it; what was there before is replaced.
+
+    Args:
+        path: final directory.
+        model: gives the configuration.
+        tensors: weights on the CPU; none for a directory that only describes the model.
+        side: files to put beside them.
+    """
+    from huggingface_hub import save_torch_state_dict
+
+    aside = Path(f"{path}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    if tensors:
+        save_torch_state_dict(tensors, aside, metadata={"format": "pt"})
+    _exported_config(model).save_pretrained(aside)
+    for name, content in side.content.items():
+        (aside / name).write_bytes(content)
+    for file in aside.iterdir():
+        _sync(file)
+    replace_directory(aside, Path(path))
+
+
+def replace_directory(new: Path, final: Path) -> None:
+    """Put `new` in the place of `final`. A crash in between leaves the old one beside, under another name."""
+    old = Path(f"{final}.old-{os.getpid()}")
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    _sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_layout(path: str, config: LearnerConfig) -> None:
+    """Note what kind of group saved its state in `path`."""
+    target = Path(path) / LAYOUT_FILE
+    target.write_text(json.dumps({key: asdict(config)[key] for key in _LAYOUT_KEYS}), encoding="utf-8")
+
+
+def check_layout(path: str, config: LearnerConfig) -> None:
+    """State can be read only by the kind of group that saved it.
+
+    Raises:
+        RunStateError: there is no state, or another kind of group saved it.
+    """
+    file = Path(path) / LAYOUT_FILE
+    if not file.exists():
+        raise RunStateError(path, "holds no learner state", "Resume from another checkpoint.")
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    differing = [key for key in _LAYOUT_KEYS if saved.get(key) != asdict(config)[key]]
+    if differing:
+        now = ", ".join(f"learner.{key} = {asdict(config)[key]}, saved with {saved.get(key)}" for key in differing)
+        raise RunStateError(path, f"was saved by another kind of learner group ({now})", "Resume with the saved settings.")
+
+
+def _exported_config(model: Any) -> Any:  # noqa: ANN401  (transformers' models share no useful type)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = str(model.dtype).removeprefix("torch.")
+    return config
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

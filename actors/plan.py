@@ -1,0 +1,190 @@
+"""Placement and memory plan: which processes a configuration starts, what each asks of Ray, and whether it all fits.
+
+Pure: computed from the configuration before Ray starts, printed by `--dry-run`, and later turned into bundles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bard_ray.config.memory import (
+    GIB,
+    VERIFIER_BYTES,
+    DeviceMemory,
+    ModelShape,
+    learner_memory,
+    model_shape,
+    reference_memory,
+    rollout_memory,
+    sequence_cache_bytes,
+)
+from bard_ray.config.schema import Config
+from bard_ray.errors import ResourceError
+
+RoleName = Literal["rollout", "learner", "reference", "verifier"]
+
+# Placement sums of fractions such as 0.75 + 0.25 are compared with this slack.
+_SLACK = 1e-6
+
+_MEMORY_FIXES: dict[RoleName, str] = {
+    "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or rollout.gpu_memory_utilization, "
+    "or lower student.max_len.",
+    "learner": "Raise learner.ranks or learner.zero_stage, lower learner.micro_tokens, or set learner.recompute=true.",
+    "reference": "Set reference.precision=bfloat16, lower learner.micro_tokens, or set rl.kl_coef=0.",
+    "verifier": "Lower verifier.workers.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """`count` equal processes; CPUs, GPUs and memory are those of one. Memory is that of each of its devices."""
+
+    name: RoleName
+    count: int
+    cpus: float
+    gpus: float
+    memory: DeviceMemory
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What one process asks of Ray, in Ray's resource names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All processes of a run, and the student they were planned for."""
+
+    run_name: str
+    student: ModelShape
+    roles: tuple[Role, ...]
+    sequence_cache: float  # bytes of key-value cache one sequence of full length needs on a rollout device
+
+    def role(self, name: RoleName) -> Role | None:
+        """The role of that name; None if the run does not use it."""
+        return next((role for role in self.roles if role.name == name), None)
+
+    def total(self, resource: Literal["CPU", "GPU"]) -> float:
+        """Sum over all processes."""
+        return sum(role.count * role.bundle.get(resource, 0.0) for role in self.roles)
+
+    @property
+    def host_bytes(self) -> float:
+        """Main memory of the processes that use no GPU."""
+        return sum(role.count * role.memory.total for role in self.roles if not role.gpus)
+
+
+def make_plan(config: Config) -> Plan:
+    """Plan of a checked configuration.
+
+    Raises:
+        ConfigError: the student's size is not known.
+    """
+    shape = model_shape(config)
+    rollout, learner, reference, verifier = config.rollout, config.learner, config.reference, config.verifier
+    roles = [
+        Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
+        Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
+    ]
+    if config.rl.enabled and config.rl.kl_coef > 0:
+        roles.append(Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape)))
+    grading = DeviceMemory({"process": VERIFIER_BYTES})
+    roles.append(Role("verifier", verifier.workers, verifier.cpus, 0.0, grading))
+    return Plan(config.run.name, shape, tuple(roles), sequence_cache_bytes(config, shape))
+
+
+def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
+    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU": 2, "GPU": 0}.
+
+    Raises:
+        ResourceError: the plan asks for more.
+    """
+    for resource in ("GPU", "CPU"):
+        needed, has = plan.total(resource), available.get(resource, 0.0)
+        if needed > has + _SLACK:
+            raise ResourceError(f"{resource}s", needed, has, _lower(plan, resource))
+
+
+def _lower(plan: Plan, resource: str) -> str:
+    """Every field that could be lowered, with what it takes now."""
+    counts = {"rollout": "rollout.workers", "learner": "learner.ranks", "verifier": "verifier.workers"}
+    takers = [role for role in plan.roles if role.bundle.get(resource)]
+    parts = [f"{counts.get(r.name, 'rl.kl_coef (0: no reference)')} ({_takes(r, resource)})" for r in takers]
+    shares = ", ".join(f"{role.name}.{resource.lower()}s" for role in takers)
+    grow = "raise cluster.cpus" if resource == "CPU" else "add nodes with GPUs"
+    return f"Lower {', '.join(parts)}, or the shares {shares}; or {grow}."
+
+
+def _takes(role: Role, resource: str) -> str:
+    return f"{role.count} x {role.bundle[resource]:g} {resource}"
+
+
+def check_memory(plan: Plan, host_gib: float | None = None) -> None:
+    """Refuse a plan that some device cannot hold; `host_gib` is the machine's main memory where all CPU roles share it.
+
+    Raises:
+        ResourceError: a device's plan exceeds its memory, or the cache cannot hold one sequence.
+    """
+    for role in plan.roles:
+        capacity = role.memory.capacity
+        if capacity is not None and role.memory.total > capacity:
+            _refuse(f"GiB of memory on each {role.name} device", role.memory.total, capacity, _MEMORY_FIXES[role.name])
+        cache = role.memory.parts.get("kv cache")
+        if cache is not None and cache < plan.sequence_cache:
+            fix = "Raise rollout.kv_cache_mb or lower student.max_len."
+            _refuse("GiB of key-value cache on a rollout worker", plan.sequence_cache, cache, fix)
+    if host_gib is not None and plan.host_bytes > host_gib * GIB:
+        fix = "Lower rollout.workers, learner.ranks, verifier.workers or rollout.kv_cache_mb, or use a smaller student."
+        _refuse("GiB of main memory", plan.host_bytes, host_gib * GIB, fix)
+
+
+def _refuse(resource: str, needed: float, available: float, fix: str) -> None:
+    raise ResourceError(resource, round(needed / GIB, 2), round(available / GIB, 2), fix)
+
+
+def host_memory_gib() -> float:
+    """Main memory of this machine, GiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+
+
+def render(plan: Plan) -> str:
+    """The plan as a table, for `--dry-run` and the log."""
+    student = plan.student
+    lines = [
+        f"{plan.run_name}: {summary(plan)}",
+        f"student: {_count(student.params)} parameters, {student.layers} layers, hidden {student.hidden} "
+        f"(sizes: {student.source})",
+        "",
+        f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'GiB each':>10}{'of':>7}  made of",
+        *map(_row, plan.roles),
+        f"{'total':<10}{'':>6}{plan.total('CPU'):>7g}{plan.total('GPU'):>6g}",
+        "",
+        "GiB each: per GPU where the role has one, else main memory; activations and process are estimates.",
+        f"main memory of the roles without a GPU: {plan.host_bytes / GIB:.1f} GiB",
+    ]
+    return "\n".join(lines)
+
+
+def summary(plan: Plan) -> str:
+    """One line for people: `1 rollout worker, 2 learner ranks, 1 verifier`."""
+    words = {"rollout": "rollout worker", "learner": "learner rank"}
+    return ", ".join(f"{r.count} {words.get(r.name, r.name)}{'s' if r.count > 1 else ''}" for r in plan.roles)
+
+
+def _row(role: Role) -> str:
+    memory = role.memory
+    limit = "-" if memory.capacity is None else f"{memory.capacity / GIB:.1f}"
+    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in memory.parts.items())
+    numbers = f"{role.count:>6}{role.cpus:>7g}{role.gpus:>6g}{memory.total / GIB:>10.2f}{limit:>7}"
+    return f"{role.name:<10}{numbers}  {parts}"
+
+
+def _count(params: float) -> str:
+    """Parameters as people say them: 435 k, 1.7 B."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if params >= size:
+            return f"{params / size:.3g} {unit}"
+    return str(int(params))

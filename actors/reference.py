@@ -1,0 +1,55 @@
+"""The reference worker: log-probs of given sequences under a frozen policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bard_ray.config.schema import LearnerConfig, ReferenceConfig
+from bard_ray.errors import InvariantError
+from bard_ray.learn.pack import PackSpec, pack, unpack
+from bard_ray.records import Floats, Ints, TrainSequence
+
+if TYPE_CHECKING:
+    from bard_ray.learn.policy import Policy
+
+
+class ReferenceWorker:
+    """Scores sequences with the learner's own packing and log-prob code, without gradients."""
+
+    def __init__(self, config: ReferenceConfig, learner: LearnerConfig) -> None:
+        """Take packing, attention and threads from the learner, so that both see the same numbers."""
+        self._config, self._learner = config, learner
+        self._spec = PackSpec.of(learner.pack_len, learner.micro_tokens, learner.attention)
+        self._policy: Policy | None = None
+
+    def load(self, path: str) -> None:
+        """Load the frozen policy from a Hugging Face model directory."""
+        import torch
+
+        from bard_ray.learn.policy import load_policy
+
+        torch.set_num_threads(self._learner.threads)
+        policy = load_policy(path, self._learner.attention, self._config.precision)
+        self._policy = policy.to("cuda" if self._config.gpus else "cpu")
+
+    def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
+        """Per sequence of T tokens an array of T log-probs; index 0 is 0, since nothing predicts the first token.
+
+        Raises:
+            InvariantError: no policy is loaded.
+        """
+        from bard_ray.learn.policy import token_logprobs
+
+        if self._policy is None:
+            raise InvariantError("the reference worker was asked before it was given a policy")
+        batches = pack([_scored(tokens_T) for tokens_T in sequences], self._spec)
+        values = [token_logprobs(self._policy, batch, temperature) for batch in batches]
+        return unpack(batches, values, len(sequences))
+
+
+def _scored(tokens_T: Ints) -> TrainSequence:
+    """A sequence of which every token but the first is scored."""
+    return TrainSequence(tokens_T, np.arange(tokens_T.size) > 0)

@@ -1,0 +1,122 @@
+"""The RL stage: builds the loop's parts from the configuration, runs it, and keeps it resumable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bard_ray.budget.sampler import sample_budgets
+from bard_ray.checkpoint import atomic_directory, is_complete, write_json
+from bard_ray.config.schema import Config, RLConfig
+from bard_ray.data.questions import training_questions
+from bard_ray.learn.schedule import warmup_linear
+from bard_ray.records import GroupRequest, SamplingSpec
+from bard_ray.rewards.reward import make_reward
+from bard_ray.rl.admission import Ledger
+from bard_ray.rl.flow import FlowSpec
+from bard_ray.rl.loop import RLRoles, RLSpec, RLState, train_rl
+from bard_ray.roles import LossSpec, OptimSpec
+
+if TYPE_CHECKING:
+    from actors.stages import Context
+    from bard_ray.progress import Progress
+
+# Groups in a row without a trainable one, in multiples of a step's prompts, before the run is called stuck.
+STUCK_AFTER_STEPS = 20
+SEED_STRIDE = 7919  # admission number n samples with run seed + stride * n
+
+
+def request_maker(config: Config) -> Callable[[int], GroupRequest]:
+    """Admission number to work: question, budget and seed follow from it alone."""
+    question, seed, size = training_questions(config.data, config.run.seed), config.run.seed, config.rl.group_size
+
+    def make(number: int) -> GroupRequest:
+        budgets = sample_budgets(config.budget, seed, number, size)
+        return GroupRequest(number, question(number), budgets, seed + SEED_STRIDE * number)
+
+    return make
+
+
+def rl_spec(config: Config) -> RLSpec:
+    """The loop's constants."""
+    rl = config.rl
+    flow = FlowSpec(
+        request=request_maker(config), sampling=SamplingSpec(rl.temperature, rl.max_new_tokens),
+        total_groups=rl.steps * rl.prompts_per_step, max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
+        synchronous=rl.max_lag == 0,
+    )
+    loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature)
+    return RLSpec(
+        rl.steps, rl.prompts_per_step, rl.max_lag, rl.std_normalise, loss, flow,
+        lr=lambda step: warmup_linear(step, rl.steps, rl.warmup_steps, rl.lr, rl.min_lr_ratio),
+    )
+
+
+def rl_optim(rl: RLConfig) -> OptimSpec:
+    """Optimizer of the RL stage."""
+    return OptimSpec((rl.beta1, rl.beta2), rl.weight_decay, rl.grad_clip)
+
+
+async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
+    """Train from the SFT student, or from the newest checkpoint of this stage, and export."""
+    config, roles = context.config, context.roles
+    await asyncio.gather(roles.learner_ready, roles.sampling_ready)
+    if roles.reference is not None:
+        await roles.reference.load(context.weights_before("rl"))
+    state = await _begin(context)
+    state.base_version = context.next_version() - state.step
+    await roles.sampler.publish(await roles.learner.publish(), state.base_version + state.step)
+    progress.update(state.step, config.rl.steps)
+
+    async def on_step(now: RLState, values: Mapping[str, float]) -> None:
+        context.versions = now.base_version + now.step
+        context.metrics.write("rl", now.step, values)
+        progress.update(now.step, config.rl.steps, _detail(values))
+        if config.rl.checkpoint_every and now.step % config.rl.checkpoint_every == 0 and now.step < config.rl.steps:
+            await _save(context, now)
+
+    loop_roles = RLRoles(roles.sampler, roles.verifier, roles.learner, roles.reference)
+    await train_rl(loop_roles, make_reward(config.rl.reward), rl_spec(config), state, on_step)
+    await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
+    shutil.rmtree(_state_path(context), ignore_errors=True)
+    return asdict(state.ledger) | {"workers_replaced": roles.sampler.replaced}
+
+
+def _detail(values: Mapping[str, float]) -> str:
+    err = f"|L-b|/b {values['rl/rel_err']:.3f}  " if "rl/rel_err" in values else ""
+    return (
+        f"reward {values['rl/reward']:.2f}  accuracy {values['rl/accuracy']:.2f}  {err}"
+        f"lag {values['rl/lag_mean']:.1f}  {values['rl/tokens_per_s'] / 1000:.1f}k tok/s"
+    )
+
+
+def _state_path(context: Context) -> Path:
+    return context.run.checkpoint("rl-state")
+
+
+async def _begin(context: Context) -> RLState:
+    """Learner and loop as of the newest checkpoint, or at the start."""
+    path, optim = _state_path(context), rl_optim(context.config.rl)
+    if not is_complete(path):
+        await context.roles.learner.begin(context.weights_before("rl"), optim)
+        context.metrics.truncate_after("rl", 0)
+        return RLState()
+    await context.roles.learner.restore(str((path / "learner").resolve()), optim)
+    saved = json.loads((path / "loop.json").read_text())
+    context.metrics.truncate_after("rl", saved["step"])
+    ledger = Ledger(**saved["ledger"])
+    ledger.admitted = ledger.consumed  # what was in flight is asked for again, under the same numbers
+    return RLState(step=saved["step"], ledger=ledger)
+
+
+async def _save(context: Context, state: RLState) -> None:
+    """Write learner and loop aside, then put them in the place of the checkpoint before."""
+    with atomic_directory(_state_path(context), step=state.step) as aside:
+        (aside / "learner").mkdir()
+        await context.roles.learner.save(str((aside / "learner").resolve()))
+        write_json(aside / "loop.json", {"step": state.step, "ledger": asdict(state.ledger)})

@@ -1,0 +1,116 @@
+"""The rollout worker: prompts in, groups of segments out, over one vLLM engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
+from actors.weights import check_names, checkpoint_names, read_checkpoint
+from bard_ray.budget.signal import token_limit
+from bard_ray.config.schema import BudgetConfig, RolloutConfig, StudentConfig
+from bard_ray.errors import WeightSyncError
+from bard_ray.records import Group, GroupRequest, Rollout, SamplingSpec, Segment
+from bard_ray.rl.assemble import assemble, prompt_segment
+
+if TYPE_CHECKING:
+    from bard_ray.data.prompt import PromptFormat
+
+SEED_STRIDE = 1_000_003  # rollout g of a group samples with seed * stride + g, so no two groups share a stream
+
+
+def make_engine(model_path: str, config: RolloutConfig, student: StudentConfig, seed: int) -> TokenEngine:
+    """The engine the configuration asks for; `auto` takes the in-process one unless tensor parallelism needs more."""
+    if config.engine == "async" or (config.engine == "auto" and config.tensor_parallel > 1):
+        from actors.engine_async import AsyncEngine
+
+        return AsyncEngine(model_path, config, student, seed)
+    from actors.engine_local import LocalEngine
+
+    return LocalEngine(model_path, config, student, seed)
+
+
+class RolloutWorker:
+    """One engine and what it needs to speak in records. An actor hosts it; all methods are async."""
+
+    def __init__(self, model_path: str, config: RolloutConfig, student: StudentConfig, budget: BudgetConfig, seed: int) -> None:
+        self._model_path, self._config, self._student, self._budget = model_path, config, student, budget
+        self._engine = make_engine(model_path, config, student, seed)
+        self._names = checkpoint_names(model_path)
+        self._version = 0
+        self._calls = 0
+
+    async def start(self) -> None:
+        """Bring the engine up; ready to serve when this returns."""
+        from bard_ray.data.prompt import load_prompt_format
+
+        self._format: PromptFormat = load_prompt_format(self._model_path, self._student, self._budget.codec)
+        await self._engine.start()
+
+    async def generate(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
+        """Yield each group as its last rollout finishes. All rollouts enter the engine before its next step."""
+        self._calls += 1
+        prompts: dict[str, tuple[GroupRequest, int, Segment]] = {}
+        tokens = []
+        for request in requests:
+            for index, item in enumerate(self._token_requests(request, spec)):
+                prompts[item.id] = (request, index, prompt_segment(item.prompt_T))
+                tokens.append(item)
+        done: dict[int, dict[int, Rollout]] = defaultdict(dict)
+        async for output in self._engine.generate(tokens):
+            request, index, prompt = prompts.pop(output.id)
+            rollouts = done[request.number]
+            rollouts[index] = self._rollout(request, index, prompt, output, spec)
+            if len(rollouts) == len(request.budgets):
+                yield Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
+                del done[request.number]
+
+    def _token_requests(self, request: GroupRequest, spec: SamplingSpec) -> list[TokenRequest]:
+        """One token request a rollout; rollouts with the same budget share the prompt's ids."""
+        prompts = {b: self._format.prompt_ids(request.question, b, show_budget=spec.show_budget) for b in set(request.budgets)}
+        return [
+            TokenRequest(
+                id=f"{self._calls}/{request.number}/{index}", prompt_T=prompts[budget], temperature=spec.temperature,
+                max_new_tokens=min(spec.max_new_tokens, self._student.max_len - prompts[budget].size),
+                seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
+                force_at=token_limit(budget) if spec.force_budget else None,
+            )
+            for index, budget in enumerate(request.budgets)
+        ]
+
+    def _rollout(self, request: GroupRequest, index: int, prompt: Segment, output: TokenOutput, spec: SamplingSpec) -> Rollout:
+        budget = request.budgets[index]
+        return assemble(
+            prompt, output.tokens_T, output.logprobs_T, output.versions_T, close_id=self._format.close_id,
+            finish=output.finish, budget=budget, forced_at=token_limit(budget) if spec.force_budget else None,
+            decode=self._format.decode,
+        )
+
+    async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
+        """Load weights that were published as `version`; returns the version now loaded and the stall in seconds.
+
+        Raises:
+            WeightSyncError: the names are not the model's, or the version is not newer than the loaded one.
+        """
+        check_names(weights.names, self._names)
+        if version <= self._version:
+            msg = f"version {version} was sent, but {self._version} is loaded already"
+            raise WeightSyncError(msg)
+        stall_s = await self._engine.update(weights, version)
+        self._version = version
+        return version, stall_s
+
+    async def load(self, path: str, version: int) -> tuple[int, float]:
+        """Load a Hugging Face model directory as `version`. Raises as `update` does."""
+        weights = await asyncio.to_thread(read_checkpoint, path, self._config.dtype)
+        return await self.update(weights, version)
+
+    async def stats(self) -> dict[str, float]:
+        """The engine's counters."""
+        return await self._engine.stats()
+
+    async def close(self) -> None:
+        """Stop the engine."""
+        await self._engine.close()

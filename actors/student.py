@@ -1,0 +1,42 @@
+"""Where the student's initial weights come from: made on the fly, a directory, or the hub's local cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bard_ray.config.schema import Config
+from bard_ray.errors import ConfigError
+
+
+def student_directory(config: Config, run_path: Path) -> str:
+    """A Hugging Face model directory with the student's initial weights; the tiny one is written on first use.
+
+    Raises:
+        ConfigError: the model is not on this machine, and the network is off (as it is by default).
+    """
+    student = config.student
+    if student.path == "tiny":
+        return _tiny(config, run_path / "checkpoints" / "student")
+    if Path(student.path).is_dir():
+        return str(Path(student.path).resolve())
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "1") == "1"
+    try:
+        return snapshot_download(student.path, revision=student.revision, local_files_only=offline)
+    except (LocalEntryNotFoundError, OSError) as error:
+        rule = f"is not in the local cache at revision {student.revision}, and runs do not use the network"
+        fix = f"Fetch it beforehand (`hf download {student.path}`), give a directory, or set HF_HUB_OFFLINE=0."
+        raise ConfigError("student.path", student.path, rule, fix) from error
+
+
+def _tiny(config: Config, path: Path) -> str:
+    if not (path / "config.json").exists():
+        from bard_ray.checkpoint import atomic_directory
+        from bard_ray.data.tiny_model import write_tiny_model
+
+        with atomic_directory(path) as aside:
+            write_tiny_model(str(aside), config.student.tiny, config.data.chain, config.run.seed, config.student.max_len)
+    return str(path.resolve())

@@ -1,0 +1,39 @@
+"""What a verifier actor hosts: one grading process. A plain class; the placement code makes it remote."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from bard_ray.records import GradeItem, Verdict
+from bard_ray.verify.process import GradingProcess
+
+
+class VerifierWorker:
+    """Grades answers in a killable child process (role `bard_ray.roles.Verifier`). Stateless: it can be replaced."""
+
+    def __init__(self, limit_s: float, memory_mb: int) -> None:
+        """Start nothing yet: `ping` or the first batch does.
+
+        Args:
+            limit_s: wall seconds for one answer.
+            memory_mb: address space of the child, MiB.
+        """
+        self._process = GradingProcess(limit_s, memory_mb)
+
+    async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
+        """One verdict per item, in order; infrastructure trouble is `Outcome.BROKEN`, never an exception."""
+        return await self._process.grade_batch(items)
+
+    async def ping(self) -> bool:
+        """True once a warm child is there; answers at once while a batch runs.
+
+        Raises:
+            InfrastructureError: no child could be started.
+        """
+        await self._process.start()
+        return True
+
+    async def close(self) -> None:
+        """End the child and everything around it."""
+        await asyncio.to_thread(self._process.close)

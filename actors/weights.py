@@ -1,0 +1,120 @@
+"""Weights on their way from the learner to the engines: one flat byte buffer, checked before anything is loaded.
+
+The transport is registered behind vLLM's weight-transfer interface under `FLAT_BACKEND`. In-process engines take the
+buffer by reference (zero copy from the object store); engines with worker processes take the path of a shared-memory
+file. Importing this module is cheap; vLLM and torch are imported inside functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from actors.engine import FlatWeights
+from bard_ray.errors import DataError, WeightSyncError
+
+if TYPE_CHECKING:
+    import torch
+
+FLAT_BACKEND = "bard_flat"
+ALIGN = 64  # bytes; every parameter starts on a cache line
+
+
+def flatten(tensors: Sequence[tuple[str, torch.Tensor]], dtype: str) -> FlatWeights:
+    """Lay parameters out in one new buffer, cast to `dtype` (a torch name; the engine warns per parameter otherwise)."""
+    import torch
+
+    target = getattr(torch, dtype)
+    itemsize = target.itemsize
+    offsets, end = [], 0
+    for _, tensor in tensors:
+        offsets.append(end)
+        end += -(-tensor.numel() * itemsize // ALIGN) * ALIGN
+    buffer = np.empty(end, dtype=np.uint8)
+    flat = torch.from_numpy(buffer)
+    for (_, tensor), offset in zip(tensors, offsets, strict=True):
+        size = tensor.numel() * itemsize
+        flat[offset : offset + size].view(target).copy_(tensor.detach().reshape(-1))
+    shapes = tuple(tuple(t.shape) for _, t in tensors)
+    names = tuple(name for name, _ in tensors)
+    return FlatWeights(names, (dtype,) * len(names), shapes, tuple(offsets), buffer)
+
+
+def views(names: Sequence[str], dtypes: Sequence[str], shapes: Sequence[Sequence[int]], offsets: Sequence[int],
+          buffer: np.ndarray) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters as tensors that share the buffer's memory."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():  # the object store hands out read-only memory; nobody writes to these views
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        flat = torch.from_numpy(buffer)
+    for name, dtype, shape, offset in zip(names, dtypes, shapes, offsets, strict=True):
+        target = getattr(torch, dtype)
+        size = int(np.prod(shape)) * target.itemsize
+        yield name, flat[offset : offset + size].view(target).view(*shape)
+
+
+def checkpoint_files(path: str) -> list[Path]:
+    """Safetensors files of a Hugging Face model directory, in name order.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = sorted(Path(path).glob("*.safetensors"))
+    if not files:
+        raise DataError(path, "holds no safetensors files", "Name a Hugging Face model directory with model weights in it.")
+    return files
+
+
+def checkpoint_names(path: str) -> frozenset[str]:
+    """Parameter names of a Hugging Face model directory, read from the files' headers alone."""
+    names: set[str] = set()
+    for file in checkpoint_files(path):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        names |= header.keys() - {"__metadata__"}
+    return frozenset(names)
+
+
+def read_checkpoint(path: str, dtype: str) -> FlatWeights:
+    """All parameters of a Hugging Face model directory as one buffer."""
+    from safetensors.torch import load_file
+
+    tensors = [pair for file in checkpoint_files(path) for pair in sorted(load_file(file).items())]
+    return flatten(tensors, dtype)
+
+
+def check_names(sent: Sequence[str], expected: frozenset[str]) -> None:
+    """A missing name would silently keep its old value and an unknown one would be ignored; so neither gets through.
+
+    Raises:
+        WeightSyncError: the sets differ.
+    """
+    missing, unknown = expected - set(sent), set(sent) - expected
+    if missing or unknown:
+        msg = f"weights sent do not match the model: missing {sorted(missing)[:5]}, unknown {sorted(unknown)[:5]}"
+        raise WeightSyncError(msg)
+
+
+def register_flat_backend() -> None:
+    """Make `FLAT_BACKEND` known to vLLM in this process; calling it again changes nothing."""
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+    if FLAT_BACKEND not in WeightTransferEngineFactory._registry:  # noqa: SLF001 the factory offers no query
+        WeightTransferEngineFactory.register_engine(FLAT_BACKEND, "actors.flat_backend", "FlatWeightTransferEngine")
+
+
+def spill(weights: FlatWeights, directory: str = "/dev/shm") -> tuple[dict[str, Any], Path]:  # noqa: S108 shared memory
+    """Put the buffer into a shared-memory file for engines with worker processes; the caller unlinks it."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(dir=directory, prefix="bard_weights_", delete=False) as file:
+        file.write(memoryview(weights.buffer))
+    info = weights.update_info() | {"buffer": None, "path": file.name}
+    return info, Path(file.name)

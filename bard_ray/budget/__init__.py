@@ -1,0 +1,1 @@
+"""Thinking budgets: the typed signal and its codecs, samplers, and measuring the thinking span on token ids."""

@@ -1,0 +1,161 @@
+"""From a recipe's dataclasses and dotted overrides to one typed configuration, and to YAML and back.
+
+OmegaConf's structured configs do the typing; this module turns every refusal into a `ConfigError` that names the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bard_ray.config.schema import Config
+from bard_ray.errors import ConfigError
+
+
+def load(config: Config, overrides: Sequence[str]) -> Config:
+    """Apply overrides such as `rl.max_lag=2` to a copy of `config`, in order; the last one wins.
+
+    Raises:
+        ConfigError: an override without `=`, an unknown field, or a value of the wrong type.
+    """
+    node = OmegaConf.structured(config)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError("override", override, "has no `=`", "Write field=value, for example rl.max_lag=2.")
+        _assign(node, key.strip(), _parse(key.strip(), text))
+    return _to_object(node)
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration as YAML; `from_yaml` is its inverse."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def from_yaml(text: str) -> Config:
+    """Configuration from YAML; fields that are not named keep the schema's defaults.
+
+    Raises:
+        ConfigError: broken YAML, an unknown field, or a value of the wrong type.
+    """
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError("configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Mend it.") from error
+    except OSError:  # OmegaConf's answer to a document that is one number
+        tree = None
+    if not isinstance(tree, dict) or "" in tree:
+        raise ConfigError("configuration", text[:60], "is not a mapping of fields", "Write `rl:` and its fields below.")
+    node = OmegaConf.structured(Config())
+    for key, value in tree.items():
+        _assign(node, str(key), value)
+    return _to_object(node)
+
+
+def _to_object(node: DictConfig) -> Config:
+    """Resolve interpolations and return the dataclass."""
+    try:
+        return cast(Config, OmegaConf.to_object(node))
+    except OmegaConfBaseException as error:
+        raise _refusal(str(error.full_key or "configuration"), error.value, error) from error
+
+
+def _parse(key: str, text: str) -> Any:  # noqa: ANN401  (any YAML value)
+    """Value of an override: the text itself for a text field, YAML for every other.
+
+    Text stays text because YAML 1.1 reads a run name such as `0123` as the number 83.
+    """
+    if fields().get(key) is str and text[:1] not in {"'", '"'}:
+        return text
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(key, text, f"is not a valid value ({_one_line(error)})", "Quote it.") from error
+
+
+def _assign(node: DictConfig, key: str, value: object) -> None:
+    """Set one field, or every field of a section when `value` is a mapping."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _assign(node, f"{key}.{name}", inner)
+        return
+    _require_known(key, value)
+    _require_type(key, value)
+    try:
+        OmegaConf.update(node, key, value)
+    except OmegaConfBaseException as error:
+        raise _refusal(key, value, error) from error
+
+
+def _require_known(key: str, value: object) -> None:
+    if key in fields():
+        return
+    inside = [name for name in fields() if name.startswith(f"{key}.")]
+    if inside:
+        raise ConfigError(key, value, "is a section, not a field", f"Set one of its fields, for example {inside[0]}.")
+    raise ConfigError(key, value, "is no field of the configuration", _hint(key))
+
+
+def _hint(key: str) -> str:
+    """What the user may have meant: a field of that last name in another section, else the nearest spelling."""
+    same_name = [name for name in fields() if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = [*difflib.get_close_matches(key, fields(), n=1, cutoff=0.75), *same_name]
+    if not close:
+        close = difflib.get_close_matches(key, fields(), n=3, cutoff=0.6)
+    if not close:
+        return "bard_ray/config/schema.py lists every field."
+    return f"Did you mean {' or '.join(dict.fromkeys(close[:3]))}?"
+
+
+def _require_type(key: str, value: object) -> None:
+    """What OmegaConf would convert in silence: a number into text, a number into a switch."""
+    wanted = fields()[key]
+    if wanted is str and not isinstance(value, str):
+        raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')
+    if wanted is bool and not isinstance(value, bool):
+        raise ConfigError(key, value, "must be true or false", "Write true or false.")
+
+
+def _refusal(key: str, value: object, error: OmegaConfBaseException) -> ConfigError:
+    wanted = _describe(fields().get(key))
+    default = OmegaConf.select(OmegaConf.structured(Config()), key)
+    return ConfigError(key, value, f"must be {wanted}", f"For example {key}={default} ({_one_line(error)}).")
+
+
+def _describe(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    names: dict[object, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list[int]: "a list of whole numbers such as [1,2]",
+        list[str]: "a list such as [a,b]",
+    }
+    return names.get(kind, "a value of the field's type")
+
+
+@cache
+def fields() -> dict[str, object]:
+    """Dotted name of every field of the schema and its type, in the schema's order."""
+    return dict(_walk(Config, ""))
+
+
+def _walk(section: type, prefix: str) -> Iterator[tuple[str, object]]:
+    for name, kind in get_type_hints(section).items():
+        if dataclasses.is_dataclass(kind):
+            yield from _walk(cast(type, kind), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", kind
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

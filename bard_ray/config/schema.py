@@ -1,0 +1,258 @@
+"""The whole configuration as dataclasses. A recipe fills it in, dotted overrides change it, `check` judges it.
+
+Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in optimizer steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class RunConfig:
+    """Where a run lives and what it is called."""
+
+    name: str = "bard"
+    dir: str = "runs"
+    seed: int = 0
+    fresh: bool = False  # start over: what an earlier run of this name left is deleted
+    verbose: bool = False  # engines log warnings (else errors only) to their files under logs/
+
+
+@dataclass
+class TinyModelConfig:
+    """The model made on the fly when `student.path` is `tiny`: a Qwen3 with random weights."""
+
+    layers: int = 2
+    hidden: int = 128
+    heads: int = 4
+    mlp: int = 384
+    init_std: float = 0.049
+
+
+@dataclass
+class StudentConfig:
+    """The model that is trained."""
+
+    path: str = "tiny"  # `tiny`, or a Hugging Face model directory or hub id
+    revision: str = "main"
+    params: float = 0.0  # number of parameters for the memory plan; 0: read from the model's files
+    max_len: int = 128  # longest prompt plus completion, tokens
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    trust_remote_code: bool = False
+    tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
+
+
+@dataclass
+class ChainConfig:
+    """The synthetic task: a start digit and labelled operations on a running value modulo 10."""
+
+    ops: list[str] = field(default_factory=lambda: ["+1", "*3"])
+    min_ops: int = 10
+    max_ops: int = 14
+    base_min_ops: int = 4  # stage 0 also sees short chains
+
+
+@dataclass
+class RowsConfig:
+    """Teacher chains and questions from a data set (local JSONL/Parquet, or a hub id)."""
+
+    path: str = ""
+    config: str = ""
+    split: str = "train"
+    revision: str = "main"
+    format: Literal["rows", "openr1"] = "rows"  # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
+    eval_path: str = ""  # evaluation questions, same format; empty: the last `data.eval_questions` rows
+
+
+@dataclass
+class DataConfig:
+    """Questions and teacher chains."""
+
+    source: Literal["chain", "rows"] = "chain"
+    chain: ChainConfig = field(default_factory=ChainConfig)
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    eval_questions: int = 256
+
+
+@dataclass
+class BudgetConfig:
+    """Which thinking budgets are taught, and which are held out for the evaluation."""
+
+    codec: Literal["digits", "sentence"] = "digits"
+    train: list[int] = field(default_factory=list)
+    held_out: list[int] = field(default_factory=list)
+    none_share: float = 0.05  # share of unconstrained prompts, in SFT rows and in RL
+
+
+@dataclass
+class DistilConfig:
+    """From teacher chains to budget-labelled SFT rows."""
+
+    compressor: Literal["drop_steps", "hindsight"] = "drop_steps"
+    jitter: float = 0.15  # drop_steps: the compressor aims at budget * U(1 - jitter, 1 + jitter)
+    questions: int = 10_000  # questions of the budgeted corpus
+    budgets_per_question: int = 4
+    contrastive: bool = True  # the same question at several budgets; off: one budget per question
+
+
+@dataclass
+class SFTConfig:
+    """One supervised stage."""
+
+    enabled: bool = True
+    rows: int = 0  # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
+    epochs: float = 1.0
+    batch_rows: int = 32
+    lr: float = 2e-3
+    min_lr_ratio: float = 0.05
+    warmup_steps: int = 50
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+
+
+@dataclass
+class RewardConfig:
+    """Accuracy times budget fidelity."""
+
+    compose: Literal["product", "additive"] = "product"
+    fidelity: Literal["asymmetric", "cap_linear"] = "asymmetric"
+    tolerance: float = 0.05  # relative deviation that costs nothing
+    over_slope: float = 8.0  # fidelity lost per unit of relative overrun beyond the tolerance
+    under_slope: float = 4.0  # same for thinking less than the budget (asymmetric only)
+    fidelity_weight: float = 0.5  # additive only
+
+
+@dataclass
+class RLConfig:
+    """Asynchronous GRPO."""
+
+    enabled: bool = True
+    steps: int = 160  # optimizer steps; each is one weight version
+    prompts_per_step: int = 16
+    group_size: int = 8
+    max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training
+    lr: float = 4e-4
+    min_lr_ratio: float = 0.1
+    warmup_steps: int = 10
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    kl_coef: float = 0.001  # weight of KL(policy || SFT student); 0 starts no reference worker
+    std_normalise: bool = True
+    temperature: float = 1.0
+    max_new_tokens: int = 60
+    checkpoint_every: int = 0  # steps between resumable checkpoints; 0: at the end of the stage only
+    reward: RewardConfig = field(default_factory=RewardConfig)
+
+
+@dataclass
+class EvalConfig:
+    """The budget sweep."""
+
+    budgets: list[int] = field(default_factory=list)
+    samples: int = 1
+    temperature: float = 1.0
+    max_new_tokens: int = 60
+    no_budget: bool = True
+
+
+@dataclass
+class RolloutConfig:
+    """vLLM workers."""
+
+    engine: Literal["auto", "local", "async"] = "auto"  # one in-process engine, or AsyncLLM with worker processes
+    workers: int = 1
+    cpus: float = 0.75
+    gpus: float = 0.0
+    tensor_parallel: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_num_seqs: int = 256
+    kv_cache_mb: int = 128  # CPU only; on a GPU see gpu_memory_utilization
+    gpu_memory_utilization: float = 0.85
+    block_size: int = 32
+    enforce_eager: bool = True
+    call_timeout_s: float = 600.0
+
+
+@dataclass
+class LearnerConfig:
+    """DeepSpeed ranks."""
+
+    ranks: int = 1
+    cpus: float = 0.75
+    gpus: float = 0.0
+    zero_stage: int = 2
+    precision: Literal["float32", "bf16_autocast", "bfloat16"] = "bf16_autocast"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "eager"
+    pack_len: int = 256  # tokens of one packed row
+    micro_tokens: int = 4096  # tokens of one micro-batch, padding included
+    recompute: bool = False
+    threads: int = 1
+    call_timeout_s: float = 600.0
+
+
+@dataclass
+class ReferenceConfig:
+    """The frozen policy of the KL term."""
+
+    cpus: float = 0.25
+    gpus: float = 0.0
+    precision: Literal["float32", "bf16_autocast", "bfloat16"] = "bf16_autocast"
+    call_timeout_s: float = 300.0
+
+
+@dataclass
+class VerifierConfig:
+    """Grading processes."""
+
+    workers: int = 1
+    cpus: float = 0.25
+    limit_s: float = 5.0  # one answer; its process is killed after that
+    memory_mb: int = 2048  # address space of one grading process
+
+
+@dataclass
+class ClusterConfig:
+    """The Ray cluster: one started here, or one that is there."""
+
+    address: str = "local"  # `local`: start one; `auto`: join the one of this machine or of the submitted job
+    cpus: int = 0  # local only: logical CPUs given to Ray; 0: as many as the machine has
+    object_store_mb: int = 512  # local only
+    start_timeout_s: float = 300.0
+
+
+@dataclass
+class ReportConfig:
+    """What is written at the end."""
+
+    title: str = "BARD"
+
+
+@dataclass
+class Config:
+    """Everything a run needs."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
+    base: SFTConfig = field(default_factory=SFTConfig)
+    sft_full: SFTConfig = field(default_factory=SFTConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    rl: RLConfig = field(default_factory=RLConfig)
+    evaluate: EvalConfig = field(default_factory=EvalConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    verifier: VerifierConfig = field(default_factory=VerifierConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)

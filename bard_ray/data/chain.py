@@ -1,0 +1,151 @@
+"""The labelled-operation chain task: a start digit and N lettered operations on a running value modulo 10.
+
+`8a+1b*3c+1?` starts at 8, adds 1 (9), multiplies by 3 (7), adds 1 (8): the answer is 8. Every operation has its letter,
+so a chain of thought that drops steps can still say which step it is at. Source: ours (tiny task).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from bard_ray.config.schema import ChainConfig
+from bard_ray.data.streams import Stream, rng
+from bard_ray.errors import ConfigError
+from bard_ray.records import Message, Question
+
+Split = Literal["train", "base", "eval", "rl"]
+
+LETTERS = string.ascii_lowercase
+OP_PATTERN = re.compile(r"[+\-*][0-9]")
+
+_STREAMS = {"train": Stream.TRAIN, "base": Stream.BASE, "eval": Stream.EVAL, "rl": Stream.RL}
+_EVAL_CLASSES = 8  # one text in this many belongs to the evaluation and is never trained on
+_MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A question of the task, parsed: the start digit and the operations (`+1`, `*3`) in order."""
+
+    start: int
+    ops: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The question as the student reads it: `8a+1b*3?`."""
+        return f"{self.start}{''.join(map(''.join, zip(LETTERS, self.ops, strict=False)))}?"
+
+    @property
+    def values(self) -> list[int]:
+        """Running value after each operation; the last one is the answer."""
+        value, values = self.start, []
+        for op in self.ops:
+            value = _apply(value, op)
+            values.append(value)
+        return values
+
+
+def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Question:
+    """Question number `index` of a split; it follows from the arguments alone.
+
+    No text of the `eval` split occurs in another one: texts are divided by their hash, and draws of the wrong side are
+    repeated.
+
+    Raises:
+        ConfigError: an operation is unknown, the lengths do not fit, or the task has too few different questions.
+    """
+    shortest = cfg.base_min_ops if split == "base" else cfg.min_ops
+    check_ops(cfg.ops)
+    _check_lengths(cfg, "base_min_ops" if split == "base" else "min_ops")
+    generator = rng(seed, _STREAMS[split], index)
+    for _ in range(_MAX_DRAWS):
+        num_ops = int(generator.integers(shortest, cfg.max_ops + 1))
+        picks = generator.integers(len(cfg.ops), size=num_ops).tolist()
+        chain = Chain(int(generator.integers(10)), tuple(cfg.ops[pick] for pick in picks))
+        if _is_held_out(chain.text) == (split == "eval"):
+            return _as_question(chain, f"chain-{split}-{index}")
+    raise ConfigError(
+        "data.chain.max_ops", cfg.max_ops, f"gives too few different questions for the {split} split",
+        "Allow longer chains or more operations.",
+    )
+
+
+def chain_of(question: Question) -> Chain:
+    """The parsed chain that `chain_question` put into `meta`.
+
+    Raises:
+        ConfigError: the question is not one of this task.
+    """
+    start, ops = question.meta.get("start"), question.meta.get("ops")
+    if not isinstance(start, int) or not isinstance(ops, (list, tuple)):
+        raise ConfigError(
+            "distil.compressor", "drop_steps", f"can only shorten chains of the synthetic task, not {question.id!r}",
+            "Use distil.compressor=hindsight for teacher chains of a data set.",
+        )
+    return Chain(start, tuple(cast("list[str]", ops)))
+
+
+def step_text(chain: Chain, step: int, value: int, *, verbose: bool) -> str:
+    """One step of a chain of thought: `a+19` verbose (3 tokens: letter, operation, value), `a9` plain (2 tokens)."""
+    return f"{LETTERS[step]}{chain.ops[step] if verbose else ''}{value}"
+
+
+def gold_think(chain: Chain) -> str:
+    """The teacher's chain of thought: every step, verbose, 3 tokens each."""
+    steps = enumerate(chain.values)
+    return "".join(step_text(chain, step, value, verbose=True) for step, value in steps)
+
+
+def answer_text(answer: str) -> str:
+    """The part after the closing think tag."""
+    return f"\\boxed{{{answer}}}"
+
+
+def check_ops(ops: list[str]) -> None:
+    """Raise ConfigError unless there are operations and each is `+`, `-` or `*` with one digit."""
+    for op in ops:
+        if not OP_PATTERN.fullmatch(op):
+            raise ConfigError(
+                "data.chain.ops", op, "is no operation of the task", "Write + - or * and one digit: +1, -3, *3."
+            )
+    if not ops:
+        raise ConfigError("data.chain.ops", ops, "must name at least one operation", "The default is [+1, *3].")
+
+
+def _check_lengths(cfg: ChainConfig, field: str) -> None:
+    shortest = getattr(cfg, field)
+    if not 1 <= shortest <= cfg.max_ops:
+        raise ConfigError(
+            f"data.chain.{field}", shortest, f"must lie in 1..max_ops ({cfg.max_ops})", "Lower it or raise max_ops."
+        )
+    if cfg.max_ops > len(LETTERS):
+        raise ConfigError(
+            "data.chain.max_ops", cfg.max_ops, "exceeds 26, the letters there are for labels", "Use 26 or fewer."
+        )
+
+
+def _apply(value: int, op: str) -> int:
+    sign, operand = op[0], int(op[1])
+    if sign == "*":
+        return value * operand % 10
+    return (value + (operand if sign == "+" else -operand)) % 10
+
+
+def _is_held_out(text: str) -> bool:
+    # Not a CRC: it is linear in the bits, so the held-out questions would be a special kind of question.
+    return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % _EVAL_CLASSES == 0
+
+
+def _as_question(chain: Chain, name: str) -> Question:
+    return Question(
+        id=name,
+        messages=(Message("user", chain.text),),
+        answer=str(chain.values[-1]),
+        kind="integer",
+        source="chain",
+        meta={"start": chain.start, "ops": list(chain.ops)},
+    )

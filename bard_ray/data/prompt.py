@@ -1,0 +1,157 @@
+"""What a student reads and writes, as token ids: one place that knows chat template, budget text and think tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from bard_ray.budget.signal import Budget, BudgetCodec, CodecName, label, make_codec
+from bard_ray.config.schema import StudentConfig
+from bard_ray.errors import ConfigError, DataError
+from bard_ray.records import DistilRow, Ints, Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PromptFormat:
+    """Turns questions and chains into token ids, the same way for training and for sampling.
+
+    Attributes:
+        close_id: id of the closing think tag; the thinking span ends where it first occurs.
+        eos_id: id that ends a completion.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, codec: BudgetCodec, think_open: str, think_close: str
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.codec = codec
+        self.think_open, self.think_close = think_open, think_close
+        self.close_id = self._single_id(think_close)
+        self.eos_id = self._eos_id()
+        if tokenizer.chat_template is None:
+            raise ConfigError(
+                "student.path", tokenizer.name_or_path, "has a tokenizer without a chat template",
+                "Use a chat model, or add chat_template.jinja to the model directory.",
+            )
+
+    def prompt_text(self, question: Question, budget: Budget, show_budget: bool = True) -> str:
+        """The prompt as text: chat template, budget after the last user message, open think tag at the end.
+
+        Raises:
+            ConfigError: the codec cannot write this budget.
+            DataError: the question has no user message.
+        """
+        return self._render([self._conversation(question, budget, show_budget)])[0]
+
+    def prompt_ids(self, question: Question, budget: Budget, show_budget: bool = True) -> Ints:
+        """The prompt as token ids (T,). Raises as `prompt_text` does."""
+        return self._tokenise([self.prompt_text(question, budget, show_budget)])[0]
+
+    def completion_ids(self, think_text: str, answer_text: str) -> Ints:
+        """Thinking, closing tag, answer, eos as token ids (T,)."""
+        return self._completions([(think_text, answer_text)])[0]
+
+    def row_ids(self, rows: Sequence[DistilRow]) -> list[tuple[Ints, Ints]]:
+        """Prompt and completion ids of every row, tokenised in batches. Raises as `prompt_text` does."""
+        texts = self._render([self._conversation(row.question, row.budget, show_budget=True) for row in rows])
+        completions = self._completions([(row.think, row.answer_text) for row in rows])
+        return list(zip(self._tokenise(texts), completions, strict=True))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in tokens of this student."""
+        return [ids_T.size for ids_T in self._tokenise(texts)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids without eos, padding and other special tokens; think tags stay."""
+        text = self.tokenizer.decode(
+            [int(number) for number in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return cast("str", text)
+
+    def _conversation(self, question: Question, budget: Budget, show_budget: bool) -> list[dict[str, str]]:
+        turns = [{"role": m.role, "content": m.content} for m in question.messages]
+        users = [turn for turn in turns if turn["role"] == "user"]
+        if not users:
+            raise DataError(question.source, f"question {question.id} has no user message", "Add one.", turns)
+        if show_budget:
+            users[-1]["content"] += self._budget_text(budget)
+        return turns
+
+    def _budget_text(self, budget: Budget) -> str:
+        try:
+            return self.codec.encode(budget)
+        except ValueError as error:
+            name = type(self.codec).__name__.removesuffix("Codec").lower()
+            raise ConfigError(
+                "budget.codec", name, f"cannot write the budget {label(budget)}: {error}",
+                "Use budget.codec=sentence, or smaller budgets.",
+            ) from error
+
+    def _render(self, conversations: list[list[dict[str, str]]]) -> list[str]:
+        if not conversations:
+            return []
+        # Hybrid models close the think tag at once unless told that thinking is wanted; others ignore the word.
+        texts = cast("list[str]", self.tokenizer.apply_chat_template(
+            conversations, tokenize=False, add_generation_prompt=True, enable_thinking=True
+        ))
+        return [text if text.rstrip().endswith(self.think_open) else text + self.think_open for text in texts]
+
+    def _completions(self, pairs: Sequence[tuple[str, str]]) -> list[Ints]:
+        # Joined as ids, so that the closing tag is its one token whatever stands before it.
+        thinks = self._tokenise([think for think, _ in pairs])
+        answers = self._tokenise([answer for _, answer in pairs])
+        close_T, eos_T = np.array([self.close_id], np.int32), np.array([self.eos_id], np.int32)
+        return [np.concatenate([t, close_T, a, eos_T]) for t, a in zip(thinks, answers, strict=True)]
+
+    def _tokenise(self, texts: Sequence[str]) -> list[Ints]:
+        if not texts:
+            return []
+        unique = list(dict.fromkeys(texts))  # answers repeat a lot
+        batch = self.tokenizer(
+            unique, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
+        ids = {text: np.asarray(ids, np.int32) for text, ids in zip(unique, batch["input_ids"], strict=True)}
+        return [ids[text] for text in texts]
+
+    def _single_id(self, tag: str) -> int:
+        ids_T = self._tokenise([tag])[0]
+        if ids_T.size != 1 or ids_T[0] == self.tokenizer.unk_token_id:
+            raise ConfigError(
+                "student.think_close", tag, f"must be one token of the student's tokenizer, not {ids_T.size}",
+                "Name the tag the model was trained with, or add it to the tokenizer as one token.",
+            )
+        return int(ids_T[0])
+
+    def _eos_id(self) -> int:
+        eos_id = self.tokenizer.eos_token_id
+        if not isinstance(eos_id, int):
+            raise ConfigError(
+                "student.path", self.tokenizer.name_or_path, "has a tokenizer without an end-of-sequence token",
+                "Set eos_token in its tokenizer_config.json.",
+            )
+        return eos_id
+
+
+def load_prompt_format(model_path: str, student: StudentConfig, codec_name: CodecName) -> PromptFormat:
+    """Prompt format of a model directory or hub id.
+
+    Raises:
+        ConfigError: the tokenizer cannot be read, lacks a template or eos, or splits the closing tag.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path, revision=student.revision, trust_remote_code=student.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            "student.path", model_path, f"has no tokenizer that can be read ({reason})",
+            "Give a Hugging Face model directory or hub id.",
+        ) from error
+    return PromptFormat(tokenizer, make_codec(codec_name), student.think_open, student.think_close)

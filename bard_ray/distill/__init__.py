@@ -1,0 +1,1 @@
+"""From teacher chains to budget-labelled rows for supervised fine-tuning."""

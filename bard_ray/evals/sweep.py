@@ -1,0 +1,126 @@
+"""The budget sweep: every question at every budget, sampled, graded, summarised.
+
+Written against the role Protocols only. How much is in flight is the sampler's concern; here at most one batch of
+groups is being graded while the next one comes in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget, token_limit
+from bard_ray.config.schema import EvalConfig
+from bard_ray.evals.metrics import VariantSummary, summarise
+from bard_ray.records import GradeItem, Group, GroupRequest, Question, SamplingSpec
+from bard_ray.roles import Sampler, Verifier
+
+GROUPS_PER_GRADING = 32
+
+OnProgress = Callable[[int, int], None]  # groups graded, groups in all
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What to ask of a variant.
+
+    Attributes:
+        budgets: asked of every question; `NO_BUDGET` is the unconstrained point.
+        spec: how to sample.
+        samples: rollouts per question and budget.
+        seed: seed of the sweep; every request's own seed follows from it and the request's number.
+        first_number: number of the first request, so that several sweeps can share one numbering.
+    """
+
+    budgets: tuple[Budget, ...]
+    spec: SamplingSpec
+    samples: int = 1
+    seed: int = 0
+    first_number: int = 0
+
+
+def make_plan(config: EvalConfig, seed: int, first_number: int = 0) -> SweepPlan:
+    """The sweep that a configuration asks for."""
+    budgets: tuple[Budget, ...] = tuple(TokenBudget(tokens) for tokens in sorted(config.budgets))
+    spec = SamplingSpec(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+    return SweepPlan((*budgets, NO_BUDGET) if config.no_budget else budgets, spec, config.samples, seed, first_number)
+
+
+def forcing(plan: SweepPlan) -> SweepPlan:
+    """The same sweep with budget forcing: thinking is cut at the budget by the engine, and the prompt names none."""
+    budgets = tuple(budget for budget in plan.budgets if token_limit(budget) is not None)
+    return replace(plan, budgets=budgets, spec=replace(plan.spec, force_budget=True, show_budget=False))
+
+
+def make_requests(questions: Sequence[Question], plan: SweepPlan) -> list[GroupRequest]:
+    """One request per question and budget, budgets of a question next to each other (they share a prompt prefix)."""
+    pairs = [(question, budget) for question in questions for budget in plan.budgets]
+    return [
+        GroupRequest(number, question, (budget,) * plan.samples, _request_seed(plan.seed, number))
+        for number, (question, budget) in enumerate(pairs, start=plan.first_number)
+    ]
+
+
+async def sweep(
+    sampler: Sampler, verifier: Verifier, questions: Sequence[Question], plan: SweepPlan, on_progress: OnProgress
+) -> list[Group]:
+    """Graded groups of the whole sweep, in request order.
+
+    The loop takes groups from the sampler as they complete and hands them to the verifier in batches; it waits for the
+    sampler, and for the previous batch's grading before it starts the next. A failed group comes back ungraded, with
+    its reason.
+    """
+    requests = make_requests(questions, plan)
+    graded: list[Group] = []
+    grading: asyncio.Task[list[Group]] | None = None
+    try:
+        async for batch in _batches(sampler.sample(requests, plan.spec), GROUPS_PER_GRADING):
+            if grading is not None:
+                graded += await grading
+                on_progress(len(graded), len(requests))
+            grading = asyncio.create_task(grade_groups(verifier, batch))
+        if grading is not None:
+            graded += await grading
+            on_progress(len(graded), len(requests))
+    finally:
+        if grading is not None:
+            grading.cancel()
+    return sorted(graded, key=lambda group: group.number)
+
+
+async def grade_groups(verifier: Verifier, groups: Sequence[Group]) -> list[Group]:
+    """The groups with one verdict per rollout, graded in one call."""
+    items = [
+        GradeItem(rollout.answer_text, group.request.question.answer, group.request.question.kind)
+        for group in groups
+        for rollout in group.rollouts
+    ]
+    verdicts = iter(await verifier.grade(items) if items else [])
+    return [replace(group, verdicts=tuple(next(verdicts) for _ in group.rollouts)) for group in groups]
+
+
+async def evaluate_variant(
+    sampler: Sampler, verifier: Verifier, questions: Sequence[Question], plan: SweepPlan, on_progress: OnProgress
+) -> VariantSummary:
+    """Sweep and summarise: one entry of `variants` in `results.json`."""
+    return summarise(await sweep(sampler, verifier, questions, plan, on_progress))
+
+
+async def _batches(groups: AsyncIterator[Group], size: int) -> AsyncIterator[list[Group]]:
+    """Lists of `size` groups as they come; the last one may be shorter."""
+    batch: list[Group] = []
+    async for group in groups:
+        batch.append(group)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _request_seed(seed: int, number: int) -> int:
+    """31-bit seed of one request: independent streams for neighbouring seeds and numbers."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)

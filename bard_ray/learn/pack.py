@@ -1,0 +1,215 @@
+"""Packing: sequences of many lengths into rows, rows into micro-batches, micro-batches over ranks.
+
+Padding is what a learner pays for nothing, so sequences share rows. Inside a row, positions restart at 0 with every
+sequence; transformers reads sequence borders from those restarts (when it gets no attention mask) and keeps attention
+inside each sequence. The padding at a row's end is one more such sequence, so it neither sees nor is seen by tokens.
+
+Axes: R rows of a micro-batch, T tokens of a row, N trained tokens of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bard_ray.errors import ConfigError, InvariantError
+from bard_ray.records import Bools, Floats, Ints, TrainSequence
+
+
+@dataclass(frozen=True, slots=True)
+class PackSpec:
+    """How large rows and micro-batches are, in tokens, padding included.
+
+    Attributes:
+        row_tokens: capacity of one row; no sequence may be longer.
+        rows: rows of one micro-batch at most.
+    """
+
+    row_tokens: int
+    rows: int
+
+    @classmethod
+    def of(cls, pack_len: int, micro_tokens: int, attention: str) -> PackSpec:
+        """The specification that `learner.pack_len`, `micro_tokens` and `attention` ask for.
+
+        Flash attention gets one long row: transformers takes its variable-length path for a batch of one only.
+        """
+        if attention == "flash_attention_2":
+            return cls(row_tokens=max(pack_len, micro_tokens), rows=1)
+        return cls(row_tokens=pack_len, rows=max(1, micro_tokens // pack_len))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one sequence lies: tokens `start` to `start + length` of `row`."""
+
+    sequence: int
+    row: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Packed rows. Arrays are aligned with the tokens; outside the mask they hold 0.
+
+    Attributes:
+        positions_RT: position of each token in its own sequence.
+        mask_RT: tokens that enter the loss; never the first one of a sequence.
+        spans: where each sequence lies; the way back from rows to sequences.
+    """
+
+    tokens_RT: Ints
+    positions_RT: Ints
+    mask_RT: Bools
+    advantages_RT: Floats
+    behaviour_RT: Floats
+    reference_RT: Floats
+    spans: tuple[Span, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return sum(span.length for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Who computes what in one step: sequence indices of each rank, and the micro-batches every rank runs."""
+
+    shares: tuple[tuple[int, ...], ...]
+    num_micro_batches: int
+
+
+def split_balanced(lengths: Sequence[int], ranks: int) -> tuple[tuple[int, ...], ...]:
+    """Indices of the sequences of each rank, in ascending order, with nearly equal token counts.
+
+    Longest first, each to the rank with the fewest tokens so far, the lowest such rank on a tie. Loads differ by the
+    longest sequence at most.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for index in _longest_first(lengths):
+        rank = loads.index(min(loads))
+        shares[rank].append(index)
+        loads[rank] += lengths[index]
+    return tuple(tuple(sorted(share)) for share in shares)
+
+
+def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
+    """Split a step over ranks, and find how many micro-batches the busiest one needs.
+
+    Every rank runs that many: ZeRO-3 gathers parameters inside forward and backward, so ranks must run in step.
+    """
+    shares = split_balanced(lengths, ranks)
+    counts = [len(_group_rows([lengths[i] for i in share], spec)) for share in shares]
+    return StepPlan(shares, max(1, *counts))
+
+
+def assign_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """First-fit decreasing: indices of the sequences of each row.
+
+    Raises:
+        ConfigError: a sequence is longer than a row.
+    """
+    rows: list[list[int]] = []
+    free = np.zeros(len(lengths), np.int64)
+    for index in _longest_first(lengths):
+        length = lengths[index]
+        if length > row_tokens:
+            rule = f"one sequence has {length} tokens and does not fit a row"
+            raise ConfigError("learner.pack_len", row_tokens, rule, "Raise learner.pack_len or lower student.max_len.")
+        fits = np.flatnonzero(free[: len(rows)] >= length)
+        row = int(fits[0]) if fits.size else len(rows)
+        if row == len(rows):
+            rows.append([])
+            free[row] = row_tokens
+        rows[row].append(index)
+        free[row] -= length
+    return rows
+
+
+def pack(sequences: Sequence[TrainSequence], spec: PackSpec, num_micro_batches: int = 0) -> list[MicroBatch]:
+    """Pack sequences into at least `num_micro_batches` micro-batches; those without sequences have an empty mask.
+
+    Raises:
+        ConfigError: a sequence is longer than a row.
+        InvariantError: more micro-batches came out than were planned, or a first token is to be trained on.
+    """
+    if any(s.mask_T[:1].any() for s in sequences):
+        raise InvariantError("the first token of a sequence has no prediction and cannot enter the loss")
+    groups = _group_rows([s.tokens_T.size for s in sequences], spec)
+    if num_micro_batches and len(groups) > num_micro_batches:
+        raise InvariantError(f"{len(groups)} micro-batches where {num_micro_batches} were planned")
+    groups += [[[]]] * (num_micro_batches - len(groups))
+    return [_micro_batch(sequences, rows) for rows in groups]
+
+
+def unpack(batches: Sequence[MicroBatch], values: Sequence[Floats], num_sequences: int) -> list[Floats]:
+    """One value a token, per micro-batch [R, T], back to one array [T] per sequence, in the order given to `pack`."""
+    found: dict[int, Floats] = {}
+    for batch, values_RT in zip(batches, values, strict=True):
+        for span in batch.spans:
+            found[span.sequence] = values_RT[span.row, span.start : span.start + span.length].copy()
+    return [found[i] for i in range(num_sequences)]
+
+
+def _longest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]:
+    """Rows of each micro-batch: as few micro-batches as `spec.rows` allows, and the rows spread evenly over them."""
+    rows = assign_rows(lengths, spec.row_tokens)
+    count = -(-len(rows) // spec.rows)
+    edges = [len(rows) * i // count for i in range(count + 1)] if count else [0]
+    return [rows[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) -> MicroBatch:
+    """Lay sequences out row by row; rows are only as wide as the fullest one."""
+    spans = tuple(_spans(sequences, rows))
+    # Two tokens at least: an empty micro-batch still has to run.
+    shape = len(rows), max([2, *(span.start + span.length for span in spans)])
+
+    def laid_out(part: Callable[[TrainSequence], Ints | Floats | Bools | None], dtype: type) -> np.ndarray:
+        array_RT = np.zeros(shape, dtype)
+        for span in spans:
+            part_T = part(sequences[span.sequence])
+            if part_T is not None:
+                array_RT[span.row, span.start : span.start + span.length] = part_T
+        return array_RT
+
+    return MicroBatch(
+        tokens_RT=laid_out(lambda s: s.tokens_T, np.int32),
+        positions_RT=_positions(spans, shape),
+        mask_RT=laid_out(lambda s: s.mask_T, np.bool_),
+        advantages_RT=laid_out(lambda s: s.advantages_T, np.float32),
+        behaviour_RT=laid_out(lambda s: s.behaviour_T, np.float32),
+        reference_RT=laid_out(lambda s: s.reference_T, np.float32),
+        spans=spans,
+    )
+
+
+def _spans(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) -> list[Span]:
+    spans = []
+    for row, members in enumerate(rows):
+        start = 0
+        for index in members:
+            length = int(sequences[index].tokens_T.size)
+            spans.append(Span(index, row, start, length))
+            start += length
+    return spans
+
+
+def _positions(spans: Sequence[Span], shape: tuple[int, int]) -> Ints:
+    """Positions that restart with every sequence, and once more where the padding begins."""
+    starts_RT = np.zeros(shape, np.int32)
+    for span in spans:
+        starts_RT[span.row, span.start] = span.start
+        end = span.start + span.length
+        if end < shape[1]:
+            starts_RT[span.row, end] = end
+    return np.arange(shape[1], dtype=np.int32) - np.maximum.accumulate(starts_RT, axis=1)

@@ -1,0 +1,94 @@
+"""A causal language model that answers with token log-probs; learner and reference both use it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bard_ray.errors import DataError
+from bard_ray.learn.logprobs import LogprobHead, loss_positions
+from bard_ray.learn.pack import MicroBatch
+from bard_ray.records import Floats
+
+Precision = Literal["float32", "bf16_autocast", "bfloat16"]
+
+# Transformations of the logits that some families apply after the output embedding; LogprobHead knows none of them.
+_LOGIT_TRANSFORMS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+def weight_dtype(precision: Precision) -> torch.dtype:
+    """Type of the weights; under `bf16_autocast` they stay float32 and only the matrix products run in bfloat16."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+class Policy(nn.Module):
+    """A transformers model whose forward pass gives the log-probs of the trained tokens of a micro-batch."""
+
+    def __init__(self, model: Any, precision: Precision) -> None:  # noqa: ANN401  (transformers' models share no useful type)
+        """Take over `model`: its `lm_head` becomes a `LogprobHead` with the same parameters.
+
+        Raises:
+            DataError: the model does more to its logits than one linear map.
+        """
+        super().__init__()
+        check_head(model)
+        model.set_output_embeddings(LogprobHead(model.get_output_embeddings()))
+        self.model = model
+        self.autocast = precision == "bf16_autocast"
+
+    def forward(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the trained tokens, row by row; float32 [N] each."""
+        device = self.model.device
+        predictors_N, targets_N = loss_positions(batch, device)
+        # Autocast belongs in here: DeepSpeed switches off what is set around its engine.
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
+            hidden_RTH = self.model.base_model(
+                input_ids=torch.from_numpy(batch.tokens_RT).to(device),
+                position_ids=torch.from_numpy(batch.positions_RT).to(device),
+                attention_mask=None,  # sequence borders come from the positions
+                use_cache=False,
+            ).last_hidden_state
+            hidden_NH = hidden_RTH.flatten(0, 1).index_select(0, predictors_N)
+            return self.model.get_output_embeddings()(hidden_NH, targets_N, temperature)
+
+    def named_weights(self) -> list[tuple[str, nn.Parameter]]:
+        """Parameters under the names of the model directory; a tied output embedding is listed once."""
+        return list(self.model.named_parameters())
+
+
+def check_head(model: Any) -> None:  # noqa: ANN401  (see Policy)
+    """Refuse models whose log-probs would silently be wrong.
+
+    Raises:
+        DataError: the output embedding is not linear, or the configuration transforms the logits.
+    """
+    fix = "Use a model whose logits are one linear map of the hidden states (Qwen, Llama, Mistral, ...)."
+    if not isinstance(model.get_output_embeddings(), nn.Linear):
+        raise DataError(type(model).__name__, "its output embedding is not a linear layer", fix)
+    set_ones = [name for name in _LOGIT_TRANSFORMS if getattr(model.config, name, None) not in (None, 1, 1.0)]
+    if set_ones:
+        raise DataError(type(model).__name__, f"it transforms its logits ({', '.join(set_ones)})", fix)
+
+
+def load_policy(path: str, attention: str, precision: Precision) -> Policy:
+    """A policy from a Hugging Face model directory, on the CPU, in evaluation mode.
+
+    Raises:
+        DataError: see `check_head`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    dtype = weight_dtype(precision)
+    return Policy(AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention), precision)
+
+
+@torch.no_grad()
+def token_logprobs(policy: Policy, batch: MicroBatch, temperature: float) -> Floats:
+    """Log-probs aligned with the tokens [R, T]; 0 outside the mask."""
+    logprobs_N, _ = policy(batch, temperature)
+    logprobs_RT = np.zeros(batch.mask_RT.shape, np.float32)
+    logprobs_RT[batch.mask_RT] = logprobs_N.cpu().numpy()
+    return logprobs_RT

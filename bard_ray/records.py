@@ -1,0 +1,204 @@
+"""The records that flow between roles: frozen, small, numpy arrays at most.
+
+Axis letters, here and everywhere: T tokens of one segment or sequence, G rollouts of a group, B sequences of a batch,
+R rows of a packed micro-batch, V vocabulary. Token ids are int32, log-probs float32, masks bool, versions int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bard_ray.budget.signal import NO_BUDGET, Budget
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+AnswerKind = Literal["math", "integer", "choice", "string"]
+SegmentRole = Literal["prompt", "think", "answer", "forced"]
+Finish = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its gold answer; `meta` holds plain JSON values only."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str
+    kind: AnswerKind = "math"
+    source: str = ""
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DistilRow:
+    """One SFT row: a question, the budget it was compressed to, the chain between the think tags, the answer part."""
+
+    question: Question
+    budget: Budget
+    think: str
+    answer_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of tokens of one origin.
+
+    Attributes:
+        role: who wrote it. `think` ends with the closing tag where the model wrote one; `forced` text was put in by a
+            protocol and is never trained on.
+        tokens_T: token ids.
+        logprobs_T: behaviour log-probs of the sampling distribution; 0 where nothing was sampled.
+        mask_T: True where the token enters the loss.
+        versions_T: weight version that sampled each token; -1 where nothing was sampled.
+    """
+
+    role: SegmentRole
+    tokens_T: Ints
+    logprobs_T: Floats
+    mask_T: Bools
+    versions_T: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled answer: prompt segment first, then what followed it.
+
+    Attributes:
+        thinking_tokens: tokens before the closing think tag, the tag itself not counted; all of them if it never came.
+        closed: the closing think tag was reached.
+        answer_text: decoded text after the closing tag, empty if it never came.
+    """
+
+    budget: Budget
+    segments: tuple[Segment, ...]
+    finish: Finish
+    thinking_tokens: int
+    closed: bool
+    answer_text: str
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens after the prompt."""
+        return sum(s.tokens_T.size for s in self.segments if s.role != "prompt")
+
+
+class Outcome(StrEnum):
+    """What grading found. Only the first two are the policy's doing."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSABLE = "unparsable"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Result of grading one answer: what was extracted, which rule decided, how long it took (wall seconds)."""
+
+    outcome: Outcome
+    extracted: str = ""
+    rule: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GradeItem:
+    """One answer to grade: `text` is the part after the closing think tag."""
+
+    text: str
+    gold: str
+    kind: AnswerKind
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRequest:
+    """Work asked of a sampler. Everything follows from `number`, so a restart asks for exactly the same work."""
+
+    number: int
+    question: Question
+    budgets: tuple[Budget, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSpec:
+    """How to sample. top_p is 1 and top_k off by construction: else behaviour log-probs are not the policy's.
+
+    Attributes:
+        force_budget: close the thinking span at the budget's token limit (budget forcing), by the engine itself.
+        show_budget: write the budget into the prompt; off for students that were never taught to read one.
+    """
+
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    force_budget: bool = False
+    show_budget: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One question, G rollouts, and what was learnt of them on the way through the roles.
+
+    A failed group is filed too: `failure` gives the reason and `rollouts` is empty.
+    """
+
+    request: GroupRequest
+    rollouts: tuple[Rollout, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    rewards_G: Floats | None = None
+    reference_logprobs: tuple[Floats, ...] = ()
+    failure: str = ""
+
+    @property
+    def number(self) -> int:
+        """Admission number."""
+        return self.request.number
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSequence:
+    """One sequence as the learner sees it; all arrays have the sequence's length T.
+
+    Index t speaks of predicting token t from tokens < t; index 0 is never trained on.
+
+    Attributes:
+        mask_T: tokens that enter the loss.
+        advantages_T: per-token advantage (RL), or None (SFT).
+        behaviour_T: behaviour log-probs (RL), or None.
+        reference_T: reference log-probs (when a KL term needs them), or None.
+    """
+
+    tokens_T: Ints
+    mask_T: Bools
+    advantages_T: Floats | None = None
+    behaviour_T: Floats | None = None
+    reference_T: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepStats:
+    """What one learner step reports: metric name (see `bard_ray.metrics.TABLE`) to value, already reduced over ranks."""
+
+    values: Mapping[str, float]
+
+
+__all__ = ["NO_BUDGET", "AnswerKind", "Bools", "Budget", "DistilRow", "Finish", "Floats", "GradeItem", "Group", "GroupRequest",
+           "Ints", "Message", "Outcome", "Question", "Rollout", "SamplingSpec", "Segment", "SegmentRole", "StepStats",
+           "TrainSequence", "Verdict"]

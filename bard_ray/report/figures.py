@@ -1,0 +1,290 @@
+"""Figures of a run as SVG text, to be set inline into a page.
+
+Colours are CSS variables (`--ink`, `--grid`, `--series-1` ...), so that one figure serves light and dark pages; text
+stays text, so that it can be searched. matplotlib is imported inside functions: nothing but the report needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bard_ray.evals.metrics import PointSummary
+from bard_ray.metrics import Record, series
+from bard_ray.report.results import Results
+from bard_ray.report.table import number, share, style_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+# matplotlib needs real colours; each stands for one CSS variable and is replaced by it in the SVG text.
+INK, GRID, PAPER = "#010101", "#020202", "#030303"
+SERIES = ("#110001", "#110002", "#110003", "#110004", "#110005", "#110006")
+CSS_OF = {INK: "var(--ink)", GRID: "var(--grid)", PAPER: "var(--card)"}
+CSS_OF |= {colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, start=1)}
+SERIES_OF = {"bard": 0, "sft": 1, "sft_full": 2, "forced": 3, "base": 4}
+SMOOTHED_OVER = 11  # steps, centred
+TICKS_APART = 0.045  # least distance between two tick labels, as a share of the axis
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of the report: `svg` is an inline element, `alt` says in words what it shows."""
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    svg: str
+
+
+def make_figures(results: Results, records: Sequence[Record]) -> list[Figure]:
+    """Every figure for which there is data, in reading order."""
+    figures: list[Figure] = []
+    if results.variants:
+        figures += [length_figure(results), accuracy_figure(results)]
+    if _has(records, "rl", "rl/reward") and _has(records, "rl", "rl/rel_err"):
+        figures += [reward_figure(records), adherence_figure(records)]
+    if _has(records, "rl", "rl/lag_max"):
+        figures.append(lag_figure(records))
+    stages = [stage for stage in ("base", "sft_full", "sft") if _has(records, stage, "sft/loss")]
+    if stages:
+        figures.append(loss_figure(records, stages))
+    return figures
+
+
+def length_figure(results: Results) -> Figure:
+    """Mean thinking length over the requested budget, with the y = x line and a p10 to p90 band."""
+
+    def draw(axes: Axes) -> None:
+        for curve in _curves(results):
+            if style_of(curve.name).show_length:
+                band = [p["p10"] or 0.0 for p in curve.points], [p["p90"] or 0.0 for p in curve.points]
+                _budget_curve(axes, curve, [p["mean_length"] or 0.0 for p in curve.points], band)
+        budgets = _all_budgets(results)
+        axes.plot(budgets, budgets, color=INK, linestyle=(0, (4, 3)), linewidth=1, label="length = budget", zorder=1)
+        axes.set_ylim(bottom=0)
+        _budget_axis(axes, results, "thinking tokens used")
+
+    alt = "Thinking length by budget. " + _spoken(results, lambda p: number(p["mean_length"]))
+    caption = "Mean thinking tokens at each requested budget; the band runs from the 10th to the 90th percentile."
+    return Figure("length", "Length follows the budget", caption, alt, _render("length", draw))
+
+
+def accuracy_figure(results: Results) -> Figure:
+    """Accuracy over the requested budget, with one standard error."""
+
+    def draw(axes: Axes) -> None:
+        for curve in _curves(results):
+            means, errors = [p["accuracy"] or 0.0 for p in curve.points], [p["stderr"] or 0.0 for p in curve.points]
+            low = [m - e for m, e in zip(means, errors, strict=True)]
+            high = [m + e for m, e in zip(means, errors, strict=True)]
+            _budget_curve(axes, curve, means, (low, high))
+        axes.set_ylim(0, 1.02)
+        _budget_axis(axes, results, "accuracy")
+
+    alt = "Accuracy by budget. " + _spoken(results, lambda p: share(p["accuracy"]))
+    caption = "Right answers at each requested budget; the band is one standard error. Overspending buys accuracy:"
+    caption += " read it beside the lengths."
+    return Figure("accuracy", "Accuracy at each budget", caption, alt, _render("accuracy", draw))
+
+
+def reward_figure(records: Sequence[Record]) -> Figure:
+    """Reward and its two factors over the RL steps."""
+    names = {"rl/reward": "reward", "rl/accuracy": "accuracy", "rl/fidelity": "fidelity"}
+    caption = f"Reward and its two parts. Thin: each step; thick: running mean of {SMOOTHED_OVER} steps."
+    return _rl_figure("reward", "Reward", caption, records, names)
+
+
+def adherence_figure(records: Sequence[Record]) -> Figure:
+    """Relative error, in-band and overrun shares of the trained rollouts over the RL steps."""
+    names = {"rl/in_band": "in band", "rl/overrun": "overrun", "rl/rel_err": "|L-b|/b"}
+    caption = "How closely the rollouts being trained on keep to their budgets."
+    return _rl_figure("adherence", "Budget adherence while training", caption, records, names)
+
+
+def lag_figure(records: Sequence[Record]) -> Figure:
+    """Policy lag over the RL steps, as it was: a running mean would hide the largest."""
+    mean, largest = series(records, "rl", "rl/lag_mean"), series(records, "rl", "rl/lag_max")
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*largest, color=SERIES[1], label="largest", drawstyle="steps-mid")
+        axes.plot(*mean, color=SERIES[0], label="mean")
+        axes.set_ylim(0, 1.1 * max([1.0, *largest[1], *mean[1]]))
+        _labels(axes, "step", "optimizer steps")
+
+    caption = "Age of the weights that sampled what is being trained on, in optimizer steps."
+    alt = f"Policy lag by step: at most {number(max(largest[1], default=0.0), 0)}."
+    return Figure("lag", "Policy lag", caption, alt, _render("lag", draw))
+
+
+def loss_figure(records: Sequence[Record], stages: Sequence[str]) -> Figure:
+    """Negative log-likelihood over the steps of every supervised stage."""
+
+    def draw(axes: Axes) -> None:
+        for i, stage in enumerate(stages):
+            _curve(axes, *series(records, stage, "sft/loss"), SERIES[i], stage)
+        axes.set_ylim(bottom=0)
+        _labels(axes, "step", "nats per token")
+
+    ends = ", ".join(f"{stage} ends at {number(series(records, stage, 'sft/loss')[1][-1], 3)}" for stage in stages)
+    caption = "Supervised loss on the completion tokens."
+    return Figure("loss", "Supervised loss", caption, f"Loss by step: {ends}.", _render("loss", draw))
+
+
+def _rl_figure(key: str, title: str, caption: str, records: Sequence[Record], names: Mapping[str, str]) -> Figure:
+    """Several shares over the RL steps, on an axis from 0 to 1."""
+    found = {text: series(records, "rl", name) for name, text in names.items() if _has(records, "rl", name)}
+
+    def draw(axes: Axes) -> None:
+        for i, (text, (steps, values)) in enumerate(found.items()):
+            _curve(axes, steps, values, SERIES[i], text)
+        axes.set_ylim(0, 1.02)
+        _labels(axes, "step", "")
+
+    ends = ", ".join(f"{text} goes from {number(v[0], 2)} to {number(v[-1], 2)}" for text, (_, v) in found.items())
+    return Figure(key, title, caption, f"{title} by step: {ends}.", _render(key, draw))
+
+
+def _curve(axes: Axes, steps: Sequence[int], values: Sequence[float], colour: str, text: str) -> None:
+    """A thin line through every step and a thick running mean."""
+    reach = SMOOTHED_OVER // 2
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    smooth = [sum(window) / len(window) for window in windows]
+    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
+    axes.plot(steps, smooth, color=colour, label=text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """One variant over its token budgets, in rising order; budgets without a graded rollout are left out."""
+
+    name: str
+    colour: str
+    budgets: list[int]
+    points: list[PointSummary]
+    held_out: list[bool]
+
+
+def _curves(results: Results) -> list[_Curve]:
+    curves = []
+    for name, variant in results.variants.items():
+        points = {int(text): p for text, p in variant["by_budget"].items() if text.isdigit() and p["n"] > 0}
+        budgets = sorted(points)
+        held_out = [str(budget) in results.held_out for budget in budgets]
+        curves.append(_Curve(name, _colour(name, results), budgets, [points[b] for b in budgets], held_out))
+    return [curve for curve in curves if curve.budgets]
+
+
+def _budget_curve(
+    axes: Axes, curve: _Curve, values: Sequence[float], band: tuple[Sequence[float], Sequence[float]]
+) -> None:
+    """One variant over the budgets, with a band; hollow points are budgets that training never saw."""
+    axes.fill_between(curve.budgets, *band, color=curve.colour, alpha=0.13, linewidth=0)
+    axes.plot(curve.budgets, values, color=curve.colour, marker="o", label=style_of(curve.name).label)
+    unseen = [(b, v) for b, v, out in zip(curve.budgets, values, curve.held_out, strict=True) if out]
+    if unseen:
+        axes.plot(*zip(*unseen, strict=True), color=curve.colour, marker="o", markerfacecolor=PAPER, linestyle="none")
+
+
+def _colour(name: str, results: Results) -> str:
+    """The same variant has the same colour in every figure."""
+    others = [other for other in results.variants if other not in SERIES_OF]
+    index = SERIES_OF[name] if name in SERIES_OF else len(SERIES_OF) + others.index(name)
+    return SERIES[index % len(SERIES)]
+
+
+def _spoken(results: Results, value: Callable[[PointSummary], str]) -> str:
+    """Every curve in words, for the alternative text."""
+    spoken = []
+    for curve in _curves(results):
+        pairs = (f"{b} gives {value(p)}" for b, p in zip(curve.budgets, curve.points, strict=True))
+        spoken.append(f"{style_of(curve.name).label}: {', '.join(pairs)}.")
+    return " ".join(spoken)
+
+
+def _has(records: Sequence[Record], stage: str, name: str) -> bool:
+    return bool(series(records, stage, name)[0])
+
+
+def _all_budgets(results: Results) -> list[int]:
+    return sorted({budget for curve in _curves(results) for budget in curve.budgets})
+
+
+def _budget_axis(axes: Axes, results: Results, y_label: str) -> None:
+    """Ticks at the budgets themselves; a logarithmic axis where budgets span more than a decade."""
+    budgets = _all_budgets(results)
+    position: Callable[[float], float] = float
+    if budgets and budgets[-1] > 10 * budgets[0] > 0:
+        axes.set_xscale("log", base=2)
+        position = math.log
+    ticks = _thinned(budgets, position)
+    axes.set_xticks(ticks, [str(b) for b in ticks])
+    axes.minorticks_off()
+    hint = " (hollow: never trained on)" if results.held_out & {str(b) for b in budgets} else ""
+    _labels(axes, f"requested budget, tokens{hint}", y_label)
+
+
+def _thinned(budgets: Sequence[int], position: Callable[[float], float]) -> list[int]:
+    """Budgets that are far enough apart for their labels not to touch."""
+    kept: list[int] = []
+    span = position(budgets[-1]) - position(budgets[0]) if budgets else 0.0
+    for budget in budgets:
+        if not kept or position(budget) - position(kept[-1]) >= TICKS_APART * span:
+            kept.append(budget)
+    return kept
+
+
+def _labels(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.margins(x=0.02)
+    handles, texts = axes.get_legend_handles_labels()
+    if len(texts) > 1 and axes.figure is not None:
+        axes.figure.legend(handles, texts, frameon=False, loc="outside upper left", ncols=4)
+
+
+_STYLE = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
+    "axes.edgecolor": GRID, "xtick.color": INK, "ytick.color": INK, "grid.color": GRID, "axes.grid": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "lines.linewidth": 1.8,
+    "lines.markersize": 4, "axes.facecolor": "none", "figure.facecolor": "none", "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}  # fmt: skip
+
+
+def _canvas(draw: Callable[[Axes], None]) -> Canvas:
+    """A figure without pyplot: no global state, no display."""
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    canvas = MatplotlibFigure(figsize=(6.4, 3.9), layout="constrained")
+    draw(canvas.add_subplot())
+    return canvas
+
+
+def _render(key: str, draw: Callable[[Axes], None]) -> str:
+    """The figure as an inline `<svg>` element with CSS colours; the same data gives the same text."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": key}):
+        _canvas(draw).savefig(buffer, format="svg", metadata={"Date": None})
+    return _inline(key, buffer.getvalue())
+
+
+def _inline(key: str, svg: str) -> str:
+    """Strip what only a file of its own needs, and make identifiers unique on the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows both
+    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)  # the page's font
+    svg = re.sub(r'(id="|xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
+    # Without a width of its own the figure fills its column; the text beside it is its alternative.
+    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', svg, count=1)
+    return re.sub("|".join(CSS_OF), lambda match: CSS_OF[match.group()], svg)

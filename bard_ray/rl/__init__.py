@@ -1,0 +1,1 @@
+"""Asynchronous GRPO: the admission window, advantages, and the loop, all without Ray."""

@@ -1,0 +1,181 @@
+"""Groups on their way through the roles: admitted, sampled, graded, rewarded, and handed over in admission order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+
+from bard_ray.errors import InvariantError
+from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
+from bard_ray.rewards.reward import Reward, has_broken
+from bard_ray.rl.admission import AdmissionWindow, Ledger
+from bard_ray.rl.advantages import is_flat
+from bard_ray.rl.sequences import sequence_tokens
+from bard_ray.roles import Reference, Sampler, Verifier
+
+REGRADES = 2  # an answer the machinery failed to grade is graded again this often before its group counts as failed
+
+
+@dataclass(frozen=True)
+class FlowSpec:
+    """What the flow needs to know besides the roles."""
+
+    request: Callable[[int], GroupRequest]  # admission number -> work; the same number always gives the same work
+    sampling: SamplingSpec
+    total_groups: int  # trainable groups the whole run needs; nothing is admitted beyond
+    max_untrainable: int  # groups in a row without a trainable one before the run stops
+    synchronous: bool  # refill in whole waves only, so that a run repeats to the bit
+
+
+@dataclass
+class Timings:
+    """Seconds spent and groups served since last read; for the metrics."""
+
+    sample_s: float = 0.0
+    grade_s: float = 0.0
+    reference_s: float = 0.0
+    groups: int = 0
+
+
+class GroupFlow:
+    """Keeps the admission window full and hands out trainable groups in admission order.
+
+    Consumes free slots; produces filed groups; waits in `take` for the next number in order, unblocked by whichever
+    role files it. Bounded by the window: no more groups than slots exist at any time.
+    """
+
+    def __init__(self, sampler: Sampler, verifier: Verifier, reference: Reference | None, reward: Reward,
+                 spec: FlowSpec, window: AdmissionWindow, ledger: Ledger) -> None:
+        self.sampler, self.verifier, self.reference, self.reward = sampler, verifier, reference, reward
+        self.spec, self.window, self.ledger = spec, window, ledger
+        self.timings = Timings()
+        self._tasks: asyncio.TaskGroup
+        self._next_in_order = window.next_number
+        self._waiting: dict[int, asyncio.Future[Group]] = {}
+        self._held = 0  # groups handed over and not yet released
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Groups that hold a slot: asked for and not consumed."""
+        return len(self._waiting) + self._held
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Admit the first window; failures of the flow end `tasks`, so nobody waits for a dead producer."""
+        self._tasks = tasks
+        self._admit()
+
+    def stop(self) -> None:
+        """Drop what is still under way; a restart would ask for the same numbers again."""
+        for task in self._running:
+            task.cancel()
+
+    async def take(self, count: int) -> list[Group]:
+        """The next `count` trainable groups in admission order; flat and failed ones are counted and replaced.
+
+        Raises:
+            InvariantError: so many groups in a row could not be trained on that the run would never end.
+        """
+        groups: list[Group] = []
+        untrainable = 0
+        while len(groups) < count:
+            group = await self._next()
+            if not group.failure and group.rewards_G is not None and not is_flat(group.rewards_G):
+                self._held += 1
+                untrainable = 0
+                groups.append(group)
+                continue
+            untrainable += 1
+            self._count_untrainable(group, untrainable)
+            self._release(1)
+        return groups
+
+    def release(self, count: int) -> None:
+        """Give back the slots of trained groups, after their weights were published."""
+        self._held -= count
+        self.ledger.trained += count
+        self._release(count)
+
+    def _count_untrainable(self, group: Group, in_a_row: int) -> None:
+        if group.failure:
+            self.ledger.failed += 1
+        else:
+            self.ledger.flat += 1
+        if in_a_row >= self.spec.max_untrainable:
+            last = f"the last failed: {group.failure}" if group.failure else "the last had equal rewards throughout"
+            msg = (
+                f"{in_a_row} groups in a row could not be trained on ({last}). Are the questions all too easy or too"
+                " hard for the student, or is a role broken? See rl/groups_flat and rl/groups_failed in metrics.jsonl"
+            )
+            raise InvariantError(msg)
+
+    async def _next(self) -> Group:
+        if self._next_in_order not in self._waiting:
+            self._admit()
+        group = await self._waiting[self._next_in_order]
+        del self._waiting[self._next_in_order]
+        self._next_in_order += 1
+        return group
+
+    def _release(self, count: int) -> None:
+        self.window.release(count)
+        if not self.spec.synchronous:  # else `_next` refills once the wave is used up
+            self._admit()
+
+    def _admit(self) -> None:
+        needed = self.spec.total_groups - self.ledger.trained - self.in_flight
+        requests = [self.spec.request(number) for number in self.window.take(needed)]
+        if not requests:
+            return
+        self.ledger.admitted += len(requests)
+        loop = asyncio.get_running_loop()
+        self._waiting |= {r.number: loop.create_future() for r in requests}
+        self._spawn(self._sample(requests))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _sample(self, requests: Sequence[GroupRequest]) -> None:
+        started = time.monotonic()
+        async for group in self.sampler.sample(requests, self.spec.sampling):
+            self.timings.sample_s += time.monotonic() - started
+            self.timings.groups += 1
+            self._spawn(self._finish(group))
+
+    async def _finish(self, group: Group) -> None:
+        """Grade, reward and file one group; a failed one is filed too, with its reason."""
+        if not group.failure:
+            group = replace(group, verdicts=tuple(await self._grade(group)))
+            group = replace(group, failure="an answer could not be graded") if has_broken(group) else group
+        if not group.failure:
+            group = replace(group, rewards_G=self.reward(group))
+            group = await self._refer(group)
+        self._waiting[group.number].set_result(group)
+
+    async def _grade(self, group: Group) -> list[Verdict]:
+        """Verdicts of all rollouts; infrastructure trouble is tried again, never turned into a wrong answer."""
+        started = time.monotonic()
+        question = group.request.question
+        items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
+        verdicts = await self.verifier.grade(items)
+        for _ in range(REGRADES):
+            broken = [i for i, v in enumerate(verdicts) if v.outcome is Outcome.BROKEN]
+            if not broken:
+                break
+            for i, verdict in zip(broken, await self.verifier.grade([items[i] for i in broken]), strict=True):
+                verdicts[i] = verdict
+        self.timings.grade_s += time.monotonic() - started
+        return verdicts
+
+    async def _refer(self, group: Group) -> Group:
+        if self.reference is None or group.rewards_G is None or is_flat(group.rewards_G):
+            return group
+        started = time.monotonic()
+        sequences = [sequence_tokens(r) for r in group.rollouts]
+        logprobs = await self.reference.logprobs(sequences, self.spec.sampling.temperature)
+        self.timings.reference_s += time.monotonic() - started
+        return replace(group, reference_logprobs=tuple(logprobs))

@@ -1,0 +1,112 @@
+"""What a step reports of itself: names and definitions are those of `bard_ray.metrics.TABLE`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bard_ray.budget.signal import token_limit
+from bard_ray.evals.metrics import in_band, overrun, rel_err
+from bard_ray.records import Group, Outcome, Rollout
+from bard_ray.rl.sequences import sampled_versions
+
+if TYPE_CHECKING:
+    from bard_ray.rl.flow import GroupFlow
+
+
+@dataclass
+class StepTimes:
+    """A stopwatch with laps, wall seconds."""
+
+    laps: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under `name`."""
+        now = time.monotonic()
+        self.laps[name] = now - self.last
+        self.last = now
+
+    @property
+    def total_s(self) -> float:
+        """Seconds up to the last lap."""
+        return self.last - self.started
+
+
+def token_lags(groups: Sequence[Group], version: int) -> np.ndarray:
+    """Lag of every sampled token, optimizer steps: the version being trained minus the one that sampled it."""
+    versions = [sampled_versions(r) for g in groups for r in g.rollouts]
+    return version - np.concatenate(versions)
+
+
+def max_lag(groups: Sequence[Group], version: int) -> int:
+    """Largest lag of a batch, optimizer steps."""
+    return int(token_lags(groups, version).max())
+
+
+def step_metrics(groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, stall_s: float) -> dict[str, float]:
+    """Everything but the learner's own numbers."""
+    return {
+        **_policy_metrics(groups),
+        **_flow_metrics(groups, version, flow),
+        **_time_metrics(groups, flow, clock),
+        "time/stall_s": stall_s,
+    }
+
+
+def _policy_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    rollouts = [r for g in groups for r in g.rollouts]
+    outcomes = Counter(v.outcome for g in groups for v in g.verdicts)
+    rewards = np.concatenate([g.rewards_G for g in groups if g.rewards_G is not None])
+    return {
+        "rl/reward": float(rewards.mean()),
+        "rl/accuracy": outcomes[Outcome.CORRECT] / len(rollouts),
+        "rl/thinking_tokens": float(np.mean([r.thinking_tokens for r in rollouts])),
+        "rl/truncated": float(np.mean([r.finish == "length" for r in rollouts])),
+        **_adherence_metrics(rollouts),
+        **{f"verdict/{outcome}": float(outcomes[outcome]) for outcome in Outcome},
+    }
+
+
+def _adherence_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Rollout means over those with a token budget; empty where none has one."""
+    lengths: dict[int, list[int]] = defaultdict(list)
+    for rollout in rollouts:
+        limit = token_limit(rollout.budget)
+        if limit is not None:
+            lengths[limit].append(rollout.thinking_tokens)
+    total = sum(map(len, lengths.values()))
+    return {
+        f"rl/{measure.__name__}": sum(measure(ls, b) * len(ls) for b, ls in lengths.items()) / total
+        for measure in (rel_err, in_band, overrun)
+        if total
+    }
+
+
+def _flow_metrics(groups: Sequence[Group], version: int, flow: GroupFlow) -> dict[str, float]:
+    lags = token_lags(groups, version)
+    return {
+        "rl/lag_mean": float(lags.mean()), "rl/lag_max": float(lags.max()), "rl/version": float(version + 1),
+        "rl/groups_trained": float(flow.ledger.trained), "rl/groups_flat": float(flow.ledger.flat),
+        "rl/groups_failed": float(flow.ledger.failed), "rl/groups_in_flight": float(flow.in_flight),
+    }
+
+
+def _time_metrics(groups: Sequence[Group], flow: GroupFlow, clock: StepTimes) -> dict[str, float]:
+    """Times of the step, and means over the groups that passed through the flow since the last step."""
+    timings, flow.timings = flow.timings, type(flow.timings)()
+    served, total_s = max(1, timings.groups), max(clock.total_s, 1e-9)
+    tokens = sum(r.completion_tokens for g in groups for r in g.rollouts)
+    return {
+        "rl/tokens": float(tokens), "rl/tokens_per_s": tokens / total_s,
+        "rl/samples_per_s": sum(len(g.rollouts) for g in groups) / total_s, "time/step_s": total_s,
+        "time/generate_s": timings.sample_s / served, "time/grade_s": timings.grade_s / served,
+        "time/reference_s": timings.reference_s / served,
+        **{f"time/{name}": seconds for name, seconds in clock.laps.items()},
+    }

@@ -1,0 +1,117 @@
+"""The four roles the loops are written against, and the one loss specification they share.
+
+Loops know only these Protocols; `actors/` adapts Ray, vLLM and DeepSpeed to them, and the tests adapt fakes. Every
+method that may wait is async; every implementation puts a time limit on what it waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from bard_ray.records import Floats, GradeItem, Group, GroupRequest, Ints, SamplingSpec, StepStats, TrainSequence, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Weights ready to be loaded by samplers: `handle` is opaque to the library, `names` and `num_bytes` are checked."""
+
+    handle: object
+    names: tuple[str, ...]
+    num_bytes: int
+
+
+class Sampler(Protocol):
+    """Turns group requests into groups with rollouts, under the newest weights it was given."""
+
+    def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
+        """Yield one group per request as each completes, in any order; a failed one carries its reason."""
+        ...
+
+    async def publish(self, weights: Published, version: int) -> float:
+        """Load weights into every worker while requests run; returns the longest generation stall in seconds.
+
+        Raises:
+            WeightSyncError: a worker reports another version, name set or size than was sent.
+        """
+        ...
+
+    async def load(self, path: str, version: int) -> None:
+        """Load the weights of a Hugging Face model directory into every worker, under `version`."""
+        ...
+
+
+class Verifier(Protocol):
+    """Grades answers within a hard time limit."""
+
+    async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
+        """One verdict per item, in order; infrastructure trouble is `Outcome.BROKEN`, never an exception."""
+        ...
+
+
+class Reference(Protocol):
+    """Log-probs of given sequences under a frozen policy."""
+
+    async def load(self, path: str) -> None:
+        """Load the frozen policy from a Hugging Face model directory."""
+        ...
+
+    async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
+        """Per sequence of T tokens an array of T log-probs: index t is log p(token t | tokens < t), index 0 is 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OptimSpec:
+    """Optimizer of one training stage (AdamW). The learning rate comes with each step."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """Which loss, and its constants.
+
+    Attributes:
+        kind: `nll` (SFT) or `grpo`.
+        clip_low, clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high].
+        kl_coef: weight of the k3 estimate of KL(policy || reference); 0 switches the term off.
+        temperature: sampling temperature the logits are divided by.
+    """
+
+    kind: Literal["nll", "grpo"]
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    kl_coef: float = 0.0
+    temperature: float = 1.0
+
+
+class Learner(Protocol):
+    """A group of ranks that holds the policy and its optimizer."""
+
+    async def begin(self, init_path: str, optim: OptimSpec) -> None:
+        """Start a training stage from a Hugging Face model directory, with a fresh optimizer."""
+        ...
+
+    async def step(self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float) -> StepStats:
+        """One optimizer step over all sequences; the loss is a token mean with one global denominator."""
+        ...
+
+    async def publish(self) -> Published:
+        """Current weights, gathered, in the rollout dtype, ready for `Sampler.publish`."""
+        ...
+
+    async def export(self, path: str) -> None:
+        """Write the current weights as a Hugging Face model directory (config, safetensors, tokenizer)."""
+        ...
+
+    async def save(self, path: str) -> None:
+        """Write resumable state (weights, optimizer) into the empty directory `path`."""
+        ...
+
+    async def restore(self, path: str, optim: OptimSpec) -> None:
+        """Go on from `save`d state."""
+        ...

@@ -1,0 +1,138 @@
+"""The directory of a run: what it holds, which stages are done, and whether a command may go on from it.
+
+    config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  results.json  report.html  logs/
+    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from bard_ray.checkpoint import write_json
+from bard_ray.config.load import from_yaml, to_yaml
+from bard_ray.config.schema import Config
+from bard_ray.errors import RunStateError
+from bard_ray.report.results import write_atomically
+
+# What the finished stages of a run were made from. The rest (workers, cluster, verbosity) may differ between attempts.
+IDENTITY = ("student", "data", "budget", "distil", "base", "sft_full", "sft", "rl", "evaluate")
+LEARNER_IDENTITY = ("ranks", "zero_stage", "precision", "attention")
+
+
+class RunDirectory:
+    """An opened run: at most one process has it open at a time."""
+
+    def __init__(self, path: Path, lock: TextIO, stages: dict[str, dict[str, Any]]) -> None:
+        self.path, self._lock, self._stages = path, lock, stages
+
+    @classmethod
+    def open(cls, config: Config) -> RunDirectory:
+        """Create the directory of `run.name`, or go on with what an earlier command left there.
+
+        Raises:
+            RunStateError: another process has it open, or its stages were made with other settings.
+        """
+        path = Path(config.run.dir) / config.run.name
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        if config.run.fresh:
+            _empty(path)
+        stages = _read_stages(path)
+        if stages:
+            _require_same(path, config)
+        write_atomically(path / "config.yaml", to_yaml(config))
+        return cls(path, lock, stages)
+
+    def is_done(self, stage: str) -> bool:
+        """True where an earlier command, or this one, finished the stage."""
+        return stage in self._stages
+
+    def facts(self, stage: str) -> Mapping[str, Any]:
+        """What a finished stage recorded of itself."""
+        facts: Mapping[str, Any] = self._stages[stage]["facts"]
+        return facts
+
+    def finish(self, stage: str, wall_s: float, facts: Mapping[str, Any]) -> None:
+        """Record a stage as done; from here on a restart skips it."""
+        self._stages[stage] = {"wall_s": round(wall_s, 3), "facts": dict(facts)}
+        write_json(self.path / "state.json", {"stages": self._stages})
+
+    @property
+    def wall_s(self) -> dict[str, float]:
+        """Wall seconds of every finished stage, in order."""
+        return {name: float(stage["wall_s"]) for name, stage in self._stages.items()}
+
+    def checkpoint(self, name: str) -> Path:
+        """Place of a checkpoint."""
+        return self.path / "checkpoints" / name
+
+    def close(self) -> None:
+        """Let the next process in."""
+        self._lock.close()
+
+
+def _lock(path: Path) -> TextIO:
+    lock = (path / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise RunStateError(str(path), "is in use by another process", "Wait for it, or choose another run.name.") from error
+    return lock
+
+
+def _empty(path: Path) -> None:
+    """Delete what an earlier run of this name left, and nothing else: the lock stays held."""
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != ".lock":
+            entry.unlink()
+
+
+def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
+    file = path / "state.json"
+    if not file.exists():
+        return {}
+    try:
+        stages: dict[str, dict[str, Any]] = json.loads(file.read_text())["stages"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunStateError(str(file), "cannot be read", "Start over with run.fresh=true.") from error
+    return stages
+
+
+def _require_same(path: Path, config: Config) -> None:
+    """Compare with the settings the finished stages were made from.
+
+    Raises:
+        RunStateError: some differ; the message names up to three of them.
+    """
+    before, now = (_flat(c) for c in (from_yaml((path / "config.yaml").read_text()), config))
+    changed = [f"{key} was {before[key]!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
+    if changed:
+        fix = "Use the same settings, another run.name, or run.fresh=true to start over."
+        raise RunStateError(str(path), f"holds stages made with other settings: {'; '.join(changed[:3])}", fix)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Dotted names and values of the settings that make up a run's identity."""
+    tree = asdict(config)
+    flat: dict[str, Any] = {"run.seed": config.run.seed}
+    flat |= {f"learner.{name}": tree["learner"][name] for name in LEARNER_IDENTITY}
+    for section in IDENTITY:
+        _flatten(section, tree[section], flat)
+    return flat
+
+
+def _flatten(name: str, value: Any, out: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _flatten(f"{name}.{key}", inner, out)
+    else:
+        out[name] = value

@@ -1,0 +1,1 @@
+"""Supervised stages: the loop; the loss lives in `bard_ray.learn`."""

@@ -1,0 +1,118 @@
+"""The program that grading children are forked from: it imports math-verify once and never touches model text.
+
+Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on one answer is cheap
+to replace. `bard_ray.verify.process` starts this program and talks to it:
+
+    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <module:function that grades>
+
+File descriptor 0 is the control socket. Each message on it carries the descriptor of a fresh data socket and asks: kill
+the present child, if any, and fork a new one that serves this socket. End of file asks to kill the child and to exit.
+On the data socket a line of JSON is a batch of [text, gold, kind]; each item is answered by a line
+[outcome, extracted, rule, seconds]. JSON, because the parent must not unpickle what such a child sends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from bard_ray.records import GradeItem, Outcome, Verdict
+
+READY = b"R"
+FORK = b"F"
+_CONTROL_FD = 0
+_PR_SET_PDEATHSIG = 1
+# Fills the regular-expression and grammar caches before the first fork.
+_WARM_UP = GradeItem(text=r"\boxed{\frac{x}{2}+\sqrt{3}}", gold=r"\sqrt{3}+0.5x", kind="math")
+
+Grade = Callable[[GradeItem], Verdict]
+
+
+def main(arguments: list[str]) -> None:
+    """Serve fork requests until the control socket closes."""
+    parent, memory_mb, target = int(arguments[0]), int(arguments[1]), arguments[2]
+    die_with(parent)
+    module, _, name = target.partition(":")
+    grade: Grade = getattr(importlib.import_module(module), name)
+    grade(_WARM_UP)
+    gc.collect()
+    gc.freeze()  # children share these pages as long as their garbage collector leaves them alone
+    with socket.socket(fileno=_CONTROL_FD) as control:
+        control.sendall(READY)
+        serve_forks(control, grade, memory_mb)
+
+
+def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
+    """Consume fork requests, one living child at a time; waits for the parent only, ends with its socket.
+
+    In a forked child this function serves the data socket and then returns as well, up to the end of the program.
+    """
+    child = 0
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, 1, 1)
+        if child:
+            os.kill(child, signal.SIGKILL)  # not reaped yet, so the id is still this child's
+            os.waitpid(child, 0)
+        if not message:
+            return
+        zygote = os.getpid()
+        child = os.fork()
+        with socket.socket(fileno=fds[0]) as wire:
+            if child == 0:
+                control.close()
+                die_with(zygote)
+                limit_resources(memory_mb)
+                with suppress(BrokenPipeError, ConnectionResetError):  # the parent wants no more answers
+                    serve_batches(wire, grade)
+                return
+
+
+def serve_batches(wire: socket.socket, grade: Grade) -> None:
+    """Grade batch after batch, one answer line an item; waits for the parent only, ends when it closes the socket.
+
+    A batch is read whole before its first item is graded, so the two ends never both wait to write.
+    """
+    with wire.makefile("rb") as batches:
+        wire.sendall(READY)
+        for line in batches:
+            for text, gold, kind in json.loads(line):
+                wire.sendall(_answer(GradeItem(text, gold, kind), grade))
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, however that ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call above
+        sys.exit(1)
+
+
+def limit_resources(memory_mb: int) -> None:
+    """Bound the address space of this process, in MiB, and leave no core file of it."""
+    size = memory_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _answer(item: GradeItem, grade: Grade) -> bytes:
+    start = time.perf_counter()
+    try:
+        verdict = grade(item)
+    except MemoryError:
+        verdict = Verdict(Outcome.TIMEOUT, rule="memory_limit")
+    seconds = time.perf_counter() - start
+    return json.dumps([verdict.outcome, verdict.extracted, verdict.rule, seconds]).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,105 @@
+"""What is taken for the answer, and what is refused."""
+
+import time
+
+import pytest
+
+from bard_ray.verify.extract import MAX_TEXT_CHARS, extract_boxed, extract_choice, extract_string
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{42}.", "42"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed {7}", "7"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\begin{matrix}1\\{2}\end{matrix}}", r"\begin{matrix}1\\{2}\end{matrix}"),
+        (r"\boxed{\boxed{3}}", "3"),
+        (r"\boxed{5} and again \boxed{05}", "05"),
+        (r"first \boxed{0.5}, so \boxed{\dfrac12}", r"\dfrac12"),
+    ],
+)
+def test_the_last_box_is_the_answer(text: str, answer: str) -> None:
+    found = extract_boxed(text)
+    assert (found.answer, found.rule) == (answer, "boxed")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("the answer is 42", "no_answer"),
+        (r"\boxed{}", "empty"),
+        (r"\boxed{42", "unclosed_box"),
+        (r"\boxed{42\}", "unclosed_box"),
+        (r"\boxed{1}, no: \boxed{2", "unclosed_box"),
+        (r"\boxed{1} or \boxed{2}", "hedge"),
+        (r"\boxed{1} \boxed{2} \boxed{1}", "hedge"),
+    ],
+)
+def test_no_single_answer_is_no_answer(text: str, rule: str) -> None:
+    found = extract_boxed(text)
+    assert (found.answer, found.rule) == ("", rule)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\boxed{" * 50_000,
+        r"\boxed{1}" * 50_000,
+        "{" * 400_000,
+        r"\boxed{" * 2000 + "1" + "}" * 2000,
+        "answer" * 60_000,
+        "answer" + " " * 400_000,
+    ],
+)
+def test_degenerate_text_costs_milliseconds(text: str) -> None:
+    start = time.process_time()
+    extract_choice(text)
+    assert time.process_time() - start < 0.5
+
+
+def test_only_the_tail_of_a_long_text_counts() -> None:
+    assert extract_boxed(r"\boxed{1}" + "x" * MAX_TEXT_CHARS + r"\boxed{2}").answer == "2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\boxed{B}",
+        r"\boxed{b}",
+        r"\boxed{\text{(B)}}",
+        r"\boxed{\textbf{(B)}\ 42}",
+        r"\boxed{B) 42}",
+        "The answer is (B).",
+        "A is tempting.\n**Answer:** B",
+        "Answer: **B**\n",
+        "B",
+        "(B)",
+        "B. forty-two",
+    ],
+)
+def test_choice_letters(text: str) -> None:
+    assert extract_choice(text).answer == "B"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("Answer: A\nAnswer: B", "hedge"),
+        (r"\boxed{A} \boxed{B}", "hedge"),
+        (r"\boxed{42}", "no_answer"),
+        ("A cat sat", "no_answer"),
+        ("A. one\nB. two", "no_answer"),
+    ],
+)
+def test_no_single_letter_is_no_choice(text: str, rule: str) -> None:
+    found = extract_choice(text)
+    assert (found.answer, found.rule) == ("", rule)
+
+
+def test_a_string_needs_no_box() -> None:
+    assert extract_string(" New York \n").answer == "New York"
+    assert extract_string(r"It is \boxed{New York}").answer == "New York"
+    assert extract_string("  ").rule == "no_answer"

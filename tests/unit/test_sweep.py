@@ -1,0 +1,135 @@
+"""The budget sweep against fakes of the two roles it needs."""
+
+import asyncio
+
+import pytest
+
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget, token_limit
+from bard_ray.config.schema import EvalConfig
+from bard_ray.evals import sweep as module
+from bard_ray.evals.sweep import SweepPlan, evaluate_variant, forcing, make_plan, make_requests, sweep
+from bard_ray.records import Group, Message, Outcome, Question, Rollout, SamplingSpec, Verdict
+
+QUESTIONS = [Question(f"q{i}", (Message("user", str(i)),), str(i), "integer") for i in range(20)]
+PLAN = SweepPlan((TokenBudget(4), TokenBudget(8), NO_BUDGET), SamplingSpec(), samples=2, seed=5, first_number=100)
+
+
+class ObedientSampler:
+    """Thinks exactly the budget (20 without one), answers rightly, completes requests in reverse; `fails` fail."""
+
+    def __init__(self, fails=()):
+        self.fails = fails
+        self.specs = []
+
+    async def sample(self, requests, spec):
+        self.specs.append(spec)
+        for request in reversed(requests):
+            await asyncio.sleep(0)
+            if request.number in self.fails:
+                yield Group(request, failure="worker died")
+                continue
+            rollouts = (
+                Rollout(b, (), "stop", token_limit(b) or 20, closed=True, answer_text=request.question.answer)
+                for b in request.budgets
+            )
+            yield Group(request, tuple(rollouts))
+
+    async def publish(self, weights, version):
+        raise NotImplementedError
+
+    async def load(self, path, version):
+        raise NotImplementedError
+
+
+class ExactVerifier:
+    """Compares strings, and remembers how many calls ran at the same time and how large they were."""
+
+    def __init__(self, error=None):
+        self.sizes, self.running, self.most_running, self.error = [], 0, 0, error
+
+    async def grade(self, items):
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await asyncio.sleep(0.001)
+        self.running -= 1
+        if self.error:
+            raise self.error
+        self.sizes.append(len(items))
+        return [Verdict(Outcome.CORRECT if i.text == i.gold else Outcome.WRONG, i.text) for i in items]
+
+
+def ignore(done, total):
+    pass
+
+
+async def test_every_question_is_asked_at_every_budget_and_graded():
+    groups = await sweep(ObedientSampler(), ExactVerifier(), QUESTIONS, PLAN, ignore)
+    asked = {(g.request.question.id, g.request.budgets) for g in groups}
+    assert asked == {(q.id, (b, b)) for q in QUESTIONS for b in PLAN.budgets}
+    assert [g.number for g in groups] == list(range(100, 160))
+    assert all([v.extracted for v in g.verdicts] == [g.request.question.answer] * 2 for g in groups)
+
+
+async def test_grading_comes_in_batches_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(module, "GROUPS_PER_GRADING", 7)
+    verifier = ExactVerifier()
+    await sweep(ObedientSampler(), verifier, QUESTIONS, PLAN, ignore)
+    assert verifier.sizes == [14] * 8 + [8]
+    assert verifier.most_running == 1
+
+
+async def test_progress_rises_to_the_total(monkeypatch):
+    monkeypatch.setattr(module, "GROUPS_PER_GRADING", 25)
+    seen = []
+    await sweep(ObedientSampler(), ExactVerifier(), QUESTIONS, PLAN, lambda done, total: seen.append((done, total)))
+    assert seen == [(25, 60), (50, 60), (60, 60)]
+
+
+async def test_a_failed_group_is_returned_with_its_reason_and_the_rest_is_graded():
+    groups = await sweep(ObedientSampler(fails={103}), ExactVerifier(), QUESTIONS, PLAN, ignore)
+    assert {g.number: g.failure for g in groups if g.failure} == {103: "worker died"}
+    assert len(groups) == 60
+
+
+async def test_a_dead_verifier_stops_the_sweep_with_its_own_error():
+    with pytest.raises(ConnectionError, match="pool is gone"):
+        await sweep(ObedientSampler(), ExactVerifier(ConnectionError("pool is gone")), QUESTIONS, PLAN, ignore)
+
+
+async def test_no_questions_make_an_empty_sweep():
+    assert await sweep(ObedientSampler(), ExactVerifier(), [], PLAN, ignore) == []
+
+
+async def test_evaluate_variant_of_an_obedient_student_is_perfect():
+    summary = await evaluate_variant(ObedientSampler(), ExactVerifier(), QUESTIONS, PLAN, ignore)
+    assert [summary["rel_err"], summary["in_band"], summary["overrun"], summary["accuracy"]] == [0, 1, 0, 1]
+    assert summary["by_budget"]["none"]["mean_length"] == 20
+
+
+async def test_the_forcing_sweep_hides_the_budget_and_enforces_it():
+    sampler = ObedientSampler()
+    summary = await evaluate_variant(sampler, ExactVerifier(), QUESTIONS, forcing(PLAN), ignore)
+    assert (sampler.specs[0].force_budget, sampler.specs[0].show_budget) == (True, False)
+    assert set(summary["by_budget"]) == {"4", "8"}
+
+
+def test_requests_repeat_exactly_and_no_two_share_a_seed():
+    first, again = make_requests(QUESTIONS, PLAN), make_requests(QUESTIONS, PLAN)
+    assert first == again
+    assert len({request.seed for request in first}) == len(first)
+    assert all(0 <= request.seed < 2**31 for request in first)
+
+
+def test_another_seed_changes_every_request():
+    other = SweepPlan(PLAN.budgets, PLAN.spec, PLAN.samples, seed=6, first_number=100)
+    pairs = zip(make_requests(QUESTIONS, PLAN), make_requests(QUESTIONS, other), strict=True)
+    assert all(a.seed != b.seed for a, b in pairs)
+
+
+def test_the_configuration_gives_the_plan():
+    config = EvalConfig(budgets=[8, 4], samples=3, temperature=0.6, max_new_tokens=50, no_budget=True)
+    plan = make_plan(config, seed=7, first_number=9)
+    assert plan.budgets == (TokenBudget(4), TokenBudget(8), NO_BUDGET)
+    assert plan.spec == SamplingSpec(temperature=0.6, max_new_tokens=50)
+    assert (plan.samples, plan.seed, plan.first_number) == (3, 7, 9)
+    assert NO_BUDGET not in make_plan(EvalConfig(budgets=[4], no_budget=False), seed=0).budgets
