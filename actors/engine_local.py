@@ -22,7 +22,7 @@ from bard_ray.errors import InfrastructureError
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
-OutputQueue = asyncio.Queue[TokenOutput | Exception]
+OutputQueue = asyncio.Queue[TokenOutput | InfrastructureError]
 
 
 class LocalEngine:
@@ -38,7 +38,6 @@ class LocalEngine:
         self._waiting: dict[str, OutputQueue] = {}
         self._version = 0
         self._closing = False
-        self._needs_weights = False  # a failed update leaves the model unusable until a full one succeeds
         self._tokens = self._steps = 0
         self._busy_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,7 +62,7 @@ class LocalEngine:
         try:
             while missing:
                 output = await outputs.get()
-                if isinstance(output, Exception):
+                if isinstance(output, InfrastructureError):
                     raise output
                 missing.discard(output.id)
                 yield output
@@ -107,7 +106,7 @@ class LocalEngine:
     def _run(self) -> None:
         """Start the engine, then alternate between commands and steps until closed.
 
-        Waits for a command when nothing runs (or nothing may run before new weights), else only drains what is there.
+        Waits for a command when nothing runs, else only drains what is there.
         """
         assert self._loop is not None
         try:
@@ -117,8 +116,8 @@ class LocalEngine:
             return
         self._loop.call_soon_threadsafe(self._started.set_result, None)
         while not self._closing:
-            self._drain(wait=self._needs_weights or not self._engine.has_unfinished_requests())
-            if self._engine.has_unfinished_requests() and not self._needs_weights and not self._closing:
+            self._drain(wait=not self._engine.has_unfinished_requests())
+            if self._engine.has_unfinished_requests() and not self._closing:
                 self._step()
 
     def _make_engine(self) -> LLMEngine:
@@ -145,9 +144,8 @@ class LocalEngine:
         started = time.monotonic()
         try:
             finished = [read_output(o) for o in self._engine.step() if o.finished]
-        except Exception as error:  # noqa: BLE001 an engine that cannot step is lost: tell everybody who waits
-            self._closing = True
-            self._deliver_failure(InfrastructureError(f"engine step: {error!r}"))
+        except Exception as error:  # noqa: BLE001 an engine that cannot step is lost
+            self._fail(f"engine step: {error!r}")
             return
         self._steps += 1
         self._busy_s += time.monotonic() - started
@@ -156,7 +154,7 @@ class LocalEngine:
             pairs = [(self._waiting.pop(o.id), o) for o in finished if o.id in self._waiting]
             self._post(pairs)
 
-    def _post(self, pairs: Sequence[tuple[OutputQueue, TokenOutput | Exception]]) -> None:
+    def _post(self, pairs: Sequence[tuple[OutputQueue, TokenOutput | InfrastructureError]]) -> None:
         """Hand outputs to the event loop in one wake-up."""
         assert self._loop is not None
 
@@ -166,9 +164,13 @@ class LocalEngine:
 
         self._loop.call_soon_threadsafe(put)
 
-    def _deliver_failure(self, error: Exception) -> None:
+    def _fail(self, reason: str) -> InfrastructureError:
+        """Give the engine up: tell everybody who waits, and take no more work. The worker has to be replaced."""
+        self._closing = True
+        error = InfrastructureError(reason)
         self._post([(outputs, error) for outputs in set(self._waiting.values())])
         self._waiting.clear()
+        return error
 
     def _add(self, requests: Sequence[TokenRequest], outputs: OutputQueue) -> None:
         for request in requests:
@@ -180,10 +182,12 @@ class LocalEngine:
 
     def _update(self, weights: FlatWeights, version: int) -> float:
         started = time.monotonic()
-        self._needs_weights = True
-        self._engine.collective_rpc("start_weight_update")
-        self._engine.collective_rpc("update_weights", kwargs={"update_info": weights.update_info()})
-        self._engine.collective_rpc("finish_weight_update")
+        try:
+            self._engine.collective_rpc("start_weight_update")
+            self._engine.collective_rpc("update_weights", kwargs={"update_info": weights.update_info()})
+            self._engine.collective_rpc("finish_weight_update")
+        except Exception as error:  # noqa: BLE001 a failure half-way leaves layers without storage for good
+            raise self._fail(f"weight update: {error!r}") from error
         self._engine.set_weight_version(str(version))
-        self._version, self._needs_weights = version, False
+        self._version = version
         return time.monotonic() - started

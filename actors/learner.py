@@ -83,7 +83,8 @@ class LearnerRank:
         self._drop_engine()
         zero.leave_group()
         self._store = None
-        zero.remove_shared_memory(self._port)
+        if self._port:
+            zero.remove_shared_memory(self._port)
 
     # ------------------------------------------------------------------ stages
 
@@ -118,9 +119,11 @@ class LearnerRank:
             Metrics of `bard_ray.metrics.TABLE`, reduced over ranks.
 
         Raises:
-            InvariantError: sequences lack what the loss needs, or `global_tokens` is not what was trained on.
+            InvariantError: sequences lack what the loss needs, or `global_tokens` is 0 or not what was trained on.
         """
         check_sequences(sequences, loss)
+        if global_tokens < 1:
+            raise InvariantError("a learner step needs at least one trained token")
         sums: Sums = {}
         batches = pack(sequences, self._spec, num_micro_batches)
         for batch in batches:
@@ -242,8 +245,7 @@ class LearnerRank:
 
         names = [name for name in sums if not name.endswith("_max")]
         peaks = [name for name in sums if name.endswith("_max")]
-        device = sums["loss"].device
-        added = torch.stack([sums[name].double() for name in names] + [torch.tensor(float(num_tokens)).double().to(device)])
+        added = torch.stack([*(sums[name].double() for name in names), sums["loss"].new_tensor(num_tokens, dtype=torch.float64)])
         highest = torch.stack([sums[name].double() for name in peaks]) if peaks else None
         if self._world_size > 1:
             distributed.all_reduce(added)

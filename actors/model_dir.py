@@ -1,4 +1,4 @@
-"""Hugging Face model directories: written whole or not at all, recognised again, with the files that belong to weights."""
+"""Hugging Face model directories: written whole or not at all, recognised again, with the files beside the weights."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def check_layout(path: str, config: LearnerConfig) -> None:
     differing = [key for key in _LAYOUT_KEYS if saved.get(key) != asdict(config)[key]]
     if differing:
         now = ", ".join(f"learner.{key} = {asdict(config)[key]}, saved with {saved.get(key)}" for key in differing)
-        raise RunStateError(path, f"was saved by another kind of learner group ({now})", "Resume with the saved settings.")
+        problem = f"was saved by another kind of learner group ({now})"
+        raise RunStateError(path, problem, "Resume with the settings it was saved with.")
 
 
 def _exported_config(model: Any) -> Any:  # noqa: ANN401  (transformers' models share no useful type)

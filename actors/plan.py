@@ -12,6 +12,7 @@ from typing import Literal
 
 from bard_ray.config.memory import (
     GIB,
+    MIB,
     VERIFIER_BYTES,
     DeviceMemory,
     ModelShape,
@@ -70,6 +71,12 @@ class Plan:
     def total(self, resource: Literal["CPU", "GPU"]) -> float:
         """Sum over all processes."""
         return sum(role.count * role.bundle.get(resource, 0.0) for role in self.roles)
+
+    @property
+    def cached_sequences(self) -> int:
+        """Sequences of `student.max_len` tokens that one rollout worker's cache holds; shorter ones fit more often."""
+        rollout = self.role("rollout")
+        return int(rollout.memory.parts["kv cache"] // self.sequence_cache) if rollout else 0
 
     @property
     def host_bytes(self) -> float:
@@ -158,12 +165,13 @@ def render(plan: Plan) -> str:
         f"student: {_count(student.params)} parameters, {student.layers} layers, hidden {student.hidden} "
         f"(sizes: {student.source})",
         "",
-        f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'GiB each':>10}{'of':>7}  made of",
+        f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'memory':>10}{'of':>10}  made of",
         *map(_row, plan.roles),
         f"{'total':<10}{'':>6}{plan.total('CPU'):>7g}{plan.total('GPU'):>6g}",
         "",
-        "GiB each: per GPU where the role has one, else main memory; activations and process are estimates.",
-        f"main memory of the roles without a GPU: {plan.host_bytes / GIB:.1f} GiB",
+        "memory: of each process, on its GPU where it has one; activations, logits and process are estimates",
+        f"main memory of all roles without a GPU: {_size(plan.host_bytes)}",
+        f"sequences of full length in a rollout worker's cache: {plan.cached_sequences}",
     ]
     return "\n".join(lines)
 
@@ -176,10 +184,14 @@ def summary(plan: Plan) -> str:
 
 def _row(role: Role) -> str:
     memory = role.memory
-    limit = "-" if memory.capacity is None else f"{memory.capacity / GIB:.1f}"
-    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in memory.parts.items())
-    numbers = f"{role.count:>6}{role.cpus:>7g}{role.gpus:>6g}{memory.total / GIB:>10.2f}{limit:>7}"
+    limit = "-" if memory.capacity is None else _size(memory.capacity)
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.parts.items())
+    numbers = f"{role.count:>6}{role.cpus:>7g}{role.gpus:>6g}{_size(memory.total):>10}{limit:>10}"
     return f"{role.name:<10}{numbers}  {parts}"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"
 
 
 def _count(params: float) -> str:

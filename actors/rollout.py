@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
-from actors.weights import check_names, checkpoint_names, read_checkpoint
+from actors.weights import check_weights, checkpoint_shapes, read_checkpoint
 from bard_ray.budget.signal import token_limit
 from bard_ray.config.schema import BudgetConfig, RolloutConfig, StudentConfig
 from bard_ray.errors import WeightSyncError
@@ -38,7 +38,7 @@ class RolloutWorker:
     def __init__(self, model_path: str, config: RolloutConfig, student: StudentConfig, budget: BudgetConfig, seed: int) -> None:
         self._model_path, self._config, self._student, self._budget = model_path, config, student, budget
         self._engine = make_engine(model_path, config, student, seed)
-        self._names = checkpoint_names(model_path)
+        self._shapes = checkpoint_shapes(model_path)
         self._version = 0
         self._calls = 0
 
@@ -92,9 +92,9 @@ class RolloutWorker:
         """Load weights that were published as `version`; returns the version now loaded and the stall in seconds.
 
         Raises:
-            WeightSyncError: the names are not the model's, or the version is not newer than the loaded one.
+            WeightSyncError: the weights are not the model's, or the version is not newer than the loaded one.
         """
-        check_names(weights.names, self._names)
+        check_weights(weights, self._shapes)
         if version <= self._version:
             msg = f"version {version} was sent, but {self._version} is loaded already"
             raise WeightSyncError(msg)

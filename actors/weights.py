@@ -8,7 +8,8 @@ file. Importing this module is cheap; vLLM and torch are imported inside functio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,8 @@ def views(names: Sequence[str], dtypes: Sequence[str], shapes: Sequence[Sequence
         warnings.filterwarnings("ignore", message=".*not writable.*")
         flat = torch.from_numpy(buffer)
     for name, dtype, shape, offset in zip(names, dtypes, shapes, offsets, strict=True):
-        target = getattr(torch, dtype)
-        size = int(np.prod(shape)) * target.itemsize
-        yield name, flat[offset : offset + size].view(target).view(*shape)
+        part = flat[offset : offset + _num_bytes(shape, dtype)]
+        yield name, part.view(getattr(torch, dtype)).view(*shape)
 
 
 def checkpoint_files(path: str) -> list[Path]:
@@ -72,14 +72,14 @@ def checkpoint_files(path: str) -> list[Path]:
     return files
 
 
-def checkpoint_names(path: str) -> frozenset[str]:
-    """Parameter names of a Hugging Face model directory, read from the files' headers alone."""
-    names: set[str] = set()
+def checkpoint_shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """Parameter names and shapes of a Hugging Face model directory, read from the files' headers alone."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in checkpoint_files(path):
         with file.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        names |= header.keys() - {"__metadata__"}
-    return frozenset(names)
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes
 
 
 def read_checkpoint(path: str, dtype: str) -> FlatWeights:
@@ -90,16 +90,34 @@ def read_checkpoint(path: str, dtype: str) -> FlatWeights:
     return flatten(tensors, dtype)
 
 
-def check_names(sent: Sequence[str], expected: frozenset[str]) -> None:
-    """A missing name would silently keep its old value and an unknown one would be ignored; so neither gets through.
+def check_weights(weights: FlatWeights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights that do not fit the model, before the engine is touched.
+
+    vLLM would keep the old values of a name that is missing, ignore one it does not know, and be left unusable by an
+    error half-way through.
 
     Raises:
-        WeightSyncError: the sets differ.
+        WeightSyncError: names or shapes differ from the model's, or the buffer is too short for them.
     """
-    missing, unknown = expected - set(sent), set(sent) - expected
+    sent = dict(zip(weights.names, weights.shapes, strict=True))
+    missing, unknown = expected.keys() - sent.keys(), sent.keys() - expected.keys()
     if missing or unknown:
         msg = f"weights sent do not match the model: missing {sorted(missing)[:5]}, unknown {sorted(unknown)[:5]}"
         raise WeightSyncError(msg)
+    wrong = [name for name, shape in sent.items() if tuple(shape) != expected[name]]
+    if wrong:
+        msg = f"{wrong[0]} was sent with shape {sent[wrong[0]]}, the model has {expected[wrong[0]]}"
+        raise WeightSyncError(msg)
+    needed = max(o + _num_bytes(s, d) for o, s, d in zip(weights.offsets, weights.shapes, weights.dtypes, strict=True))
+    if needed > weights.buffer.nbytes:
+        msg = f"the weight buffer is cut short: {weights.buffer.nbytes} bytes of {needed}"
+        raise WeightSyncError(msg)
+
+
+def _num_bytes(shape: Sequence[int], dtype: str) -> int:
+    import torch
+
+    return math.prod(shape) * int(getattr(torch, dtype).itemsize)
 
 
 def register_flat_backend() -> None:

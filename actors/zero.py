@@ -117,7 +117,7 @@ def build_engine(policy: Policy, config: LearnerConfig, optim: OptimSpec) -> Any
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.0, eps=ADAM_EPS, fused=True)
     engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=engine_config(config))
     if config.zero_stage == 0:
-        engine.enable_backward_allreduce = False  # `reduce_and_clip` does it, since clipping needs the reduced gradients
+        engine.enable_backward_allreduce = False  # `reduce_and_clip` does it, to clip in between
     set_hyperparameters(engine, optim)
     return engine
 
@@ -201,8 +201,12 @@ def empty_model(path: str, config: LearnerConfig) -> Any:  # noqa: ANN401  (tran
 
 
 def remove_shared_memory(port: int, directory: str = "/dev/shm") -> list[str]:  # noqa: S108  (shared memory lives there)
-    """Delete the buffers that DeepSpeed leaves behind for a rendezvous port; returns the names deleted."""
-    stale = [file for file in Path(directory).glob(f"deepspeed_*_{port}_*") if file.is_file()]
+    """Delete the buffers that DeepSpeed leaves behind for a rendezvous port; returns the names deleted.
+
+    Their names end in address, port and rank. None should be there (see `join_group`): this mends what an older process
+    or another setting has left.
+    """
+    stale = [file for file in Path(directory).glob(f"deepspeed_allreduce_buffer_*_{port}_*") if file.is_file()]
     for file in stale:
         file.unlink(missing_ok=True)
     return sorted(file.name for file in stale)
@@ -240,15 +244,15 @@ def _whole(parameters: list[torch.nn.Parameter], *, write: bool) -> AbstractCont
 def _restore_buffers(model: Any) -> None:  # noqa: ANN401  (see empty_model)
     """Compute buffers again in float32.
 
-    `zero.Init` rounds every tensor made under it to the weight type. For rotary frequencies in bfloat16 that is an error
-    of 0.4 %, which at position 1,000 has turned into radians.
+    `zero.Init` rounds every tensor made under it to the weight type. For rotary frequencies in bfloat16 that is an
+    error of 0.4 %, which at position 1,000 has turned into radians.
     """
     for module in model.modules():
         rounded = [(name, b) for name, b in module.named_buffers(recurse=False) if b.is_floating_point()]
         for name, buffer in rounded:
             setattr(module, name, buffer.float())
         if rounded:
-            model._init_weights(module)  # noqa: SLF001  (transformers' own hook for filling buffers)
+            model._init_weights(module)  # transformers' own hook for filling buffers
 
 
 def _read_weights(policy: Policy, path: str) -> None:
@@ -262,7 +266,7 @@ def _read_weights(policy: Policy, path: str) -> None:
         files.update(dict.fromkeys(reader.keys(), reader))
     missing = [name for name, _ in policy.named_weights() if name not in files]
     if missing:
-        raise DataError(path, f"its safetensors files lack {', '.join(missing[:3])}", "Name a complete model directory.")
+        raise DataError(path, f"its weights lack {', '.join(missing[:3])}", "Name a complete model directory.")
     for bucket in gathered(policy.named_weights(), write=True):
         if distributed.get_rank() == 0:
             for name, parameter in bucket:

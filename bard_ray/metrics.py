@@ -104,7 +104,7 @@ class MetricsWriter:
         self._dir.mkdir(parents=True, exist_ok=True)
         self._path = self._dir / "metrics.jsonl"
         self._clock = clock
-        self._boards: dict[str, Any] = {}
+        self._boards: dict[str, _Board] = {}
         self._purge_steps: dict[str, int] = {}
         _drop_torn_line(self._path)
         self._file = self._path.open("a", encoding="utf-8")
@@ -120,14 +120,12 @@ class MetricsWriter:
             msg = f"metrics not in bard_ray.metrics.TABLE: {', '.join(unknown)}"
             raise InvariantError(msg)
         numbers = {name: float(value) for name, value in values.items()}
-        record: Record = {"stage": stage, "step": step, "time_s": round(self._clock(), 3)}
+        time_s = round(self._clock(), 3)
+        record: Record = {"stage": stage, "step": step, "time_s": time_s}
         record |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
-        board = self._board(stage)
-        for name, value in numbers.items():
-            board.add_scalar(name, value, step)
-        board.flush()
+        self._board(stage).write(step, numbers, time_s)
 
     def truncate_after(self, stage: str, step: int) -> None:
         """Drop the records of `stage` beyond `step`, so that a resumed stage does not appear twice."""
@@ -161,15 +159,39 @@ class MetricsWriter:
         """Close."""
         self.close()
 
-    def _board(self, stage: str) -> Any:  # noqa: ANN401  (the type lives in a package that is imported lazily)
+    def _board(self, stage: str) -> _Board:
         if stage not in self._boards:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # One TensorBoard run a stage: base and sft share names, and purge_step hides what a resume repeats.
-            self._boards[stage] = SummaryWriter(
-                str(self._dir / "tensorboard" / stage), purge_step=self._purge_steps.get(stage)
-            )
+            # One TensorBoard run a stage: base and sft share names.
+            self._boards[stage] = _Board(self._dir / "tensorboard" / stage, self._purge_steps.get(stage))
         return self._boards[stage]
+
+
+class _Board:
+    """Event file of one TensorBoard run.
+
+    Written with TensorBoard's own package: `torch.utils.tensorboard` would load torch (180 MiB) into the driver.
+    """
+
+    def __init__(self, path: Path, purge_step: int | None) -> None:
+        """Open a new event file; what earlier ones hold from `purge_step` on is hidden."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._file = EventFileWriter(str(path))
+        if purge_step is not None:
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._file.add_event(self._event(wall_time=time.time(), step=purge_step, session_log=start))
+
+    def write(self, step: int, values: Mapping[str, float], time_s: float) -> None:
+        """Write all values of a step as one event, and flush."""
+        scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._file.add_event(self._event(wall_time=time_s, step=step, summary=self._summary(value=scalars)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def read_metrics(path: str | Path) -> list[Record]:

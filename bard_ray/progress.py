@@ -77,8 +77,9 @@ class Console:
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError, AttributeError):
-            columns = shutil.get_terminal_size().columns
-        return max(20, columns)
+            columns = 0
+        # A pseudo-terminal that nobody sized says 0.
+        return max(20, columns or shutil.get_terminal_size().columns)
 
     def stage(self, index: int, count: int, name: str, title: str, unit: str = "step") -> Progress:
         """A live line for stage `index` of `count`; use it as a context manager."""

@@ -1,8 +1,8 @@
-"""The whole of BARD in minutes on two CPU cores: a student of 0.4 M parameters learns the labelled-operation chain task.
+"""The whole of BARD in minutes on two CPU cores: a student of 0.4 M parameters learns labelled-operation chains.
 
 Nothing is a stand-in but the size: Ray actors, vLLM, DeepSpeed, the verifier pool and weight syncing are those of the
-8B recipe. The student has no pretraining, so a first stage (`base`) teaches it the task without budgets. Every number
-here was measured to show the effects; the teacher's chains take 30 to 42 tokens, so every budget asks for thrift.
+8B recipe. The student has no pretraining, so a first stage (`base`) teaches it the task without budgets. The teacher's
+chains take 30 to 42 tokens, so every budget asks for thrift. Sizes and rates were found by measuring this task.
 
     python recipes/bard_tiny.py                      run it, or go on where it stopped
     python recipes/bard_tiny.py rl.max_lag=0         with another value
@@ -12,39 +12,26 @@ here was measured to show the effects; the teacher's chains take 30 to 42 tokens
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-if __name__ == "__main__":  # run as a file from anywhere: the packages beside this directory are found
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bard_ray.config.schema import (
-    BudgetConfig,
-    Config,
-    DistilConfig,
-    EvalConfig,
-    ReportConfig,
-    RLConfig,
-    RunConfig,
-    SFTConfig,
-)
+from bard_ray.config import schema as s
 
 HELD_OUT = [7, 13, 21, 26]  # never taught: the evaluation shows what the student makes of them
 TAUGHT = [budget for budget in range(4, 31) if budget not in HELD_OUT]
 MEASURED = [4, 7, 8, 10, 12, 13, 16, 18, 20, 21, 24, 26, 30]
 
 
-def config() -> Config:
+def config() -> s.Config:
     """Configuration of the tiny run; whatever is not named here has the schema's default."""
-    return Config(
-        run=RunConfig(name="bard_tiny"),
-        budget=BudgetConfig(codec="digits", train=TAUGHT, held_out=HELD_OUT),
-        base=SFTConfig(rows=8000, batch_rows=32, lr=2e-3),
-        sft_full=SFTConfig(rows=15_000, batch_rows=32, lr=2e-3),  # the comparison: full chains, no budgets
-        distil=DistilConfig(compressor="drop_steps", questions=10_000, budgets_per_question=4),
-        sft=SFTConfig(batch_rows=32, lr=2e-3),
-        rl=RLConfig(steps=160, prompts_per_step=16, group_size=8, lr=4e-4),
-        evaluate=EvalConfig(budgets=MEASURED),
-        report=ReportConfig(title="BARD at tiny size"),
+    return s.Config(
+        run=s.RunConfig(name="bard_tiny"),
+        budget=s.BudgetConfig(codec="digits", train=TAUGHT, held_out=HELD_OUT),
+        base=s.SFTConfig(rows=8000, batch_rows=32, lr=2e-3),
+        sft_full=s.SFTConfig(rows=15_000, batch_rows=32, lr=2e-3),  # the comparison: full chains, no budgets
+        distil=s.DistilConfig(compressor="drop_steps", questions=10_000, budgets_per_question=4),
+        sft=s.SFTConfig(batch_rows=32, lr=2e-3),
+        rl=s.RLConfig(steps=160, prompts_per_step=16, group_size=8, lr=4e-4),
+        evaluate=s.EvalConfig(budgets=MEASURED),
+        report=s.ReportConfig(title="BARD at tiny size"),
     )
 
 

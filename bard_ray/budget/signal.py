@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -77,8 +78,12 @@ def parse(text: str) -> Budget:
     if text == "none":
         return NO_BUDGET
     key, _, value = text.partition("=")
-    makers = {"effort": lambda: EffortBudget(float(value)), "mode": lambda: ModeBudget(value), "tag": lambda: TagBudget(value)}
-    return makers[key]() if key in makers else TokenBudget(int(text))
+    makers: dict[str, Callable[[str], Budget]] = {
+        "effort": lambda v: EffortBudget(float(v)),
+        "mode": ModeBudget,
+        "tag": TagBudget,
+    }
+    return makers[key](value) if key in makers else TokenBudget(int(text))
 
 
 class BudgetCodec(Protocol):

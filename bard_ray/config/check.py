@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bard_ray.config.load import fields
-from bard_ray.config.schema import BudgetConfig, ChainConfig, Config, RowsConfig, StudentConfig
+from bard_ray.config.schema import BudgetConfig, ChainConfig, Config, LearnerConfig, RowsConfig, StudentConfig
 from bard_ray.errors import ConfigError
 
 Problems = Iterator[ConfigError]
@@ -117,8 +117,7 @@ BOUNDS: tuple[Bound, ...] = (
     *_at_least(1, "student.max_len", "data.eval_questions"),
     *_at_least(1, "data.chain.min_ops", "data.chain.base_min_ops"),
     Bound("data.chain.max_ops", 1, 26),
-    *_share("budget.none_share"),
-    Bound("distil.jitter", 0, 1, open_high=True),
+    *(Bound(share, 0, 1, open_high=True) for share in ("budget.none_share", "distil.jitter")),
     *_at_least(1, "distil.questions", "distil.budgets_per_question"),
     *(bound for stage in (*_STAGES, "rl") for bound in _optimizer(stage)),
     *_above_zero(*(f"{stage}.epochs" for stage in _STAGES)),
@@ -313,9 +312,10 @@ def _lengths(config: Config) -> Problems:
 def _training(config: Config) -> Problems:
     for name in ("base", "sft_full"):
         stage = getattr(config, name)
-        if stage.enabled and stage.rows < 1:
+        if stage.enabled and stage.rows < 1 and config.data.source == "chain":
+            rule = "the synthetic task has no end, so a stage must say how many rows it takes"
             fix = f"Set {name}.rows to 1 or more, or {name}.enabled=false."
-            yield ConfigError(f"{name}.rows", stage.rows, "an enabled stage needs rows to train on", fix)
+            yield ConfigError(f"{name}.rows", stage.rows, rule, fix)
 
 
 def _evaluate(config: Config) -> Problems:
@@ -332,6 +332,10 @@ def _rollout(config: Config) -> Problems:
     if rollout.gpus == 0 and rollout.block_size < 32:
         rule = "is too small: vLLM has no CPU attention kernel for blocks under 32 tokens"
         yield ConfigError("rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32.")
+    if 0 < rollout.gpus < 1 and rollout.gpu_memory_utilization > rollout.gpus:
+        rule = f"exceeds the share of a device that rollout.gpus={rollout.gpus:g} asks for"
+        fix = f"Set rollout.gpu_memory_utilization={rollout.gpus:g} or less."
+        yield ConfigError("rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, rule, fix)
     if rollout.tensor_parallel > max(rollout.gpus, 1):
         rule = f"needs as many devices a worker, and rollout.gpus is {rollout.gpus:g}"
         fix = f"Set rollout.gpus={rollout.tensor_parallel}, or rollout.tensor_parallel=1."
@@ -343,8 +347,14 @@ def _learner(config: Config) -> Problems:
     if learner.gpus > 1 or (learner.ranks > 1 and 0 < learner.gpus < 1):
         rule = "a rank uses one device, and two ranks cannot share one"
         yield ConfigError("learner.gpus", learner.gpus, rule, "Set learner.gpus=1, and learner.ranks to the devices.")
-    if learner.attention != "flash_attention_2":
-        return
+    if learner.precision == "bfloat16" and learner.zero_stage == 0:
+        rule = "bfloat16 weights keep their float32 masters in the ZeRO optimizer"
+        yield ConfigError("learner.zero_stage", 0, rule, "Use 1 to 3, or learner.precision=bf16_autocast.")
+    if learner.attention == "flash_attention_2":
+        yield from _flash_attention(learner)
+
+
+def _flash_attention(learner: LearnerConfig) -> Problems:
     if learner.gpus == 0:
         rule = "runs on GPUs only, and learner.gpus is 0"
         yield ConfigError("learner.attention", learner.attention, rule, "Set learner.attention=sdpa or eager.")

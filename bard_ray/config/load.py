@@ -120,6 +120,8 @@ def _require_type(key: str, value: object) -> None:
     wanted = fields()[key]
     if wanted is str and not isinstance(value, str):
         raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')
+    if wanted == list[str] and isinstance(value, list) and not all(isinstance(item, str) for item in value):
+        raise ConfigError(key, value, "must be a list of texts", f"Quote each: {list(map(str, value))}.")
     if wanted is bool and not isinstance(value, bool):
         raise ConfigError(key, value, "must be true or false", "Write true or false.")
 

@@ -176,13 +176,15 @@ def stored_params(directory: Path) -> int:
 def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """One learner rank.
 
-    Maths (P parameters, N ranks, stage Z; bytes a parameter w, g, o: 4, 4, 8 in float32, 2, 2, 12 in bfloat16):
+    Maths (P parameters, N ranks, stage Z; bytes a parameter w, g, o: 4, 4, 8 in float32, 2, 4, 12 in bfloat16):
         weights P w / (N if Z >= 3), gradients P g / (N if Z >= 2), optimizer P o / (N if Z >= 1)
 
-    Source: ZeRO (arXiv 1910.02054), section 3 and figure 1; activations see `activation_bytes`.
+    Gradients are accumulated in float32 either way. Activations see `activation_bytes`.
+
+    Source: ZeRO (arXiv 1910.02054), section 3 and figure 1.
     """
     learner = config.learner
-    weight, gradient, optimizer = (2, 2, 12) if learner.precision == "bfloat16" else (4, 4, 8)
+    weight, gradient, optimizer = (2, 4, 12) if learner.precision == "bfloat16" else (4, 4, 8)
 
     def shared(stage: int) -> int:
         return learner.ranks if learner.zero_stage >= stage else 1
@@ -195,6 +197,8 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
         "logits": _logit_bytes(learner.micro_tokens, shape),
         "process": _process_bytes(learner.gpus),
     }
+    if not learner.gpus:  # rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory
+        parts["published"] = float(shape.params * _rollout_bytes(config))
     if learner.zero_stage == 3 and learner.ranks > 1:
         parts["gathered"] = weight * (shape.embedding() + 2 * _layer_params(shape))
     if learner.precision == "bf16_autocast":

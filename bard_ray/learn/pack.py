@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]
     rows = assign_rows(lengths, spec.row_tokens)
     count = -(-len(rows) // spec.rows)
     edges = [len(rows) * i // count for i in range(count + 1)] if count else [0]
-    return [rows[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [rows[a:b] for a, b in pairwise(edges)]
 
 
 def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) -> MicroBatch:
@@ -175,7 +176,7 @@ def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int
     shape = len(rows), max([2, *(span.start + span.length for span in spans)])
 
     def laid_out(part: Callable[[TrainSequence], Ints | Floats | Bools | None], dtype: type) -> np.ndarray:
-        array_RT = np.zeros(shape, dtype)
+        array_RT: np.ndarray = np.zeros(shape, dtype)
         for span in spans:
             part_T = part(sequences[span.sequence])
             if part_T is not None:

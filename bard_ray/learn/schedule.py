@@ -1,7 +1,7 @@
 """Learning rates as pure functions of the step.
 
-Both warm up linearly, reach `peak` at the last warm-up step and `peak * min_ratio` at the last step; in between one falls
-like half a cosine (supervised stages), the other linearly (reinforcement learning).
+Both warm up linearly, reach `peak` at the last warm-up step and `peak * min_ratio` at the last step; in between one
+falls like half a cosine (supervised stages), the other linearly (reinforcement learning).
 """
 
 from __future__ import annotations

@@ -54,8 +54,7 @@ def test_the_ends_of_the_share(share, expected):
 )
 def test_a_wrong_setting_is_named(cfg, field):
     with pytest.raises(ConfigError) as caught:
-        for number in range(3):
-            sample_budgets(cfg, 0, number, 1)
+        sample_budgets(cfg, 0, number=0, group_size=1)
     assert caught.value.field == field
 
 

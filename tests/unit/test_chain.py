@@ -16,13 +16,13 @@ def test_a_question_is_what_it_always_was():
     question = chain_question(ChainConfig(), seed=0, split="eval", index=3)
     assert question == Question(
         id="chain-eval-3",
-        messages=(Message("user", "2a+1b*3c*3d+1e+1f*3g*3h*3i+1j+1k+1l+1?"),),
-        answer="7",
+        messages=(Message("user", "5a+1b*3c*3d+1e*3f+1g*3h+1i+1j*3?"),),
+        answer="0",
         kind="integer",
         source="chain",
-        meta={"start": 2, "ops": ["+1", "*3", "*3", "+1", "+1", "*3", "*3", "*3", "+1", "+1", "+1", "+1"]},
+        meta={"start": 5, "ops": ["+1", "*3", "*3", "+1", "*3", "+1", "*3", "+1", "+1", "*3"]},
     )
-    assert gold_think(chain_of(question)) == "a+13b*39c*37d+18e+19f*37g*31h*33i+14j+15k+16l+17"
+    assert gold_think(chain_of(question)) == "a+16b*38c*34d+15e*35f+16g*38h+19i+10j*30"
 
 
 def test_the_example_of_the_docstring():
@@ -90,8 +90,8 @@ def test_a_wrong_setting_is_named(change, field):
 
 
 def test_a_task_too_small_for_an_evaluation_split_is_refused_not_looped_over():
-    cfg = ChainConfig(ops=["*0"], min_ops=2, max_ops=2)  # ten questions; none falls on the evaluation's side
-    assert {chain_question(cfg, 0, "train", i).answer for i in range(5)} == {"0"}
+    cfg = ChainConfig(ops=["-3"], min_ops=1, max_ops=1)  # ten questions; none falls on the evaluation's side
+    assert len({chain_question(cfg, 0, "train", i).answer for i in range(200)}) == 10
     with pytest.raises(ConfigError, match="too few different questions for the eval split"):
         chain_question(cfg, 0, "eval", 0)
 

@@ -218,6 +218,9 @@ def test_a_real_pseudo_terminal_is_recognised(monkeypatch):
     leader, follower = os.openpty()
     with os.fdopen(follower, "w") as stream:
         assert Console(stream).is_terminal
+        # Nobody gave this one a size: it says 0 columns, and 80 is the better guess.
+        monkeypatch.delenv("COLUMNS", raising=False)
+        assert Console(stream).columns() == 80
         monkeypatch.setenv("TERM", "dumb")
         assert not Console(stream).is_terminal
     os.close(leader)

@@ -1,0 +1,219 @@
+"""A real vLLM engine in a Ray actor: exact log-probs, weight updates, and the traps that fail silently."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from actors.weights import read_checkpoint
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.config.schema import RolloutConfig
+from bard_ray.data.chain import chain_question
+from bard_ray.config.schema import ChainConfig
+from bard_ray.errors import WeightSyncError
+from bard_ray.records import Group, GroupRequest, Message, Question, Rollout, SamplingSpec
+from bard_ray.rl.sequences import sampled_versions, sequence_tokens
+from actors.supervise import call
+from tests.engines.conftest import spawn_worker
+
+pytestmark = [pytest.mark.engines]
+
+LIMIT_S = 120.0
+TOLERANCE = 2e-4  # nats, float32 engine against a float32 forward
+
+
+@pytest.fixture(scope="module")
+def worker(cluster, models, student) -> Iterator[object]:
+    handle = spawn_worker(cluster, "rollout-test", 0, models[0], RolloutConfig(kv_cache_mb=64), student)
+    asyncio.run(call(handle.start.remote(), LIMIT_S, "start"))
+    yield handle
+    cluster.kill(handle)
+
+
+@pytest.fixture(scope="module")
+def version() -> Iterator[int]:
+    """Versions handed to the shared worker go up over the whole module."""
+    return iter(range(1, 1000))
+
+
+def requests(count: int, group: int = 2, budget=NO_BUDGET, first: int = 0) -> list[GroupRequest]:
+    questions = [chain_question(ChainConfig(), 0, "eval", i) for i in range(count)]
+    return [GroupRequest(first + i, q, (budget,) * group, seed=i) for i, q in enumerate(questions)]
+
+
+async def sample(handle, work: list[GroupRequest], spec: SamplingSpec) -> list[Group]:
+    stream = handle.generate.options(num_returns="streaming").remote(work, spec)
+    groups = [await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work]
+    return sorted(groups, key=lambda g: g.number)
+
+
+async def load(handle, path: str, version: int) -> None:
+    loaded, stall_s = await call(handle.load.remote(path, version), LIMIT_S, "load")
+    assert loaded == version
+    assert 0 < stall_s < 30
+
+
+def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> float:
+    """Largest difference between the engine's log-probs and a Hugging Face forward of the weights in `model_path`."""
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    tokens = torch.from_numpy(sequence_tokens(rollout).astype(np.int64))[None]
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(tokens).logits[0].double() / temperature, -1)
+    taken = logprobs[:-1].gather(1, tokens[0, 1:, None])[:, 0].numpy()
+    behaviour = np.concatenate([s.logprobs_T for s in rollout.segments])[1:]
+    sampled = np.concatenate([s.versions_T for s in rollout.segments])[1:] >= 0
+    return float(np.abs(taken - behaviour)[sampled].max())
+
+
+def greedy(model_path: str, prompt: np.ndarray, steps: int) -> list[int]:
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    tokens = torch.from_numpy(prompt.astype(np.int64))[None]
+    for _ in range(steps):
+        with torch.no_grad():
+            tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], 1)
+    return tokens[0, prompt.size :].tolist()
+
+
+async def test_behaviour_logprobs_are_those_of_the_sampling_distribution(worker, models, version):
+    await load(worker, models[0], next(version))
+    for temperature in (1.0, 0.7):
+        groups = await sample(worker, requests(4), SamplingSpec(temperature, max_new_tokens=30))
+        gap = max(forward_gap(r, models[0], temperature) for g in groups for r in g.rollouts)
+        assert gap < TOLERANCE
+
+
+async def test_after_an_update_logprobs_and_greedy_tokens_are_the_new_models(worker, models, version):
+    """Tied embeddings: without the repair in the transport, the output head silently keeps its old values."""
+    for path in (models[1], models[2]):
+        await load(worker, path, next(version))
+        group = (await sample(worker, requests(1), SamplingSpec(0.0, max_new_tokens=20)))[0]
+        rollout = group.rollouts[0]
+        completion = sequence_tokens(rollout)[rollout.segments[0].tokens_T.size :]
+        expected = greedy(path, rollout.segments[0].tokens_T, completion.size)
+        assert completion.tolist() == expected
+        sampled = (await sample(worker, requests(3), SamplingSpec(max_new_tokens=30)))[0].rollouts[0]
+        assert forward_gap(sampled, path) < TOLERANCE
+
+
+async def test_cached_prefixes_of_old_weights_are_not_used(worker, models, version):
+    text = "8a" + "+1b*3c" * 40 + "?"  # long enough for several cache blocks
+    question = Question("long", (Message("user", text),), "0", "integer")
+    for path in (models[0], models[3]):
+        await load(worker, path, next(version))
+        for number in range(2):  # the second one hits the first one's blocks
+            request = GroupRequest(number, question, (NO_BUDGET,), seed=3)
+            group = (await sample(worker, [request], SamplingSpec(max_new_tokens=20)))[0]
+            assert forward_gap(group.rollouts[0], path) < TOLERANCE
+
+
+async def test_requests_keep_running_across_an_update_and_every_token_carries_its_version(worker, models, version):
+    await load(worker, models[0], before := next(version))
+    running = asyncio.create_task(sample(worker, requests(48, group=8), SamplingSpec(max_new_tokens=200)))
+    await asyncio.sleep(0.4)
+    await load(worker, models[1], after := next(version))
+    groups = await asyncio.wait_for(running, LIMIT_S)
+    versions = [sampled_versions(r) for g in groups for r in g.rollouts]
+    assert {int(v) for vs in versions for v in vs} == {before, after}
+    assert all((np.diff(vs) >= 0).all() for vs in versions)
+    assert any(set(vs.tolist()) == {before, after} for vs in versions), "no request was in flight during the update"
+
+
+async def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(worker, models, version):
+    """vLLM itself raises nothing for a missing name and is left unusable by a buffer that ends too early."""
+    await load(worker, models[2], next(version))
+    good = read_checkpoint(models[3], "float32")
+    parts = zip(good.names, good.dtypes, good.shapes, good.offsets, strict=True)
+    names, dtypes, shapes, offsets = zip(*list(parts)[:-1], strict=True)
+    bad = {
+        "missing": replace(good, names=names, dtypes=dtypes, shapes=shapes, offsets=offsets),
+        "unknown": replace(good, names=(*names, "other")),
+        "cut short": replace(good, buffer=good.buffer[: good.buffer.size // 2]),
+        "with shape": replace(good, shapes=((1, 2), *good.shapes[1:])),
+    }
+    for word, weights in bad.items():
+        with pytest.raises(WeightSyncError, match=word):
+            await call(worker.update.remote(weights, next(version)), LIMIT_S, "update")
+    group = (await sample(worker, requests(1), SamplingSpec(max_new_tokens=20)))[0]
+    assert forward_gap(group.rollouts[0], models[2]) < TOLERANCE
+
+
+async def test_an_older_version_is_refused(worker, models, version):
+    await load(worker, models[0], newest := next(version))
+    with pytest.raises(WeightSyncError, match="loaded already"):
+        await load(worker, models[1], newest)
+
+
+async def test_the_engine_forces_the_thinking_closed_at_the_budget(worker, models, version):
+    await load(worker, models[0], next(version))
+    spec = SamplingSpec(max_new_tokens=40, force_budget=True, show_budget=False)
+    groups = await sample(worker, requests(6, budget=TokenBudget(5)), spec)
+    rollouts = [r for g in groups for r in g.rollouts if r.finish != "stop" or r.closed]
+    assert rollouts
+    for rollout in rollouts:
+        assert rollout.thinking_tokens <= 5
+        forced = [s for s in rollout.segments if s.role == "forced"]
+        assert all(not s.mask_T.any() for s in forced)
+    assert any(s.role == "forced" for r in rollouts for s in r.segments)
+
+
+async def test_many_seeded_prompts_at_once_are_served_and_repeat_exactly(worker, models, version):
+    """More prompt tokens than one engine step takes: a split prompt would crash the CPU sampler's generators."""
+    text = "8a" + "+1b*3c" * 30 + "?"
+    work = [GroupRequest(i, Question(f"q{i}", (Message("user", text + "1" * (i % 3)),), "0"), (NO_BUDGET,) * 8, seed=i)
+            for i in range(24)]
+    tokens = []
+    for _ in range(2):
+        await load(worker, models[0], next(version))
+        groups = await sample(worker, work, SamplingSpec(max_new_tokens=8))
+        tokens.append([sequence_tokens(r).tolist() for g in groups for r in g.rollouts])
+    assert tokens[0] == tokens[1]
+    assert len({tuple(t) for t in tokens[0]}) > 100, "rollouts of a group must differ"
+
+
+async def test_one_thread_that_sleeps_while_it_waits(worker):
+    env = await call(worker.__ray_call__.remote(lambda self: _threads()), LIMIT_S, "threads")
+    assert env == {"omp": "1", "policy": "PASSIVE", "torch": 1}
+
+
+def _threads() -> dict[str, object]:
+    import os
+
+    import torch
+
+    return {"omp": os.environ["OMP_NUM_THREADS"], "policy": os.environ["OMP_WAIT_POLICY"], "torch": torch.get_num_threads()}
+
+
+async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(cluster, models, student):
+    """bf16 attention kernels crash on processors with AMX when a process's first prompt is shorter than 5 tokens."""
+    config = RolloutConfig(dtype="bfloat16", kv_cache_mb=64)
+    handle = spawn_worker(cluster, "rollout-bf16", 1, models[0], config, student)
+    await call(handle.start.remote(), LIMIT_S, "start")
+    question = Question("short", (Message("user", ""),), "0", "integer")  # the prompt is the open think tag alone
+    group = (await sample(handle, [GroupRequest(0, question, (NO_BUDGET,), 1)], SamplingSpec(max_new_tokens=20)))[0]
+    assert group.rollouts[0].segments[0].tokens_T.size == 1
+    assert forward_gap(group.rollouts[0], models[0]) < 0.1
+    cluster.kill(handle)
+
+
+@pytest.mark.slow
+async def test_the_multi_process_engine_behaves_the_same(cluster, models, student):
+    config = RolloutConfig(engine="async", kv_cache_mb=64)
+    handle = spawn_worker(cluster, "rollout-async", 2, models[0], config, student)
+    await call(handle.start.remote(), 240.0, "start")
+    group = (await sample(handle, requests(2), SamplingSpec(max_new_tokens=20)))[0]
+    assert forward_gap(group.rollouts[0], models[0]) < TOLERANCE
+    running = asyncio.create_task(sample(handle, requests(16, group=4, first=10), SamplingSpec(max_new_tokens=200)))
+    await asyncio.sleep(0.4)
+    await load(handle, models[1], 1)
+    groups = await asyncio.wait_for(running, LIMIT_S)
+    assert {int(v) for g in groups for r in g.rollouts for v in sampled_versions(r)} == {0, 1}
+    group = (await sample(handle, requests(2, first=90), SamplingSpec(max_new_tokens=20)))[0]
+    assert forward_gap(group.rollouts[0], models[1]) < TOLERANCE
+    await call(handle.close.remote(), LIMIT_S, "close")
+    cluster.kill(handle)

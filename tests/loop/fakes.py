@@ -1,0 +1,153 @@
+"""Roles in one process: a softmax policy over thinking lengths that really learns, with latencies a test chooses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bard_ray.budget.signal import TokenBudget
+from bard_ray.config.schema import RewardConfig
+from bard_ray.records import (
+    GradeItem,
+    Group,
+    GroupRequest,
+    Message,
+    Outcome,
+    Question,
+    SamplingSpec,
+    StepStats,
+    TrainSequence,
+    Verdict,
+)
+from bard_ray.rewards.reward import make_reward
+from bard_ray.rl.assemble import assemble, prompt_segment
+from bard_ray.rl.flow import FlowSpec
+from bard_ray.rl.loop import RLRoles, RLSpec, RLState, train_rl
+from bard_ray.roles import LossSpec, Published
+
+CLOSE, THINK, ANSWER = 1, 2, 3
+LENGTHS = 8  # the policy thinks 1..LENGTHS tokens
+PROMPT = prompt_segment(np.array([9, 9], np.int32))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+
+
+@dataclass
+class FakeSampler:
+    """Samples thinking lengths from published logits; the whole log-prob sits on the first token."""
+
+    latency: Callable[[GroupRequest], float] = lambda request: 0.0
+    fail: Callable[[GroupRequest], str] = lambda request: ""
+    logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
+    version: int = -1
+    seen: list[tuple[int, int]] = field(default_factory=list)  # (admission number, version it was sampled under)
+
+    async def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
+        tasks = [asyncio.create_task(self._one(request)) for request in requests]
+        for done in asyncio.as_completed(tasks):
+            yield await done
+
+    async def _one(self, request: GroupRequest) -> Group:
+        self.seen.append((request.number, self.version))
+        version, logprobs = self.version, log_softmax(self.logits)
+        await asyncio.sleep(self.latency(request))
+        reason = self.fail(request)
+        if reason:
+            return Group(request, failure=reason)
+        generator = np.random.default_rng(request.seed)
+        return Group(request, tuple(self._rollout(request, i, logprobs, version, generator) for i in range(len(request.budgets))))
+
+    def _rollout(self, request, index, logprobs, version, generator):
+        choice = int(generator.choice(LENGTHS, p=np.exp(logprobs) / np.exp(logprobs).sum()))
+        tokens = np.array([THINK] * (choice + 1) + [CLOSE, ANSWER], np.int32)
+        behaviour = np.zeros(tokens.size, np.float32)
+        behaviour[0] = logprobs[choice]
+        versions = np.full(tokens.size, version, np.int32)
+        return assemble(
+            PROMPT, tokens, behaviour, versions, close_id=CLOSE, finish="stop", budget=request.budgets[index],
+            forced_at=None, decode=lambda ids: "right",
+        )
+
+    async def publish(self, weights: Published, version: int) -> float:
+        assert version > self.version, "versions only go up"
+        self.logits, self.version = np.array(weights.handle), version
+        return 0.0
+
+    async def load(self, path: str, version: int) -> None:
+        self.version = version
+
+
+@dataclass
+class FakeVerifier:
+    outcome: Callable[[GradeItem], Outcome] = lambda item: Outcome.CORRECT
+    graded: int = 0
+
+    async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
+        self.graded += len(items)
+        return [Verdict(self.outcome(item)) for item in items]
+
+
+@dataclass
+class FakeLearner:
+    """Plain policy gradient on the logits; knows the length from the sequence's tokens."""
+
+    latency: float = 0.0
+    logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
+    batches: list[list[TrainSequence]] = field(default_factory=list)
+
+    async def step(self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float) -> StepStats:
+        await asyncio.sleep(self.latency)
+        self.batches.append(list(sequences))
+        probabilities, gradient = np.exp(log_softmax(self.logits)), np.zeros(LENGTHS)
+        for sequence in sequences:
+            assert sequence.advantages_T is not None
+            length = int((sequence.tokens_T == THINK).sum())
+            gradient += float(sequence.advantages_T[2]) * (np.eye(LENGTHS)[length - 1] - probabilities)
+        self.logits = self.logits + lr * gradient / len(sequences)
+        return StepStats({"rl/loss": 0.0})
+
+    async def publish(self) -> Published:
+        return Published(handle=self.logits.copy(), names=("logits",), num_bytes=self.logits.nbytes)
+
+
+@dataclass
+class Run:
+    """One loop over fakes; `await run.go()` and look at what happened."""
+
+    max_lag: int = 0
+    steps: int = 5
+    prompts: int = 2
+    group_size: int = 4
+    lr: float = 1.0
+    budget: int = 5
+    sampler: FakeSampler = field(default_factory=FakeSampler)
+    verifier: FakeVerifier = field(default_factory=FakeVerifier)
+    learner: FakeLearner = field(default_factory=FakeLearner)
+    state: RLState = field(default_factory=RLState)
+    records: list[dict[str, float]] = field(default_factory=list)
+
+    def request(self, number: int) -> GroupRequest:
+        question = Question(f"q{number}", (Message("user", "?"),), "right", "string")
+        return GroupRequest(number, question, (TokenBudget(self.budget),) * self.group_size, seed=number)
+
+    async def on_step(self, state: RLState, values: dict[str, float]) -> None:
+        self.records.append(values)
+
+    async def go(self) -> Run:
+        flow = FlowSpec(
+            request=self.request, sampling=SamplingSpec(), total_groups=self.steps * self.prompts,
+            max_untrainable=50, synchronous=self.max_lag == 0,
+        )
+        spec = RLSpec(
+            self.steps, self.prompts, self.max_lag, std_normalise=True, loss=LossSpec("grpo"), flow=flow,
+            lr=lambda step: self.lr,
+        )
+        await self.sampler.publish(await self.learner.publish(), self.state.base_version + self.state.step)
+        reward = make_reward(RewardConfig())
+        await train_rl(RLRoles(self.sampler, self.verifier, self.learner, None), reward, spec, self.state, self.on_step)
+        return self

@@ -1,0 +1,187 @@
+"""One test a rule: the broken field is named, with its value, the rule and a fix."""
+
+import pytest
+
+from bard_ray.config.check import check, problems
+from bard_ray.config.load import load
+from bard_ray.config.schema import Config
+from bard_ray.errors import ConfigError
+from recipes import bard_8b, bard_tiny
+
+
+def broken(config: Config, *overrides: str) -> list[ConfigError]:
+    return problems(load(config, overrides))
+
+
+def assert_names(found: list[ConfigError], field: str, rule: str = "") -> None:
+    matching = [problem for problem in found if problem.field == field and rule in problem.rule]
+    assert matching, f"{field} is not among {[str(problem) for problem in found]}"
+    assert matching[0].fix
+
+
+def test_check_raises_the_first_problem_and_passes_a_good_configuration():
+    check(bard_tiny.config())
+    with pytest.raises(ConfigError, match=r"rl\.group_size = 1: must be at least 2"):
+        check(load(bard_tiny.config(), ["rl.group_size=1"]))
+
+
+def test_all_problems_are_told_at_once():
+    found = broken(bard_tiny.config(), "rl.group_size=1", "rl.max_lag=-1", "learner.zero_stage=4")
+    assert [problem.field for problem in found] == ["rl.group_size", "rl.max_lag", "learner.zero_stage"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "run.seed=-1",
+        "student.tiny.layers=0",
+        "student.params=-1",
+        "student.max_len=0",
+        "data.eval_questions=0",
+        "data.chain.max_ops=27",
+        "budget.none_share=1.0",
+        "distil.jitter=1.0",
+        "distil.questions=0",
+        "sft.lr=0",
+        "sft.epochs=0",
+        "base.batch_rows=0",
+        "sft_full.rows=-1",
+        "rl.lr=0",
+        "rl.lr=inf",
+        "rl.lr=nan",
+        "rl.beta2=1.0",
+        "rl.min_lr_ratio=1.5",
+        "rl.grad_clip=0",
+        "rl.weight_decay=-0.1",
+        "rl.steps=0",
+        "rl.prompts_per_step=0",
+        "rl.group_size=1",
+        "rl.max_lag=-1",
+        "rl.clip_low=0",
+        "rl.clip_low=1",
+        "rl.clip_high=0",
+        "rl.kl_coef=-0.1",
+        "rl.temperature=0",
+        "rl.checkpoint_every=-1",
+        "rl.reward.tolerance=-1",
+        "rl.reward.fidelity_weight=2",
+        "evaluate.samples=0",
+        "evaluate.temperature=-1",
+        "rollout.workers=0",
+        "rollout.gpu_memory_utilization=0",
+        "rollout.gpu_memory_utilization=1.1",
+        "rollout.cpus=-1",
+        "rollout.call_timeout_s=0",
+        "learner.ranks=0",
+        "learner.zero_stage=4",
+        "learner.zero_stage=-1",
+        "learner.threads=0",
+        "verifier.workers=0",
+        "verifier.limit_s=0",
+        "verifier.memory_mb=16",
+        "cluster.cpus=-1",
+        "cluster.object_store_mb=10",
+    ],
+)
+def test_out_of_range(override):
+    assert [problem.field for problem in broken(bard_tiny.config(), override)] == [override.partition("=")[0]]
+
+
+@pytest.mark.parametrize("name", ["../other", "..", "a/b", "/tmp", "", ".hidden", "a b"])
+def test_run_name_cannot_lead_out_of_the_runs_directory(name):
+    """`run.fresh` deletes what the name leads to."""
+    assert_names(broken(bard_tiny.config(), f"run.name={name}"), "run.name")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field", "rule"),
+    [
+        (["run.dir="], "run.dir", ""),
+        (["student.think_close=<think>"], "student.think_open", "differ"),
+        (["student.think_open=<t>"], "student.think_open", "vocabulary"),
+        (["budget.codec=sentence"], "budget.codec", "cannot read"),
+        (["student.tiny.hidden=130"], "student.tiny.hidden", "multiple"),
+        (["student.path=no/such/model/here"], "student.path", "neither"),
+        (["student.path=tinny"], "student.path", "neither"),
+        (["data.chain.min_ops=15"], "data.chain.min_ops", "max_ops"),
+        (["data.chain.base_min_ops=15"], "data.chain.base_min_ops", "max_ops"),
+        (["data.chain.ops=[]"], "data.chain.ops", "operation"),
+        (['data.chain.ops=["/2"]'], "data.chain.ops", "operation"),
+        (["budget.train=[]"], "budget.train", "no budget"),
+        (["budget.train=[8,8,9,10]"], "budget.train", "twice"),
+        (["budget.held_out=[8]"], "budget.held_out", r"shares [8]"),
+        (["distil.budgets_per_question=24"], "distil.budgets_per_question", "23 different"),
+        (["student.max_len=80"], "student.max_len", "81 tokens"),
+        (["learner.pack_len=127"], "learner.pack_len", "128"),
+        (["learner.micro_tokens=255"], "learner.micro_tokens", "256"),
+        (["rl.max_new_tokens=128"], "rl.max_new_tokens", "no room"),
+        (["evaluate.max_new_tokens=128"], "evaluate.max_new_tokens", "no room"),
+        (["base.rows=0"], "base.rows", "how many rows"),
+        (["evaluate.budgets=[]"], "evaluate.budgets", "no budget"),
+        (["evaluate.samples=2", "evaluate.temperature=0"], "evaluate.samples", "the same"),
+        (["rollout.block_size=16"], "rollout.block_size", "32"),
+        (["rollout.tensor_parallel=2"], "rollout.tensor_parallel", "devices"),
+        (["rollout.gpus=0.5"], "rollout.gpu_memory_utilization", "share"),
+        (["learner.gpus=2"], "learner.gpus", "one device"),
+        (["learner.gpus=0.5", "learner.ranks=2"], "learner.gpus", "share"),
+        (["learner.attention=flash_attention_2"], "learner.attention", "GPUs only"),
+        (["learner.precision=bfloat16", "learner.zero_stage=0"], "learner.zero_stage", "masters"),
+        (["cluster.address=somewhere"], "cluster.address", "head node"),
+    ],
+)
+def test_rule_between_fields(overrides, field, rule):
+    assert_names(broken(bard_tiny.config(), *overrides), field, rule)
+
+
+def test_flash_attention_needs_half_precision():
+    assert_names(broken(bard_8b.config(), "learner.precision=float32"), "learner.precision", "half precision")
+
+
+@pytest.mark.parametrize("field", ["budget.train", "budget.held_out", "evaluate.budgets"])
+@pytest.mark.parametrize(
+    ("overrides", "budget", "limit"),
+    [
+        ([], 1, "between 2 and"),  # no room for a step
+        ([], 56, "between 2 and 55 tokens"),  # 60 new tokens less 5 for the answer
+        (["rl.max_new_tokens=30"], 26, "rl.max_new_tokens=30 less 5"),
+        (["evaluate.max_new_tokens=30"], 26, "evaluate.max_new_tokens=30 less 5"),
+        # The longest prompt is 2 * 14 + 6 tokens: 70 - 34 - 5 are left.
+        (["student.max_len=70"], 32, "31 tokens (student.max_len=70"),
+        (["student.max_len=999", "rl.max_new_tokens=900", "evaluate.max_new_tokens=900"], 100, "two digits"),
+    ],
+)
+def test_impossible_budget(field, overrides, budget, limit):
+    found = broken(bard_tiny.config(), *overrides, f"{field}=[{budget}]", "distil.budgets_per_question=1")
+    assert_names(found, field, limit)
+    assert [budget] in [problem.value for problem in found if problem.field == field]
+
+
+def test_largest_possible_budget_is_accepted():
+    config = load(bard_tiny.config(), ["budget.train=[4,8,12,55]", "evaluate.budgets=[2,55]"])
+    assert problems(config) == []
+
+
+def test_budget_need_not_fit_rl_that_is_off():
+    config = load(bard_tiny.config(), ["rl.enabled=false", "rl.max_new_tokens=10"])
+    assert problems(config) == []
+
+
+def test_rows_need_a_path_and_a_real_student():
+    found = broken(bard_tiny.config(), "data.source=rows")
+    assert_names(found, "data.rows.path", "needed")
+    assert_names(found, "student.path", "synthetic task")
+    assert_names(found, "distil.compressor", "synthetic task")
+
+
+def test_local_rows_must_exist(tmp_path):
+    present = tmp_path / "rows.jsonl"
+    present.write_text("{}\n")
+    assert_names(broken(bard_8b.config(), f"data.rows.path={tmp_path}/none.jsonl"), "data.rows.path", "not exist")
+    assert_names(broken(bard_8b.config(), "data.rows.eval_path=none.parquet"), "data.rows.eval_path", "not exist")
+    assert broken(bard_8b.config(), f"data.rows.path={present}") == []
+
+
+def test_student_directory_must_hold_a_model(tmp_path):
+    assert_names(broken(bard_8b.config(), f"student.path={tmp_path}"), "student.path", "config.json")
+    (tmp_path / "config.json").write_text("{}")
+    assert broken(bard_8b.config(), f"student.path={tmp_path}") == []

@@ -1,0 +1,128 @@
+"""Packing loses nothing, keeps its bounds, and is the same for everybody who computes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bard_ray.errors import ConfigError, InvariantError
+from bard_ray.learn.pack import PackSpec, assign_rows, pack, plan_step, split_balanced, unpack
+from bard_ray.records import TrainSequence
+
+ROW = 32
+LENGTHS = st.lists(st.integers(1, ROW), max_size=40)
+SPECS = st.builds(PackSpec, row_tokens=st.just(ROW), rows=st.integers(1, 5))
+
+
+def sequence(length: int, seed: int = 0) -> TrainSequence:
+    rng = np.random.default_rng([seed, length])
+    return TrainSequence(
+        tokens_T=rng.integers(1, 99, length).astype(np.int32),
+        mask_T=np.arange(length) >= 1,
+        advantages_T=rng.normal(size=length).astype(np.float32),
+        behaviour_T=rng.normal(size=length).astype(np.float32),
+        reference_T=rng.normal(size=length).astype(np.float32),
+    )
+
+
+@given(LENGTHS, SPECS, st.integers(0, 9))
+def test_every_token_comes_back_once_and_in_order(lengths: list[int], spec: PackSpec, extra: int) -> None:
+    sequences = [sequence(n, seed) for seed, n in enumerate(lengths)]
+    batches = pack(sequences, spec, plan_step(lengths, 1, spec).num_micro_batches + extra)
+    for part, values in [
+        ("tokens_T", [b.tokens_RT for b in batches]),
+        ("mask_T", [b.mask_RT for b in batches]),
+        ("advantages_T", [b.advantages_RT for b in batches]),
+        ("behaviour_T", [b.behaviour_RT for b in batches]),
+        ("reference_T", [b.reference_RT for b in batches]),
+    ]:
+        for given_one, found in zip(sequences, unpack(batches, values, len(sequences)), strict=True):
+            np.testing.assert_array_equal(found, getattr(given_one, part))
+    assert sum(batch.num_tokens for batch in batches) == sum(lengths)
+    assert sum(int(batch.mask_RT.sum()) for batch in batches) == sum(n - 1 for n in lengths)
+
+
+@given(LENGTHS, SPECS)
+def test_rows_and_micro_batches_keep_their_bounds(lengths: list[int], spec: PackSpec) -> None:
+    batches = pack([sequence(n) for n in lengths], spec)
+    for batch in batches:
+        num_rows, width = batch.tokens_RT.shape
+        assert num_rows <= spec.rows
+        assert width <= max(2, spec.row_tokens)
+    sizes = [batch.tokens_RT.shape[0] for batch in batches]
+    assert not sizes or max(sizes) - min(sizes) <= 1  # rows are spread evenly
+
+
+@given(LENGTHS)
+def test_positions_restart_at_each_sequence_and_at_the_padding(lengths: list[int]) -> None:
+    for batch in pack([sequence(n) for n in lengths], PackSpec(ROW, 3)):
+        expected = np.full(batch.tokens_RT.shape, -1)
+        for span in batch.spans:
+            expected[span.row, span.start : span.start + span.length] = np.arange(span.length)
+        for row in expected:
+            padding = row == -1
+            row[padding] = np.arange(padding.sum())
+        np.testing.assert_array_equal(batch.positions_RT, expected)
+
+
+@given(LENGTHS)
+def test_first_fit_leaves_no_two_rows_that_would_fit_one(lengths: list[int]) -> None:
+    loads = sorted(sum(lengths[i] for i in row) for row in assign_rows(lengths, ROW))
+    assert len(loads) < 2 or loads[0] + loads[1] > ROW
+
+
+@given(LENGTHS, st.integers(1, 5))
+def test_shares_are_balanced_complete_and_deterministic(lengths: list[int], ranks: int) -> None:
+    shares = split_balanced(lengths, ranks)
+    assert sorted(i for share in shares for i in share) == list(range(len(lengths)))
+    loads = [sum(lengths[i] for i in share) for share in shares]
+    assert max(loads) - min(loads) <= max(lengths, default=0)
+    assert split_balanced(list(lengths), ranks) == shares
+
+
+def test_split_golden() -> None:
+    assert split_balanced([5, 9, 2, 7, 4], 2) == ((1, 4), (0, 2, 3))
+
+
+def test_first_fit_decreasing_golden() -> None:
+    # 9 opens row 0, 7 opens row 1, 5 opens row 2, 4 fits behind 5, 2 fits behind 7 (9 + 2 > 10)
+    assert assign_rows([5, 9, 2, 7, 4], 10) == [[1], [3, 2], [0, 4]]
+
+
+@given(LENGTHS, SPECS, st.integers(1, 4))
+def test_every_rank_can_run_the_planned_number_of_micro_batches(lengths: list[int], spec: PackSpec, ranks: int) -> None:
+    plan = plan_step(lengths, ranks, spec)
+    assert plan.num_micro_batches >= 1
+    for share in plan.shares:
+        batches = pack([sequence(lengths[i]) for i in share], spec, plan.num_micro_batches)
+        assert len(batches) == plan.num_micro_batches
+
+
+def test_an_empty_micro_batch_has_tokens_to_run_and_none_to_train() -> None:
+    (batch,) = pack([], PackSpec(8, 4), 1)
+    assert batch.tokens_RT.size >= 1
+    assert not batch.mask_RT.any()
+    assert batch.num_tokens == 0
+
+
+def test_flash_attention_gets_one_long_row() -> None:
+    assert PackSpec.of(256, 4096, "flash_attention_2") == PackSpec(row_tokens=4096, rows=1)
+    assert PackSpec.of(256, 4096, "sdpa") == PackSpec(row_tokens=256, rows=16)
+    assert PackSpec.of(256, 100, "eager") == PackSpec(row_tokens=256, rows=1)
+
+
+def test_a_sequence_longer_than_a_row_is_the_users_error() -> None:
+    with pytest.raises(ConfigError, match=r"learner\.pack_len = 8: one sequence has 9 tokens"):
+        pack([sequence(9)], PackSpec(8, 1))
+
+
+def test_more_micro_batches_than_planned_are_refused() -> None:
+    with pytest.raises(InvariantError, match="2 micro-batches where 1 were planned"):
+        pack([sequence(8), sequence(8)], PackSpec(8, 1), 1)
+
+
+def test_a_first_token_cannot_be_trained_on() -> None:
+    with pytest.raises(InvariantError, match="first token"):
+        pack([TrainSequence(np.ones(3, np.int32), np.ones(3, np.bool_))], PackSpec(8, 1))

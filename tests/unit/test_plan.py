@@ -1,0 +1,179 @@
+"""Placement and memory against numbers worked out by hand."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from actors.plan import check_memory, check_resources, make_plan, render
+from bard_ray.config.load import load
+from bard_ray.config.memory import GIB, GPU_PROCESS_BYTES, KNOWN_SHAPES, model_shape, stored_params
+from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.errors import ConfigError, ResourceError
+from recipes import bard_8b, bard_tiny
+
+TINY_PARAMS = 434_944  # 64*128 + 2*(4*128*128 + 3*128*384 + 2*128 + 2*32) + 128
+P8 = 8.19e9
+
+
+def tiny(*overrides):
+    return make_plan(load(bard_tiny.config(), overrides))
+
+
+def large(*overrides):
+    return make_plan(load(bard_8b.config(), overrides))
+
+
+def parts(plan, role):
+    return {name: size / GIB for name, size in plan.role(role).memory.parts.items()}
+
+
+def test_tiny_placement_fills_two_cpus():
+    plan = tiny()
+    assert {role.name: (role.count, role.bundle) for role in plan.roles} == {
+        "rollout": (1, {"CPU": 0.75}),
+        "learner": (1, {"CPU": 0.75}),
+        "reference": (1, {"CPU": 0.25}),
+        "verifier": (1, {"CPU": 0.25}),
+    }
+    assert plan.total("CPU") == 2.0
+    assert plan.total("GPU") == 0.0
+    check_resources(plan, {"CPU": 2.0})
+
+
+def test_large_placement_fills_eight_gpus():
+    plan = large()
+    assert plan.total("GPU") == 8
+    assert plan.total("CPU") == 3 * 4 + 4 * 4 + 4 + 8
+    assert plan.role("learner").bundle == {"CPU": 4, "GPU": 1}
+
+
+@pytest.mark.parametrize("override", ["rl.kl_coef=0", "rl.enabled=false"])
+def test_reference_is_planned_only_where_it_is_used(override):
+    assert tiny(override).role("reference") is None
+
+
+def test_too_few_resources_name_the_fields_to_lower():
+    with pytest.raises(ResourceError) as caught:
+        check_resources(tiny("rollout.workers=3"), {"CPU": 2.0})
+    assert (caught.value.needed, caught.value.available) == (3.5, 2.0)
+    assert "rollout.workers (3 x 0.75 CPU)" in caught.value.fix
+    with pytest.raises(ResourceError, match="8 GPUs, the cluster has 0"):
+        check_resources(large(), {"CPU": 64.0})
+
+
+def test_tiny_shape_is_that_of_the_model_really_written(tmp_path):
+    config = bard_tiny.config()
+    write_tiny_model(tmp_path, config.student.tiny, config.data.chain, seed=0, max_len=128)
+    planned = model_shape(config)
+    assert planned.params == stored_params(tmp_path) == TINY_PARAMS
+    written = model_shape(load(config, [f"student.path={tmp_path}"]))
+    assert (written.layers, written.hidden, written.vocab, written.params) == (2, 128, planned.vocab, TINY_PARAMS)
+
+
+def test_parameters_are_read_from_the_headers_of_every_shard(tmp_path):
+    save_file({"a": torch.zeros(3, 5)}, tmp_path / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
+    save_file({"b": torch.zeros(7), "c": torch.zeros(())}, tmp_path / "model-00002-of-00002.safetensors")
+    assert stored_params(tmp_path) == 15 + 7 + 1
+    assert stored_params(tmp_path / "none") == 0
+
+
+def test_published_parameter_counts_of_the_known_shapes():
+    billions = {shape.source: round(shape.counted() / 1e9, 2) for shape in KNOWN_SHAPES}
+    assert billions == {
+        "Qwen3-0.6B": 0.6, "Qwen3-1.7B": 1.72, "Qwen3-4B": 4.02, "Qwen3-8B": 8.19, "Qwen3-14B": 14.77,
+        "Qwen3-32B": 32.76,
+    }  # fmt: skip
+
+
+def test_model_of_unknown_size_asks_for_it():
+    with pytest.raises(ConfigError) as caught:
+        large("student.path=nobody/knows-it", "student.params=0")
+    assert caught.value.field == "student.params"
+
+
+def test_config_file_without_sizes_is_a_user_error(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 8}))
+    with pytest.raises(ConfigError, match="num_attention_heads"):
+        large(f"student.path={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights", "gradients", "optimizer"),
+    [(1, 2 * P8, 4 * P8, 3 * P8), (2, 2 * P8, P8, 3 * P8), (3, P8 / 2, P8, 3 * P8)],
+)
+def test_zero_stages_share_states_over_four_ranks(stage, weights, gradients, optimizer):
+    learner = parts(large(f"learner.zero_stage={stage}"), "learner")
+    assert learner["weights"] == pytest.approx(weights / GIB)
+    assert learner["gradients"] == pytest.approx(gradients / GIB)
+    assert learner["optimizer"] == pytest.approx(optimizer / GIB)
+
+
+def test_float32_states_take_sixteen_bytes_a_parameter():
+    learner = tiny("learner.zero_stage=0").role("learner").memory.parts
+    assert learner["weights"] + learner["gradients"] + learner["optimizer"] == 16 * TINY_PARAMS
+
+
+def test_activations_with_and_without_recompute():
+    # 2 bytes, 10,240 tokens, per layer 8*4096 + 2*1024 + 4*12,288 values; recompute keeps 4,096 a layer and one layer.
+    layer = 2 * 10_240 * (8 * 4096 + 2 * 1024 + 4 * 12_288)
+    assert parts(large("learner.recompute=false"), "learner")["activations"] == pytest.approx(36 * layer / GIB)
+    kept = 2 * 10_240 * 4096 * 36
+    assert parts(large(), "learner")["activations"] == pytest.approx((kept + layer) / GIB)
+
+
+def test_gpu_rollout_cache_takes_what_weights_leave():
+    rollout = large().role("rollout").memory
+    assert rollout.capacity == pytest.approx(0.9 * 80 * GIB)
+    assert rollout.parts["weights"] == pytest.approx(2 * P8)
+    assert rollout.parts["kv cache"] == pytest.approx(0.9 * 80 * GIB - 2 * P8 - GPU_PROCESS_BYTES)
+    halved = large("rollout.tensor_parallel=2", "rollout.gpus=2").role("rollout").memory
+    assert halved.parts["weights"] == pytest.approx(P8)
+
+
+def test_tiny_cache_holds_512_full_sequences():
+    # 128 MiB over 2 (keys, values) * 128 tokens * 2 layers * 128 values * 4 bytes
+    assert tiny().cached_sequences == (128 << 20) // (2 * 128 * 2 * 128 * 4) == 512
+
+
+def test_both_recipes_fit():
+    check_memory(large())
+    check_memory(tiny(), host_gib=8)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "resource", "fix"),
+    [
+        (["learner.zero_stage=1", "learner.ranks=2"], "learner", "learner.zero_stage"),
+        (["learner.recompute=false", "learner.micro_tokens=40960"], "learner", "learner.recompute"),
+        (["student.path=big/model", "student.params=72e9"], "rollout", "rollout.tensor_parallel"),
+        (["reference.precision=float32", "student.params=20e9", "rollout.gpus=2", "rollout.tensor_parallel=2",
+          "learner.ranks=16"], "reference", "reference.precision"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_a_device_is_refused(overrides, resource, fix):
+    with pytest.raises(ResourceError) as caught:
+        check_memory(large(*overrides))
+    assert resource in caught.value.resource
+    assert fix in caught.value.fix
+    assert caught.value.needed > caught.value.available
+
+
+def test_cache_too_small_for_one_sequence_is_refused():
+    with pytest.raises(ResourceError, match=r"rollout\.kv_cache_mb"):
+        check_memory(tiny("rollout.kv_cache_mb=1", "student.max_len=1024", "learner.pack_len=1024"))
+
+
+def test_many_cpu_processes_need_main_memory():
+    with pytest.raises(ResourceError, match="main memory"):
+        check_memory(tiny("rollout.workers=8"), host_gib=8)
+
+
+def test_dry_run_table_shows_counts_totals_and_limits():
+    lines = render(large()).splitlines()
+    table = {line.split()[0]: line.split() for line in lines if line}
+    assert table["rollout"][1:8] == ["3", "4", "1", "72.0", "GiB", "72.0", "GiB"]
+    assert table["total"] == ["total", "40", "8"]
+    assert "8.19 B parameters" in lines[1]
+    assert lines[0] == "bard_8b: 3 rollout workers, 4 learner ranks, 1 reference, 8 verifiers"
