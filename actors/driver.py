@@ -19,8 +19,8 @@ from pathlib import Path
 from actors.cluster import Cluster, in_submitted_job
 from actors.plan import Plan, check_memory, check_resources, host_memory_gib, make_plan, render, summary
 from actors.settings import apply_driver_env
-from actors.stages import Context, read_evals, stages_of
-from actors.start import Starter, bundles
+from actors.stages import Context, Stage, read_evals, stages_of
+from actors.start import Roles, Starter, bundles
 from actors.student import student_directory
 from actors.supervise import root_cause
 from bard_ray.config.check import check
@@ -40,7 +40,7 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     """Run a recipe with the command line's overrides; returns the exit code."""
     apply_driver_env()
     console = Console(sys.stdout)
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     error_log: Path | None = None
     try:
         config = load(config, arguments.overrides)
@@ -135,34 +135,39 @@ class _Driver:
             run.close()
 
     async def _stages(self, run: RunDirectory) -> None:
-        """Bring the cluster and the roles up, run the stages that are left, and take everything down again."""
+        """Run the stages that are left; bring cluster and roles up for the first that needs them, and down at the end."""
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
-        try:
-            available = await asyncio.to_thread(cluster.connect)
-            if cluster.started_here:
-                check_resources(self.plan, available)
-            await cluster.reserve(bundles(self.plan))
-            roles = Starter(cluster, self.plan, self.config, student).start()
+        with MetricsWriter(run.path) as metrics:
+            context = Context(self.config, run, metrics, student)
             try:
-                with MetricsWriter(run.path) as metrics:
-                    await self._run_stages(Context(self.config, run, roles, metrics, student))
+                for index, stage in enumerate(stages := stages_of(self.config), start=1):
+                    await self._stage(context, cluster, stage, (index, len(stages)))
             finally:
-                await roles.stop()
-        finally:
-            cluster.close()
+                if context.started is not None:
+                    await context.started.stop()
+                cluster.close()
 
-    async def _run_stages(self, context: Context) -> None:
-        stages = stages_of(self.config)
-        for index, stage in enumerate(stages, start=1):
-            if context.run.is_done(stage.name):
-                took = duration(context.run.wall_s[stage.name])
-                self.console.line(f"[{index}/{len(stages)}] {stage.name}: done by an earlier command ({took})")
-                continue
-            started = time.monotonic()
-            with self.console.stage(index, len(stages), stage.name, stage.title, stage.unit) as progress:
-                facts = await stage.work(context, progress)
-            context.run.finish(stage.name, time.monotonic() - started, facts)
+    async def _stage(self, context: Context, cluster: Cluster, stage: Stage, place: tuple[int, int]) -> None:
+        """Run one stage, unless an earlier command finished it."""
+        if context.run.is_done(stage.name):
+            took = duration(context.run.wall_s[stage.name])
+            self.console.line(f"[{place[0]}/{place[1]}] {stage.name}: done by an earlier command ({took})")
+            return
+        started = time.monotonic()
+        with self.console.stage(*place, stage.name, stage.title, stage.unit) as progress:
+            if stage.needs_roles and context.started is None:
+                context.started = await self._start(cluster, context.student)
+            facts = await stage.work(context, progress)
+        context.run.finish(stage.name, time.monotonic() - started, facts)
+
+    async def _start(self, cluster: Cluster, student: str) -> Roles:
+        """Cluster, placement, actors."""
+        available = await asyncio.to_thread(cluster.connect)
+        if cluster.started_here:
+            check_resources(self.plan, available)
+        await cluster.reserve(bundles(self.plan))
+        return Starter(cluster, self.plan, self.config, student).start()
 
     def _finish(self, run: RunDirectory) -> None:
         """Write results, report and export, and print the table."""

@@ -194,17 +194,17 @@ class LearnerRank:
     def _build(self, path: str, optim: OptimSpec, *, weights: bool) -> None:
         import torch
 
-        from bard_ray.learn.policy import Policy, load_policy
+        from bard_ray.learn.policy import load_policy
 
         self._drop_engine()
         torch.manual_seed(self._seed + self._rank)
         config = self._config
-        if config.zero_stage == 3:
-            policy = zero.load_partitioned(path, config, weights=weights)
-        elif weights:
+        if weights and config.zero_stage < 3:
             policy = load_policy(path, config.attention, config.precision)
         else:
-            policy = Policy(zero.empty_model(path, config), config.precision)
+            policy = zero.empty_policy(path, config)
+            if weights:
+                zero.read_weights(policy, path)
         self._engine = zero.build_engine(policy, config, optim)
         self._files = model_dir.SideFiles.read(path)
 
@@ -245,7 +245,9 @@ class LearnerRank:
 
         names = [name for name in sums if not name.endswith("_max")]
         peaks = [name for name in sums if name.endswith("_max")]
-        added = torch.stack([*(sums[name].double() for name in names), sums["loss"].new_tensor(num_tokens, dtype=torch.float64)])
+        added = torch.stack(
+            [*(sums[name].double() for name in names), sums["loss"].new_tensor(num_tokens, dtype=torch.float64)]
+        )
         highest = torch.stack([sums[name].double() for name in peaks]) if peaks else None
         if self._world_size > 1:
             distributed.all_reduce(added)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from bard_ray.rl.admission import Ledger
 from bard_ray.rl.flow import FlowSpec
 from bard_ray.rl.loop import RLRoles, RLSpec, RLState, train_rl
 from bard_ray.roles import LossSpec, OptimSpec
+from bard_ray.rundir import RL_STATE
 
 if TYPE_CHECKING:
     from actors.stages import Context
@@ -80,11 +81,25 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
         if config.rl.checkpoint_every and now.step % config.rl.checkpoint_every == 0 and now.step < config.rl.steps:
             await _save(context, now)
 
+    before = await roles.sampler.stats()
     loop_roles = RLRoles(roles.sampler, roles.verifier, roles.learner, roles.reference)
     await train_rl(loop_roles, make_reward(config.rl.reward), rl_spec(config), state, on_step)
+    busy = busy_share(before, await roles.sampler.stats())
     await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
     shutil.rmtree(_state_path(context), ignore_errors=True)
-    return asdict(state.ledger) | {"workers_replaced": roles.sampler.replaced}
+    return asdict(state.ledger) | {"workers_replaced": roles.sampler.replaced, "engine_busy_share": busy}
+
+
+def busy_share(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> float:
+    """Share of the time between two readings in which an engine was stepping, mean over workers.
+
+    A worker that was replaced in between counts from its own start.
+    """
+    shares = []
+    for old, new in zip(before, after, strict=True):
+        since = old if new["up_s"] >= old["up_s"] else {"busy_s": 0.0, "up_s": 0.0}
+        shares.append((new["busy_s"] - since["busy_s"]) / max(new["up_s"] - since["up_s"], 1e-9))
+    return round(sum(shares) / len(shares), 4)
 
 
 def _detail(values: Mapping[str, float]) -> str:
@@ -96,7 +111,7 @@ def _detail(values: Mapping[str, float]) -> str:
 
 
 def _state_path(context: Context) -> Path:
-    return context.run.checkpoint("rl-state")
+    return context.run.checkpoint(RL_STATE)
 
 
 async def _begin(context: Context) -> RLState:

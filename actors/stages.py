@@ -46,10 +46,22 @@ class Context:
 
     config: Config
     run: RunDirectory
-    roles: Roles
     metrics: MetricsWriter
     student: str  # model directory of the untrained student
+    started: Roles | None = None  # before the first stage that needs actors there are none
     versions: int = 0  # weight versions handed out so far; each is given to one set of weights only
+
+    @property
+    def roles(self) -> Roles:
+        """The roles, for a stage that said it needs them.
+
+        Raises:
+            InvariantError: it did not.
+        """
+        if self.started is None:
+            msg = "a stage asked for the roles without having said that it needs them"
+            raise InvariantError(msg)
+        return self.started
 
     def next_version(self) -> int:
         """A weight version nobody has used: prefix-cache entries are salted with it."""
@@ -72,12 +84,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: `work` returns the facts recorded with it."""
+    """One stage: `work` returns the facts recorded with it.
+
+    A stage that needs no actors runs before any is started, so that bad data is found before anything expensive.
+    """
 
     name: str
     title: str
     unit: str
     work: Callable[[Context, Progress], Awaitable[Facts]]
+    needs_roles: bool = True
 
 
 def stages_of(config: Config) -> list[Stage]:
@@ -85,9 +101,9 @@ def stages_of(config: Config) -> list[Stage]:
     from actors.rl_stage import rl_stage
 
     wanted = {"base": config.base.enabled, "sft_full": config.sft_full.enabled, "sft": config.sft.enabled,
-              "rl": config.rl.enabled}
+              "rl": config.rl.enabled, "evaluate": config.evaluate.enabled}
     all_stages = [
-        Stage("distil", "teacher chains to budgets", "", distil_stage),
+        Stage("distil", "teacher chains to budgets", "", distil_stage, needs_roles=False),
         Stage("base", "stand-in for a pretrained student", "step", _sft_stage("base")),
         Stage("sft_full", "comparison: full chains, no budgets", "step", _sft_stage("sft_full")),
         Stage("sft", "budget-aware SFT", "step", _sft_stage("sft")),
@@ -160,7 +176,8 @@ async def sft_stage(context: Context, progress: Progress, name: str) -> Facts:
         context.metrics.write(name, step, values)
         progress.update(step, steps, f"loss {values['sft/loss']:.3f}  {values['sft/tokens_per_s'] / 1000:.1f}k tok/s")
 
-    batches = sft_batches(len(sequences), config.batch_rows, config.epochs, context.config.run.seed)
+    lengths = [s.tokens_T.size for s in sequences]
+    batches = sft_batches(lengths, config.batch_rows, config.epochs, context.config.run.seed, config.length_bucket)
 
     def lr(step: int) -> float:
         return warmup_cosine(step, steps, config.warmup_steps, config.lr, config.min_lr_ratio)
@@ -213,5 +230,7 @@ def eval_path(run: RunDirectory, variant: str) -> Path:
 
 
 def read_evals(run: RunDirectory) -> dict[str, VariantSummary]:
-    """Summaries of all variants, in the order of the evaluation."""
+    """Summaries of all variants, in the order of the evaluation; none where it was switched off."""
+    if not run.is_done("evaluate"):
+        return {}
     return {variant: json.loads(eval_path(run, variant).read_text()) for variant in run.facts("evaluate")["variants"]}

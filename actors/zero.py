@@ -76,6 +76,7 @@ def join_group(config: LearnerConfig, rank: int, world_size: int, store: Any) ->
     """
     os.environ.pop("LOCAL_SIZE", None)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK="0")
+    os.environ.update(MASTER_ADDR=store.host, MASTER_PORT=str(store.port))
     if not config.gpus:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
@@ -162,42 +163,49 @@ def gathered(weights: NamedWeights, *, write: bool = False) -> Iterator[NamedWei
             yield bucket
 
 
-def load_partitioned(path: str, config: LearnerConfig, *, weights: bool = True) -> Policy:
-    """A policy for ZeRO-3: partitioned while it is built, so that no rank ever holds all of it.
+def empty_policy(path: str, config: LearnerConfig) -> Policy:
+    """A policy of a directory's configuration, its weights still to be filled by `read_weights` or a checkpoint.
 
-    Args:
-        path: Hugging Face model directory.
-        config: of the learner.
-        weights: read the weights; off where they come from a checkpoint.
-
-    Raises:
-        DataError: the directory lacks parameters of the model.
+    Under ZeRO-3 it is partitioned while it is built, so that no rank ever holds all of it.
     """
     import deepspeed
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
 
     from bard_ray.learn.policy import Policy, weight_dtype
 
     dtype = weight_dtype(config.precision)
-    with deepspeed.zero.Init(config_dict_or_path=engine_config(config), dtype=dtype):
-        model = empty_model(path, config)
-    model.tie_weights()
+    partition = deepspeed.zero.Init(
+        config_dict_or_path=engine_config(config), dtype=dtype, enabled=config.zero_stage == 3
+    )
+    settings = {"dtype": dtype, "attn_implementation": config.attention}
+    with partition, no_init_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), **settings)
+    model.tie_weights()  # belongs to the initialisation that was left out
     _restore_buffers(model)
-    policy = Policy(model, config.precision)
-    if weights:
-        _read_weights(policy, path)
-    return policy
+    return Policy(model, config.precision)
 
 
-def empty_model(path: str, config: LearnerConfig) -> Any:  # noqa: ANN401  (transformers' models share no useful type)
-    """The model of a directory's configuration, with weights that mean nothing."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.initialization import no_init_weights
+def read_weights(policy: Policy, path: str) -> None:
+    """Fill a policy from the safetensors files of a model directory: rank 0 reads, the others receive their parts.
 
-    from bard_ray.learn.policy import weight_dtype
+    Raises:
+        DataError: the files lack parameters of the model.
+    """
+    from safetensors import safe_open
+    from torch import distributed
 
-    settings = {"dtype": weight_dtype(config.precision), "attn_implementation": config.attention}
-    with no_init_weights():
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), **settings)
+    files = {}
+    for file in sorted(Path(path).glob("*.safetensors")):
+        reader = safe_open(file, framework="pt")
+        files.update(dict.fromkeys(reader.keys(), reader))
+    missing = [name for name, _ in policy.named_weights() if name not in files]
+    if missing:
+        raise DataError(path, f"its weights lack {', '.join(missing[:3])}", "Name a complete model directory.")
+    for bucket in gathered(policy.named_weights(), write=True):
+        if distributed.get_rank() == 0:
+            for name, parameter in bucket:
+                parameter.data.copy_(files[name].get_tensor(name))
 
 
 def remove_shared_memory(port: int, directory: str = "/dev/shm") -> list[str]:  # noqa: S108  (shared memory lives there)
@@ -241,7 +249,7 @@ def _whole(parameters: list[torch.nn.Parameter], *, write: bool) -> AbstractCont
     return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None)
 
 
-def _restore_buffers(model: Any) -> None:  # noqa: ANN401  (see empty_model)
+def _restore_buffers(model: Any) -> None:  # noqa: ANN401  (transformers' models share no useful type)
     """Compute buffers again in float32.
 
     `zero.Init` rounds every tensor made under it to the weight type. For rotary frequencies in bfloat16 that is an
@@ -253,21 +261,3 @@ def _restore_buffers(model: Any) -> None:  # noqa: ANN401  (see empty_model)
             setattr(module, name, buffer.float())
         if rounded:
             model._init_weights(module)  # transformers' own hook for filling buffers
-
-
-def _read_weights(policy: Policy, path: str) -> None:
-    """Rank 0 reads each bucket from the files, the others receive their parts."""
-    from safetensors import safe_open
-    from torch import distributed
-
-    files = {}
-    for file in sorted(Path(path).glob("*.safetensors")):
-        reader = safe_open(file, framework="pt")
-        files.update(dict.fromkeys(reader.keys(), reader))
-    missing = [name for name, _ in policy.named_weights() if name not in files]
-    if missing:
-        raise DataError(path, f"its weights lack {', '.join(missing[:3])}", "Name a complete model directory.")
-    for bucket in gathered(policy.named_weights(), write=True):
-        if distributed.get_rank() == 0:
-            for name, parameter in bucket:
-                parameter.data.copy_(files[name].get_tensor(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,9 +20,18 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import RunStateError
 from bard_ray.report.results import write_atomically
 
-# What the finished stages of a run were made from. The rest (workers, cluster, verbosity) may differ between attempts.
-IDENTITY = ("student", "data", "budget", "distil", "base", "sft_full", "sft", "rl", "evaluate")
+# Sections of the configuration that each stage's output follows from, besides those of the stages before it. The rest
+# (workers, cluster, verbosity) may differ between attempts.
+SECTIONS = {
+    "distil": ("student", "data", "budget", "distil"),
+    "base": ("base",),
+    "sft_full": ("sft_full",),
+    "sft": ("sft",),
+    "rl": ("rl",),
+    "evaluate": ("evaluate",),
+}
 LEARNER_IDENTITY = ("ranks", "zero_stage", "precision", "attention")
+RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
 class RunDirectory:
@@ -45,7 +54,7 @@ class RunDirectory:
             _empty(path)
         stages = _read_stages(path)
         if stages:
-            _require_same(path, config)
+            _require_same(path, config, stages)
         write_atomically(path / "config.yaml", to_yaml(config))
         return cls(path, lock, stages)
 
@@ -107,30 +116,34 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
     return stages
 
 
-def _require_same(path: Path, config: Config) -> None:
-    """Compare with the settings the finished stages were made from.
+def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None:
+    """Compare with the settings that the finished stages, and a stage under way, were made from.
 
     Raises:
         RunStateError: some differ; the message names up to three of them.
     """
-    before, now = (_flat(c) for c in (from_yaml((path / "config.yaml").read_text()), config))
-    changed = [f"{key} was {before[key]!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
+    begun = set(stages) | ({"rl"} if (path / "checkpoints" / RL_STATE).exists() else set())
+    saved = from_yaml((path / "config.yaml").read_text())
+    before, now = (_identity(c, begun) for c in (saved, config))
+    changed = [f"{key} was {before.get(key)!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
     if changed:
         fix = "Use the same settings, another run.name, or run.fresh=true to start over."
         raise RunStateError(str(path), f"holds stages made with other settings: {'; '.join(changed[:3])}", fix)
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    """Dotted names and values of the settings that make up a run's identity."""
+def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:
+    """Dotted names and values of the settings that the stages begun so far depend on."""
     tree = asdict(config)
-    flat: dict[str, Any] = {"run.seed": config.run.seed}
-    flat |= {f"learner.{name}": tree["learner"][name] for name in LEARNER_IDENTITY}
-    for section in IDENTITY:
-        _flatten(section, tree[section], flat)
+    flat: dict[str, object] = {"run.seed": config.run.seed}
+    if set(begun) - {"distil"}:
+        flat |= {f"learner.{name}": tree["learner"][name] for name in LEARNER_IDENTITY}
+    for stage in SECTIONS:
+        for section in SECTIONS[stage] if stage in begun else ():
+            _flatten(section, tree[section], flat)
     return flat
 
 
-def _flatten(name: str, value: Any, out: dict[str, Any]) -> None:
+def _flatten(name: str, value: object, out: dict[str, object]) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             _flatten(f"{name}.{key}", inner, out)

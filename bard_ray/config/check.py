@@ -143,7 +143,7 @@ BOUNDS: tuple[Bound, ...] = (
     *_at_least(MIN_VERIFIER_MB, "verifier.memory_mb"),
     *_at_least(0, "cluster.cpus"),
     *_at_least(MIN_OBJECT_STORE_MB, "cluster.object_store_mb"),
-    *_above_zero("cluster.start_timeout_s"),
+    *_above_zero("cluster.start_timeout_s", "cluster.gpu_memory_gb"),
 )
 
 

@@ -28,7 +28,6 @@ VERIFIER_BYTES = 0.5 * GIB
 # CUDA context, NCCL buffers and allocator waste of one process on a GPU. Ours, an allowance; not measured.
 GPU_PROCESS_BYTES = 2.0 * GIB
 # What one GPU has unless `cluster.gpu_memory_gb` says otherwise.
-DEFAULT_GPU_GB = 80.0
 # Live copies of one chunk of logits: as computed, in float32, after log-softmax, and their gradient.
 LOGIT_COPIES = 4
 
@@ -264,7 +263,7 @@ def sequence_cache_bytes(config: Config, shape: ModelShape) -> float:
 
 def gpu_bytes(config: Config) -> float:
     """Memory of one GPU, bytes."""
-    return float(getattr(config.cluster, "gpu_memory_gb", DEFAULT_GPU_GB)) * GIB
+    return config.cluster.gpu_memory_gb * GIB
 
 
 def _rollout_bytes(config: Config) -> int:

@@ -106,6 +106,7 @@ class SFTConfig:
     rows: int = 0  # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
     epochs: float = 1.0
     batch_rows: int = 32
+    length_bucket: int = 0  # sort rows by length within windows of that many batches; 0 mixes lengths in every batch
     lr: float = 2e-3
     min_lr_ratio: float = 0.05
     warmup_steps: int = 50
@@ -157,6 +158,7 @@ class RLConfig:
 class EvalConfig:
     """The budget sweep."""
 
+    enabled: bool = True
     budgets: list[int] = field(default_factory=list)
     samples: int = 1
     temperature: float = 1.0
@@ -226,7 +228,8 @@ class ClusterConfig:
     address: str = "local"  # `local`: start one; `auto`: join the one of this machine or of the submitted job
     cpus: int = 0  # local only: logical CPUs given to Ray; 0: as many as the machine has
     object_store_mb: int = 512  # local only
-    start_timeout_s: float = 300.0
+    gpu_memory_gb: float = 80.0  # memory of one GPU, for the memory plan
+    start_timeout_s: float = 300.0  # how long to wait for an autoscaling cluster to grow
 
 
 @dataclass

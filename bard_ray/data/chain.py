@@ -69,7 +69,9 @@ def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Que
         if _is_held_out(chain.text) == (split == "eval"):
             return _as_question(chain, f"chain-{split}-{index}")
     raise ConfigError(
-        "data.chain.max_ops", cfg.max_ops, f"gives too few different questions for the {split} split",
+        "data.chain.max_ops",
+        cfg.max_ops,
+        f"gives too few different questions for the {split} split",
         "Allow longer chains or more operations.",
     )
 
@@ -83,7 +85,9 @@ def chain_of(question: Question) -> Chain:
     start, ops = question.meta.get("start"), question.meta.get("ops")
     if not isinstance(start, int) or not isinstance(ops, (list, tuple)):
         raise ConfigError(
-            "distil.compressor", "drop_steps", f"can only shorten chains of the synthetic task, not {question.id!r}",
+            "distil.compressor",
+            "drop_steps",
+            f"can only shorten chains of the synthetic task, not {question.id!r}",
             "Use distil.compressor=hindsight for teacher chains of a data set.",
         )
     return Chain(start, tuple(cast("list[str]", ops)))

@@ -34,7 +34,9 @@ class PromptFormat:
         self.eos_id = self._eos_id()
         if tokenizer.chat_template is None:
             raise ConfigError(
-                "student.path", tokenizer.name_or_path, "has a tokenizer without a chat template",
+                "student.path",
+                tokenizer.name_or_path,
+                "has a tokenizer without a chat template",
                 "Use a chat model, or add chat_template.jinja to the model directory.",
             )
 
@@ -87,7 +89,9 @@ class PromptFormat:
         except ValueError as error:
             name = type(self.codec).__name__.removesuffix("Codec").lower()
             raise ConfigError(
-                "budget.codec", name, f"cannot write the budget {label(budget)}: {error}",
+                "budget.codec",
+                name,
+                f"cannot write the budget {label(budget)}: {error}",
                 "Use budget.codec=sentence, or smaller budgets.",
             ) from error
 
@@ -95,9 +99,12 @@ class PromptFormat:
         if not conversations:
             return []
         # Hybrid models close the think tag at once unless told that thinking is wanted; others ignore the word.
-        texts = cast("list[str]", self.tokenizer.apply_chat_template(
-            conversations, tokenize=False, add_generation_prompt=True, enable_thinking=True
-        ))
+        texts = cast(
+            "list[str]",
+            self.tokenizer.apply_chat_template(
+                conversations, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            ),
+        )
         return [text if text.rstrip().endswith(self.think_open) else text + self.think_open for text in texts]
 
     def _completions(self, pairs: Sequence[tuple[str, str]]) -> list[Ints]:
@@ -121,7 +128,9 @@ class PromptFormat:
         ids_T = self._tokenise([tag])[0]
         if ids_T.size != 1 or ids_T[0] == self.tokenizer.unk_token_id:
             raise ConfigError(
-                "student.think_close", tag, f"must be one token of the student's tokenizer, not {ids_T.size}",
+                "student.think_close",
+                tag,
+                f"must be one token of the student's tokenizer, not {ids_T.size}",
                 "Name the tag the model was trained with, or add it to the tokenizer as one token.",
             )
         return int(ids_T[0])
@@ -130,7 +139,9 @@ class PromptFormat:
         eos_id = self.tokenizer.eos_token_id
         if not isinstance(eos_id, int):
             raise ConfigError(
-                "student.path", self.tokenizer.name_or_path, "has a tokenizer without an end-of-sequence token",
+                "student.path",
+                self.tokenizer.name_or_path,
+                "has a tokenizer without an end-of-sequence token",
                 "Set eos_token in its tokenizer_config.json.",
             )
         return eos_id
@@ -151,7 +162,9 @@ def load_prompt_format(model_path: str, student: StudentConfig, codec_name: Code
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            "student.path", model_path, f"has no tokenizer that can be read ({reason})",
+            "student.path",
+            model_path,
+            f"has no tokenizer that can be read ({reason})",
             "Give a Hugging Face model directory or hub id.",
         ) from error
     return PromptFormat(tokenizer, make_codec(codec_name), student.think_open, student.think_close)

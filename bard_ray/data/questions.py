@@ -62,7 +62,8 @@ def split_rows(data: DataConfig, need_chains: bool = True) -> tuple[list[Teacher
         return rows, []
     if data.eval_questions >= len(rows):
         raise ConfigError(
-            "data.eval_questions", data.eval_questions,
+            "data.eval_questions",
+            data.eval_questions,
             f"must be smaller than the number of questions in {data.rows.path} ({len(rows)})",
             "Lower it, or give data.rows.eval_path.",
         )

@@ -176,7 +176,9 @@ def _gather(rows: dict[str, TeacherRow], row: TeacherRow, source: str) -> None:
         return
     if known.question != row.question:
         raise DataError(
-            source, f"two different questions have the id {row.question.id!r}", "Give every question its own id.",
+            source,
+            f"two different questions have the id {row.question.id!r}",
+            "Give every question its own id.",
             row.question,
         )
     rows[row.question.id] = replace(known, chains=known.chains + row.chains)
@@ -222,7 +224,8 @@ def _dataset_records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> It
     except (OSError, ValueError, DatasetsError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(
-            source, f"cannot be read ({reason})",
+            source,
+            f"cannot be read ({reason})",
             "Check data.rows.path, config, split and revision, and the network if it is a hub id.",
         ) from error
 

@@ -68,9 +68,7 @@ def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
     )
 
 
-def write_tiny_model(
-    directory: str | Path, tiny: TinyModelConfig, chain: ChainConfig, seed: int, max_len: int
-) -> None:
+def write_tiny_model(directory: str | Path, tiny: TinyModelConfig, chain: ChainConfig, seed: int, max_len: int) -> None:
     """Write the model directory: config, generation config, tokenizer, safetensors. The seed decides the weights.
 
     Args:
@@ -101,7 +99,9 @@ def _model_config(tiny: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, max
             raise ConfigError(f"student.tiny.{name}", getattr(tiny, name), "must be at least 1", "See the defaults.")
     if tiny.hidden % (2 * tiny.heads):
         raise ConfigError(
-            "student.tiny.heads", tiny.heads, f"must divide hidden ({tiny.hidden}) into heads of even size",
+            "student.tiny.heads",
+            tiny.heads,
+            f"must divide hidden ({tiny.hidden}) into heads of even size",
             "The default is hidden 128 in 4 heads of 32.",
         )
     return Qwen3Config(

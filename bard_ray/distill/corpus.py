@@ -74,7 +74,9 @@ def budget_corpus(
     if distil.compressor == "drop_steps":
         if data.source != "chain":
             raise ConfigError(
-                "distil.compressor", "drop_steps", "can only shorten chains of the synthetic task",
+                "distil.compressor",
+                "drop_steps",
+                "can only shorten chains of the synthetic task",
                 "Use distil.compressor=hindsight for a data set.",
             )
         rows = list(_compressed_rows(data.chain, train_budgets(budget), distil, seed))
@@ -88,9 +90,7 @@ def budget_corpus(
     return [rows[i] for i in rng(seed, Stream.SHUFFLE).permutation(len(rows))]
 
 
-def to_sequences(
-    rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int
-) -> tuple[list[TrainSequence], int]:
+def to_sequences(rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int) -> tuple[list[TrainSequence], int]:
     """Tokenise a corpus; the mask is True on the completion only.
 
     Args:
@@ -112,9 +112,7 @@ def to_sequences(
             if tokens_T.size <= max_len:
                 sequences.append(TrainSequence(tokens_T, np.arange(tokens_T.size) >= prompt_T.size))
     if rows and not sequences:
-        raise ConfigError(
-            "student.max_len", max_len, f"is shorter than every one of the {len(rows)} rows", "Raise it."
-        )
+        raise ConfigError("student.max_len", max_len, f"is shorter than every one of the {len(rows)} rows", "Raise it.")
     return sequences, len(rows) - len(sequences)
 
 
@@ -160,7 +158,8 @@ def _check(budget: BudgetConfig, distil: DistilConfig) -> None:
     most = num_budgets if distil.contrastive and distil.compressor == "drop_steps" else distil.budgets_per_question
     if not 1 <= distil.budgets_per_question <= most:
         raise ConfigError(
-            "distil.budgets_per_question", distil.budgets_per_question,
+            "distil.budgets_per_question",
+            distil.budgets_per_question,
             f"must lie in 1..{num_budgets}, the number of different budgets in budget.train",
             "Lower it or name more budgets.",
         )
@@ -181,9 +180,7 @@ def _gold_row(cfg: ChainConfig, seed: int, split: Split, index: int) -> DistilRo
     return DistilRow(question, NO_BUDGET, gold_think(chain_of(question)), answer_text(question.answer))
 
 
-def _compressed_rows(
-    cfg: ChainConfig, budgets: list[int], distil: DistilConfig, seed: int
-) -> Iterator[DistilRow]:
+def _compressed_rows(cfg: ChainConfig, budgets: list[int], distil: DistilConfig, seed: int) -> Iterator[DistilRow]:
     for index in range(_used(distil)):
         question = chain_question(cfg, seed, "train", index)
         chain = chain_of(question)

@@ -209,8 +209,7 @@ def _positions(spans: Sequence[Span], shape: tuple[int, int]) -> Ints:
     """Positions that restart with every sequence, and once more where the padding begins."""
     starts_RT = np.zeros(shape, np.int32)
     for span in spans:
-        starts_RT[span.row, span.start] = span.start
-        end = span.start + span.length
+        end = span.start + span.length  # where the next sequence or the padding starts
         if end < shape[1]:
             starts_RT[span.row, end] = end
     return np.arange(shape[1], dtype=np.int32) - np.maximum.accumulate(starts_RT, axis=1)

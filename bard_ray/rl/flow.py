@@ -30,13 +30,15 @@ class FlowSpec:
 
 
 @dataclass
-class Timings:
-    """Seconds spent and groups served since last read; for the metrics."""
+class StepCounts:
+    """What happened since it was last taken, for the step's metrics: seconds spent, groups served and left out."""
 
     sample_s: float = 0.0
     grade_s: float = 0.0
     reference_s: float = 0.0
-    groups: int = 0
+    sampled: int = 0
+    flat: int = 0
+    failed: int = 0
 
 
 class GroupFlow:
@@ -50,7 +52,7 @@ class GroupFlow:
                  spec: FlowSpec, window: AdmissionWindow, ledger: Ledger) -> None:
         self.sampler, self.verifier, self.reference, self.reward = sampler, verifier, reference, reward
         self.spec, self.window, self.ledger = spec, window, ledger
-        self.timings = Timings()
+        self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
         self._next_in_order = window.next_number
         self._waiting: dict[int, asyncio.Future[Group]] = {}
@@ -98,11 +100,18 @@ class GroupFlow:
         self.ledger.trained += count
         self._release(count)
 
+    def take_counts(self) -> StepCounts:
+        """The counts since the last call."""
+        counts, self.counts = self.counts, StepCounts()
+        return counts
+
     def _count_untrainable(self, group: Group, in_a_row: int) -> None:
         if group.failure:
             self.ledger.failed += 1
+            self.counts.failed += 1
         else:
             self.ledger.flat += 1
+            self.counts.flat += 1
         if in_a_row >= self.spec.max_untrainable:
             last = f"the last failed: {group.failure}" if group.failure else "the last had equal rewards throughout"
             msg = (
@@ -142,8 +151,8 @@ class GroupFlow:
     async def _sample(self, requests: Sequence[GroupRequest]) -> None:
         started = time.monotonic()
         async for group in self.sampler.sample(requests, self.spec.sampling):
-            self.timings.sample_s += time.monotonic() - started
-            self.timings.groups += 1
+            self.counts.sample_s += time.monotonic() - started
+            self.counts.sampled += 1
             self._spawn(self._finish(group))
 
     async def _finish(self, group: Group) -> None:
@@ -168,7 +177,7 @@ class GroupFlow:
                 break
             for i, verdict in zip(broken, await self.verifier.grade([items[i] for i in broken]), strict=True):
                 verdicts[i] = verdict
-        self.timings.grade_s += time.monotonic() - started
+        self.counts.grade_s += time.monotonic() - started
         return verdicts
 
     async def _refer(self, group: Group) -> Group:
@@ -177,5 +186,5 @@ class GroupFlow:
         started = time.monotonic()
         sequences = [sequence_tokens(r) for r in group.rollouts]
         logprobs = await self.reference.logprobs(sequences, self.spec.sampling.temperature)
-        self.timings.reference_s += time.monotonic() - started
+        self.counts.reference_s += time.monotonic() - started
         return replace(group, reference_logprobs=tuple(logprobs))

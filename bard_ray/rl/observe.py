@@ -16,7 +16,7 @@ from bard_ray.records import Group, Outcome, Rollout
 from bard_ray.rl.sequences import sampled_versions
 
 if TYPE_CHECKING:
-    from bard_ray.rl.flow import GroupFlow
+    from bard_ray.rl.flow import GroupFlow, StepCounts
 
 
 @dataclass
@@ -50,12 +50,19 @@ def max_lag(groups: Sequence[Group], version: int) -> int:
     return int(token_lags(groups, version).max())
 
 
-def step_metrics(groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, stall_s: float) -> dict[str, float]:
+def step_metrics(
+    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, stall_s: float
+) -> dict[str, float]:
     """Everything but the learner's own numbers."""
+    counts = flow.take_counts()
     return {
         **_policy_metrics(groups),
-        **_flow_metrics(groups, version, flow),
-        **_time_metrics(groups, flow, clock),
+        **_lag_metrics(groups, version),
+        **_time_metrics(groups, counts, clock),
+        "rl/groups_trained": float(len(groups)),
+        "rl/groups_flat": float(counts.flat),
+        "rl/groups_failed": float(counts.failed),
+        "rl/groups_in_flight": float(flow.in_flight),
         "time/stall_s": stall_s,
     }
 
@@ -89,24 +96,26 @@ def _adherence_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     }
 
 
-def _flow_metrics(groups: Sequence[Group], version: int, flow: GroupFlow) -> dict[str, float]:
+def _lag_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
     lags = token_lags(groups, version)
     return {
-        "rl/lag_mean": float(lags.mean()), "rl/lag_max": float(lags.max()), "rl/version": float(version + 1),
-        "rl/groups_trained": float(flow.ledger.trained), "rl/groups_flat": float(flow.ledger.flat),
-        "rl/groups_failed": float(flow.ledger.failed), "rl/groups_in_flight": float(flow.in_flight),
+        "rl/lag_mean": float(lags.mean()),
+        "rl/lag_max": float(lags.max()),
+        "rl/version": float(version + 1),
     }
 
 
-def _time_metrics(groups: Sequence[Group], flow: GroupFlow, clock: StepTimes) -> dict[str, float]:
+def _time_metrics(groups: Sequence[Group], counts: StepCounts, clock: StepTimes) -> dict[str, float]:
     """Times of the step, and means over the groups that passed through the flow since the last step."""
-    timings, flow.timings = flow.timings, type(flow.timings)()
-    served, total_s = max(1, timings.groups), max(clock.total_s, 1e-9)
+    served, total_s = max(1, counts.sampled), max(clock.total_s, 1e-9)
     tokens = sum(r.completion_tokens for g in groups for r in g.rollouts)
     return {
-        "rl/tokens": float(tokens), "rl/tokens_per_s": tokens / total_s,
-        "rl/samples_per_s": sum(len(g.rollouts) for g in groups) / total_s, "time/step_s": total_s,
-        "time/generate_s": timings.sample_s / served, "time/grade_s": timings.grade_s / served,
-        "time/reference_s": timings.reference_s / served,
+        "rl/tokens": float(tokens),
+        "rl/tokens_per_s": tokens / total_s,
+        "rl/samples_per_s": sum(len(g.rollouts) for g in groups) / total_s,
+        "time/step_s": total_s,
+        "time/generate_s": counts.sample_s / served,
+        "time/grade_s": counts.grade_s / served,
+        "time/reference_s": counts.reference_s / served,
         **{f"time/{name}": seconds for name, seconds in clock.laps.items()},
     }

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget, token_limit
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,
@@ -38,6 +38,10 @@ def prompts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def corpus(prompts):
     return budget_corpus(DataConfig(), BUDGET, DistilConfig(questions=300), 0, prompts.count_tokens)
+
+
+def words(texts):
+    return [len(text.split()) for text in texts]
 
 
 def generator():
@@ -127,7 +131,7 @@ def test_unconstrained_rows_have_their_share_and_are_gold_and_mixed_in(corpus):
 
 def test_the_corpus_follows_from_the_seed(corpus):
     def build(seed):
-        return budget_corpus(DataConfig(), BUDGET, DistilConfig(questions=300), seed, len)
+        return budget_corpus(DataConfig(), BUDGET, DistilConfig(questions=300), seed, words)
 
     assert build(0) == corpus
     assert build(1) != corpus
@@ -135,16 +139,16 @@ def test_the_corpus_follows_from_the_seed(corpus):
 
 def test_without_contrast_each_question_has_one_budget_that_grows_with_its_length():
     distil = DistilConfig(questions=300, contrastive=False)
-    rows = [r for r in budget_corpus(DataConfig(), BUDGET, distil, 0, len) if r.budget != NO_BUDGET]
+    rows = [r for r in budget_corpus(DataConfig(), BUDGET, distil, 0, words) if r.budget != NO_BUDGET]
     assert len(rows) == 1200 == len({row.question.id for row in rows})
     by_length = defaultdict(list)
     for row in rows:
-        by_length[len(chain_of(row.question).ops)].append(row.budget.tokens)
+        by_length[len(chain_of(row.question).ops)].append(token_limit(row.budget) or 0)
     means = [np.mean(by_length[n]) for n in range(10, 15)]
     assert means == sorted(means)
     assert means[0] < 6
     assert means[-1] > 23
-    counts = Counter(row.budget.tokens for row in rows)
+    counts = Counter(token_limit(row.budget) for row in rows)
     assert all(140 < counts[b] < 260 for b in BUDGET.train)  # 200 each expected: coverage stays even
 
 
@@ -172,10 +176,6 @@ def rows_data(tmp_path):
         )
     )
     return DataConfig(source="rows", rows=RowsConfig(path=str(path)), eval_questions=1)
-
-
-def words(texts):
-    return [len(text.split()) for text in texts]
 
 
 def summary(rows):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bard_ray.errors import DataError
+from actors.reference import ReferenceWorker
+from bard_ray.config.schema import LearnerConfig, ReferenceConfig
+from bard_ray.errors import DataError, InvariantError
 from bard_ray.learn.logprobs import LogprobHead, target_logprobs
 from bard_ray.learn.pack import MicroBatch, PackSpec, pack, unpack
 from bard_ray.learn.policy import Policy, check_head, token_logprobs
@@ -84,7 +89,9 @@ def test_padding_changes_nothing() -> None:
     assert padded.tokens_RT.shape == (2, 30)
     poisoned = padded.tokens_RT.copy()
     poisoned[1, 9:] = 7  # other padding
-    other = MicroBatch(poisoned, *(getattr(padded, name) for name in MicroBatch.__dataclass_fields__ if name != "tokens_RT"))
+    other = MicroBatch(
+        poisoned, *(getattr(padded, name) for name in MicroBatch.__dataclass_fields__ if name != "tokens_RT")
+    )
     want = token_logprobs(policy, alone, 1.0)[0]
     np.testing.assert_allclose(token_logprobs(policy, padded, 1.0)[1, :9], want, atol=1e-5)
     np.testing.assert_array_equal(token_logprobs(policy, other, 1.0)[1, :9], token_logprobs(policy, padded, 1.0)[1, :9])
@@ -118,8 +125,13 @@ def test_chunks_change_neither_values_nor_gradients(rows: int) -> None:
 def test_chunks_keep_no_logits_for_the_backward_pass() -> None:
     linear = nn.Linear(4, VOCAB)
     saved: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
     hidden = torch.randn(20, 4, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         LogprobHead(linear, max_logits=5 * VOCAB)(hidden, torch.zeros(20, dtype=torch.int64), 1.0)
     assert max(saved, default=0) < 5 * VOCAB
 
@@ -148,3 +160,22 @@ def test_models_that_transform_their_logits_are_refused() -> None:
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(DataError, match="transforms its logits"):
         check_head(model)
+
+
+def test_the_reference_worker_scores_every_token_but_the_first(tmp_path: Path) -> None:
+    model = qwen("eager")
+    model.save_pretrained(tmp_path)
+    worker = ReferenceWorker(
+        ReferenceConfig(precision="float32"), LearnerConfig(attention="sdpa", pack_len=32, micro_tokens=64)
+    )
+    with pytest.raises(InvariantError, match="before it was given a policy"):
+        worker.logprobs([np.ones(3, np.int32)], 1.0)
+    worker.load(str(tmp_path))
+    given = [replace(s, mask_T=np.arange(s.tokens_T.size) >= 1) for s in sequences()]
+    found = worker.logprobs([s.tokens_T for s in given], 0.9)
+    with torch.no_grad():
+        expected = [plain_logprobs(model, s, 0.9).numpy() for s in given]
+    for want, values in zip(expected, found, strict=True):
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, want, atol=1e-5)
+    assert worker.logprobs([], 1.0) == []

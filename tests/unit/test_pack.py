@@ -31,15 +31,10 @@ def sequence(length: int, seed: int = 0) -> TrainSequence:
 def test_every_token_comes_back_once_and_in_order(lengths: list[int], spec: PackSpec, extra: int) -> None:
     sequences = [sequence(n, seed) for seed, n in enumerate(lengths)]
     batches = pack(sequences, spec, plan_step(lengths, 1, spec).num_micro_batches + extra)
-    for part, values in [
-        ("tokens_T", [b.tokens_RT for b in batches]),
-        ("mask_T", [b.mask_RT for b in batches]),
-        ("advantages_T", [b.advantages_RT for b in batches]),
-        ("behaviour_T", [b.behaviour_RT for b in batches]),
-        ("reference_T", [b.reference_RT for b in batches]),
-    ]:
-        for given_one, found in zip(sequences, unpack(batches, values, len(sequences)), strict=True):
-            np.testing.assert_array_equal(found, getattr(given_one, part))
+    for part in ("tokens", "mask", "advantages", "behaviour", "reference"):
+        found = unpack(batches, [getattr(batch, f"{part}_RT") for batch in batches], len(sequences))
+        for values, given_one in zip(found, sequences, strict=True):
+            np.testing.assert_array_equal(values, getattr(given_one, f"{part}_T"))
     assert sum(batch.num_tokens for batch in batches) == sum(lengths)
     assert sum(int(batch.mask_RT.sum()) for batch in batches) == sum(n - 1 for n in lengths)
 

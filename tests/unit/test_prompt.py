@@ -107,8 +107,9 @@ def test_chat_completion_measures_as_long_as_its_thinking(think):
 
 def test_rows_in_a_batch_equal_rows_one_by_one(tiny):
     rows = [
-        DistilRow(QUESTION, budget, think, "\\boxed{7}")
-        for budget, think in [(TokenBudget(4), "b7"), (NO_BUDGET, "a+19b*37"), (TokenBudget(4), "a9b7")]
+        DistilRow(QUESTION, TokenBudget(4), "b7", "\\boxed{7}"),
+        DistilRow(QUESTION, NO_BUDGET, "a+19b*37", "\\boxed{7}"),
+        DistilRow(QUESTION, TokenBudget(4), "a9b7", "\\boxed{7}"),
     ]
     for row, (prompt_T, completion_T) in zip(rows, tiny.row_ids(rows), strict=True):
         np.testing.assert_array_equal(prompt_T, tiny.prompt_ids(row.question, row.budget))

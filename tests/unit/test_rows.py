@@ -64,7 +64,9 @@ def test_rows_give_questions_and_chains(tmp_path, write, name):
 def test_optional_columns_have_defaults_and_chains_of_one_question_gather(tmp_path):
     bare = {"question": "What is 1+1?", "answer": 2}
     source = write_jsonl(
-        tmp_path / "set.jsonl", bare | {"think": "a"}, bare | {"question": "2+2?", "answer": 4, "think": "b"},
+        tmp_path / "set.jsonl",
+        bare | {"think": "a"},
+        bare | {"question": "2+2?", "answer": 4, "think": "b"},
         bare | {"think": "<think>c"},
     )
     first, second = load_rows(RowsConfig(path=source))

@@ -91,5 +91,5 @@ def test_codec_by_name():
     assert isinstance(make_codec("digits"), DigitsCodec)
     assert isinstance(make_codec("sentence"), SentenceCodec)
     with pytest.raises(ConfigError) as caught:
-        make_codec("roman")
+        make_codec("roman")  # type: ignore[arg-type]
     assert caught.value.field == "budget.codec"

@@ -48,7 +48,12 @@ def test_whatever_ids_the_model_samples_read_back_as_the_same_ids(tokenizer):
 
 def test_the_tens_digit_of_a_budget_is_in_the_opening_tag(tokenizer):
     assert tokenizer.tokenize("<budget>08</budget><budget>27</budget>") == [
-        "<budget>0", "8", "</budget>", "<budget>2", "7", "</budget>",
+        "<budget>0",
+        "8",
+        "</budget>",
+        "<budget>2",
+        "7",
+        "</budget>",
     ]
 
 

@@ -1,0 +1,120 @@
+"""Bad input through a recipe's command line: one clear message, exit code 2, and no engine or cluster started."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from actors.driver import main
+from bard_ray.config.schema import ChainConfig, TinyModelConfig
+from bard_ray.data.tiny_model import write_tiny_model
+from recipes.bard_8b import config as config_8b
+from recipes.bard_tiny import config
+
+
+ROOM = ["rl.max_new_tokens=120", "evaluate.max_new_tokens=120", "student.max_len=400", "learner.pack_len=400"]
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Runs the tiny recipe; starting Ray would be a bug."""
+    monkeypatch.setattr("actors.cluster.Cluster.connect", lambda self: pytest.fail("a cluster was started"))
+
+    def go(*overrides: str, recipe=config) -> tuple[int, str]:
+        code = main(recipe(), [f"run.dir={tmp_path}", *overrides])
+        return code, capsys.readouterr().out
+
+    return go
+
+
+def rows(tmp_path, *lines: str) -> list[str]:
+    """Overrides for a data set with these lines and an ordinary model directory as student."""
+    path, model = tmp_path / "rows.jsonl", tmp_path / "model"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    write_tiny_model(str(model), TinyModelConfig(), ChainConfig(), 0, 128)
+    return ["data.source=rows", f"data.rows.path={path}", "distil.compressor=hindsight", f"student.path={model}", *ROOM]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["rl.maxlag=2"], ["rl.maxlag", "rl.max_lag"]),
+        (["rl.max_lag=two"], ["rl.max_lag"]),
+        (["budget.train=[4,8,12,16,300]"], ["budget.train", "300"]),
+        (["student.path=/nowhere/model"], ["student.path", "/nowhere/model"]),
+        (["learner.ranks=8"], ["CPU", "learner.ranks"]),
+        (["learner.zero_stage=4"], ["learner.zero_stage"]),
+        (["rl.group_size=1"], ["rl.group_size"]),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_fix(run, overrides, words):
+    code, out = run(*overrides)
+    assert code == 2
+    assert all(word in out for word in words), out
+    assert "Traceback" not in out
+    assert out.count("error") == 1
+
+
+def test_a_missing_model_is_refused(run):
+    data = ["data.source=rows", "data.rows.path=some/data", "distil.compressor=hindsight", "budget.codec=sentence"]
+    code, out = run("student.path=nobody/no-such-model", "student.params=4e5", *data, *ROOM)
+    assert code == 2
+    assert "nobody/no-such-model" in out
+    assert "cache" in out
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], ["rows.jsonl", "empty"]),
+        ([json.dumps({"question": "1+1?", "answer": "2"})], ["rows.jsonl", "think"]),
+        (['{"question": "1+1?", '], ["rows.jsonl", "line 1"]),
+    ],
+)
+def test_bad_data_is_refused_with_the_row(run, tmp_path, lines, words):
+    code, out = run(*rows(tmp_path, *lines), "data.eval_questions=1")
+    assert code == 2, out
+    assert all(word in out for word in words), out
+
+
+def test_a_run_in_use_is_refused(run, tmp_path):
+    from bard_ray.rundir import RunDirectory
+
+    cfg = config()
+    cfg.run.dir = str(tmp_path)
+    held = RunDirectory.open(cfg)
+    code, out = run()
+    held.close()
+    assert code == 2
+    assert "in use by another process" in out
+
+
+def test_dry_run_shows_placement_and_memory_and_starts_nothing(run, tmp_path):
+    code, out = run("--dry-run")
+    assert code == 0
+    assert "rollout" in out
+    assert "GiB" in out
+    assert "max_lag: 1" in out
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_8b_recipe_plans_without_a_gpu_and_refuses_too_small_a_cluster(run):
+    code, out = run("--dry-run", recipe=config_8b)
+    assert code == 0
+    assert "rollout        3      4     1  72.0 GiB" in out
+    code, out = run("--dry-run", "cluster.address=local", recipe=config_8b)
+    assert code == 2
+    assert "GPU" in out
+    assert "the cluster has 0" in out
+
+
+def test_the_command_line_of_the_recipe_reports_errors_without_a_traceback(tmp_path):
+    import subprocess
+
+    command = [sys.executable, "recipes/bard_tiny.py", f"run.dir={tmp_path}", "rl.stepz=3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "rl.steps" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
