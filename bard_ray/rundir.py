@@ -21,7 +21,7 @@ from bard_ray.errors import RunStateError
 from bard_ray.report.results import write_atomically
 
 # Sections of the configuration that each stage's output follows from, besides those of the stages before it. The rest
-# (workers, cluster, verbosity) may differ between attempts.
+# (workers, learner ranks, cluster, verbosity) may differ between attempts.
 SECTIONS = {
     "distil": ("student", "data", "budget", "distil"),
     "base": ("base",),
@@ -30,7 +30,6 @@ SECTIONS = {
     "rl": ("rl",),
     "evaluate": ("evaluate",),
 }
-LEARNER_IDENTITY = ("ranks", "zero_stage", "precision", "attention")
 RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
@@ -135,8 +134,6 @@ def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:
     """Dotted names and values of the settings that the stages begun so far depend on."""
     tree = asdict(config)
     flat: dict[str, object] = {"run.seed": config.run.seed}
-    if set(begun) - {"distil"}:
-        flat |= {f"learner.{name}": tree["learner"][name] for name in LEARNER_IDENTITY}
     for stage in SECTIONS:
         for section in SECTIONS[stage] if stage in begun else ():
             _flatten(section, tree[section], flat)

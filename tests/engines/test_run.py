@@ -1,0 +1,114 @@
+"""The tiny recipe through its command line: results, golden trace, resume, parallel settings, interruption."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bard_ray.checkpoint import verify
+from tests.engines.runs import Recipe
+
+pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def sft(tmp_path_factory) -> Recipe:
+    """A run that has been through its supervised stages."""
+    recipe = Recipe(tmp_path_factory.mktemp("runs"), "sft")
+    recipe.run("rl.enabled=false", "evaluate.enabled=false")
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def whole(sft) -> Recipe:
+    """The same run, synchronous, to its end."""
+    recipe = sft.copy("whole")
+    recipe.out = recipe.run("rl.max_lag=0")  # type: ignore[attr-defined]
+    return recipe
+
+
+def test_a_run_leaves_results_report_student_and_no_process(whole):
+    assert whole.survivors() == []
+    results = json.loads((whole.path / "results.json").read_text())
+    assert set(results["variants"]) == {"sft", "rl"}
+    assert set(results["wall_s"]) == {"distil", "base", "sft", "rl", "evaluate"}
+    for variant in results["variants"].values():
+        assert {"rel_err", "in_band", "overrun", "accuracy", "by_budget"} <= set(variant)
+        assert set(variant["by_budget"]) == {"8", "24", "30", "none"}
+    assert "<svg" in (whole.path / "report.html").read_text()
+    assert "BARD-SFT" in whole.out
+    assert verify(whole.path / "export")["stage"] == "rl"
+    assert (whole.path / "config.yaml").exists()
+    assert list((whole.path / "tensorboard").rglob("events.*"))
+    assert {f.name for f in (whole.path / "logs").glob("*-0.log")} == {
+        "learner-0.log", "reference-0.log", "rollout-0.log", "verifier-0.log"
+    }
+
+
+def test_the_export_is_an_ordinary_model_that_keeps_to_a_budget(whole):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(whole.path / "export")
+    model = AutoModelForCausalLM.from_pretrained(whole.path / "export")
+    question = [{"role": "user", "content": "8a+1b*3c+1d*3e+1f*3g+1h*3i+1j*3k+1?<budget>24</budget>"}]
+    prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    out = model.generate(**prompt, max_new_tokens=60, do_sample=False)[0, prompt["input_ids"].shape[1] :].tolist()
+    close = tokenizer.convert_tokens_to_ids("</think>")
+    assert close in out
+    assert abs(out.index(close) - 24) <= 8
+
+
+def test_the_same_command_again_does_nothing_but_show_the_table(whole):
+    before = (whole.path / "metrics.jsonl").read_bytes()
+    out = whole.run("rl.max_lag=0", timeout_s=60)
+    assert out.count("done by an earlier command") == 0  # no stage is even looked at
+    assert "BARD-SFT" in out
+    assert (whole.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_other_settings_are_refused_for_stages_that_are_done(whole):
+    out = whole.run("rl.max_lag=0", "sft.lr=1e-3", code=2, timeout_s=60)
+    assert "sft.lr was 0.002, now 0.001" in out
+
+
+def test_synchronous_mode_reproduces_its_trace_and_goes_on_from_a_checkpoint(sft, whole):
+    """Run again, terminated after a checkpoint inside the stage and resumed: the same numbers, digit by digit."""
+    again = sft.copy("again")
+    options = ["rl.max_lag=0", "rl.checkpoint_every=2"]
+    process = again.start(*options)
+    again.wait_for_rl_step(3, process)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert "terminated" in out
+    again.run(*options)
+    assert [r["step"] for r in again.records()] == [1, 2, 3, 4, 5, 6]
+    assert again.trace() == whole.trace()
+
+
+def test_more_workers_ranks_zero3_and_lag_have_the_same_effects(sft):
+    wide = sft.copy("wide")
+    wide.run("rollout.workers=2", "learner.ranks=2", "learner.zero_stage=3", "rl.max_lag=2", "evaluate.no_budget=false")
+    records = wide.records()
+    assert len(records) == 6
+    assert max(r["rl/lag_max"] for r in records) <= 2
+    assert all(r["rl/version"] == records[0]["rl/version"] + i for i, r in enumerate(records))
+    assert np.mean([r["rl/reward"] for r in records]) > 0.05
+    # Behaviour log-probs of the engine and the learner's own agree: weights of both learner ranks arrive whole.
+    assert all(abs(r["rl/ratio_mean"] - 1) < 0.02 for r in records)
+    assert not list(Path("/dev/shm").glob("deepspeed_*"))
+
+
+def test_ctrl_c_stops_everything_and_the_run_can_go_on(sft):
+    recipe = sft.copy("interrupted")
+    process = recipe.start("rl.max_lag=1", "rl.steps=500")
+    recipe.wait_for_rl_step(1, process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "Traceback" not in out
+    assert recipe.survivors() == []
