@@ -176,8 +176,7 @@ async def sft_stage(context: Context, progress: Progress, name: str) -> Facts:
         context.metrics.write(name, step, values)
         progress.update(step, steps, f"loss {values['sft/loss']:.3f}  {values['sft/tokens_per_s'] / 1000:.1f}k tok/s")
 
-    lengths = [s.tokens_T.size for s in sequences]
-    batches = sft_batches(lengths, config.batch_rows, config.epochs, context.config.run.seed, config.length_bucket)
+    batches = sft_batches(len(sequences), config.batch_rows, config.epochs, context.config.run.seed)
 
     def lr(step: int) -> float:
         return warmup_cosine(step, steps, config.warmup_steps, config.lr, config.min_lr_ratio)

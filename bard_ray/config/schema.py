@@ -106,7 +106,6 @@ class SFTConfig:
     rows: int = 0  # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
     epochs: float = 1.0
     batch_rows: int = 32
-    length_bucket: int = 0  # sort rows by length within windows of that many batches; 0 mixes lengths in every batch
     lr: float = 2e-3
     min_lr_ratio: float = 0.05
     warmup_steps: int = 50
