@@ -1,4 +1,6 @@
-"""The stateless roles over Ray: clients that spread work over actors and replace the ones that are lost."""
+"""The stateless roles over Ray: clients that spread work over actors and replace the ones that are
+lost.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from actors.supervise import Decision, call, decide
 from bard_ray.errors import InfrastructureError, WeightSyncError
-from bard_ray.records import Floats, GradeItem, Group, GroupRequest, Ints, Outcome, SamplingSpec, Verdict
+from bard_ray.records import (
+    Floats,
+    GradeItem,
+    Group,
+    GroupRequest,
+    Ints,
+    Outcome,
+    SamplingSpec,
+    Verdict,
+)
 from bard_ray.roles import Published
 
 if TYPE_CHECKING:
@@ -23,7 +34,9 @@ Kill = Callable[["ActorHandle"], None]
 
 @dataclass
 class Slot:
-    """One worker's place: its actor, how much it has to do, and a lock that lets one failure replace it once."""
+    """One worker's place: its actor, how much it has to do, and a lock that lets one failure
+    replace it once.
+    """
 
     handle: ActorHandle
     load: int = 0
@@ -33,11 +46,18 @@ class Slot:
 class Fleet:
     """N actors of one stateless role.
 
-    `prepare` is run on every new actor before it gets work (load weights, warm up); it is given the handle.
+    `prepare` is run on every new actor before it gets work (load weights, warm up); it is given the
+    handle.
     """
 
-    def __init__(self, name: str, size: int, spawn: Spawn, kill: Kill,
-                 prepare: Callable[[ActorHandle], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        spawn: Spawn,
+        kill: Kill,
+        prepare: Callable[[ActorHandle], Coroutine[Any, Any, None]],
+    ) -> None:
         self.name, self._spawn, self._kill, self._prepare = name, spawn, kill, prepare
         self.slots = [Slot(spawn(index)) for index in range(size)]
         self.replaced = 0
@@ -47,7 +67,9 @@ class Fleet:
         await asyncio.gather(*(self._prepare(slot.handle) for slot in self.slots))
 
     def least_loaded(self) -> int:
-        """Index of the worker with the least to do; the first of equals, so that an idle fleet is filled in order."""
+        """Index of the worker with the least to do; the first of equals, so that an idle fleet is
+        filled in order.
+        """
         return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
 
     async def replace(self, index: int, failed: ActorHandle) -> None:
@@ -62,7 +84,9 @@ class Fleet:
             await self._prepare(fresh)
             slot.handle = fresh
 
-    async def on_worker(self, index: int, work: Callable[[ActorHandle], Coroutine[Any, Any, None]]) -> bool:
+    async def on_worker(
+        self, index: int, work: Callable[[ActorHandle], Coroutine[Any, Any, None]]
+    ) -> bool:
         """Run work on one worker, replacing it and trying again as the failure policy says.
 
         Returns:
@@ -109,12 +133,16 @@ class RaySampler:
             work = handle.load.remote(self._path, self._version)
         loaded, stall_s = await call(work, self._timeout_s, "loading weights into a rollout worker")
         if loaded != self._version:
-            msg = f"a rollout worker reports version {loaded} after version {self._version} was sent"
+            msg = (
+                f"a rollout worker reports version {loaded} after version {self._version} was sent"
+            )
             raise WeightSyncError(msg)
         return float(stall_s)
 
     async def publish(self, weights: Published, version: int) -> float:
-        """Load weights into every worker while requests run; returns the longest stall in seconds."""
+        """Load weights into every worker while requests run; returns the longest stall in
+        seconds.
+        """
         self._weights, self._path, self._version = weights, "", version
         return await self._send_all()
 
@@ -131,16 +159,25 @@ class RaySampler:
             except Exception as error:
                 if decide(error) is not Decision.RESTART:
                     raise
-                await self._fleet.replace(index, handle)  # which prepares it with the current weights
+                await self._fleet.replace(
+                    index, handle
+                )  # which prepares it with the current weights
                 return 0.0
 
         return max(await asyncio.gather(*(one(i) for i in range(len(self._fleet.slots)))))
 
-    async def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
-        """Spread requests over the workers and yield groups as they complete; a lost worker's are issued again."""
+    async def sample(
+        self, requests: Sequence[GroupRequest], spec: SamplingSpec
+    ) -> AsyncIterator[Group]:
+        """Spread requests over the workers and yield groups as they complete; a lost worker's are
+        issued again.
+        """
         groups: asyncio.Queue[Group] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
-            serving = [tasks.create_task(self._serve(i, share, spec, groups)) for i, share in self._shares(requests)]
+            serving = [
+                tasks.create_task(self._serve(i, share, spec, groups))
+                for i, share in self._shares(requests)
+            ]
             try:
                 for _ in requests:
                     yield await groups.get()
@@ -157,14 +194,24 @@ class RaySampler:
             shares.setdefault(index, []).append(request)
         return list(shares.items())
 
-    async def _serve(self, index: int, share: Sequence[GroupRequest], spec: SamplingSpec, out: asyncio.Queue[Group]) -> None:
+    async def _serve(
+        self,
+        index: int,
+        share: Sequence[GroupRequest],
+        spec: SamplingSpec,
+        out: asyncio.Queue[Group],
+    ) -> None:
         """One worker's share, until every request of it has a group, filled or failed."""
         left = {r.number: r for r in share}
 
         async def work(handle: ActorHandle) -> None:
-            stream = handle.generate.options(num_returns="streaming").remote(list(left.values()), spec)
+            stream = handle.generate.options(num_returns="streaming").remote(
+                list(left.values()), spec
+            )
             while left:
-                reference = await call(anext(stream), self._timeout_s, "a rollout worker's next group")
+                reference = await call(
+                    anext(stream), self._timeout_s, "a rollout worker's next group"
+                )
                 group: Group = await call(reference, self._timeout_s, "fetching a group")
                 del left[group.number]
                 self._fleet.slots[index].load -= 1
@@ -178,7 +225,10 @@ class RaySampler:
 
     async def stats(self) -> list[dict[str, float]]:
         """Engine counters of every worker."""
-        work = [call(s.handle.stats.remote(), self._timeout_s, "engine counters") for s in self._fleet.slots]
+        work = [
+            call(s.handle.stats.remote(), self._timeout_s, "engine counters")
+            for s in self._fleet.slots
+        ]
         return await asyncio.gather(*work)
 
     @property

@@ -1,4 +1,6 @@
-"""The Ray side of a run: start or join a cluster, reserve the placement, make plain classes remote, stop everything."""
+"""The Ray side of a run: start or join a cluster, reserve the placement, make plain classes remote,
+stop everything.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def in_submitted_job() -> bool:
-    """True where a cluster is given from outside: `ray job submit`, or a user who set RAY_ADDRESS."""
+    """True where a cluster is given from outside: `ray job submit`, or a user who set
+    RAY_ADDRESS.
+    """
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
@@ -37,7 +41,9 @@ class ActorSpec:
 
 
 class Cluster:
-    """One run's hold on Ray: a placement group and the actors in it. Closing it leaves no process behind."""
+    """One run's hold on Ray: a placement group and the actors in it. Closing it leaves no process
+    behind.
+    """
 
     def __init__(self, config: ClusterConfig, log_dir: Path, *, verbose: bool) -> None:
         self._config, self._log_dir, self._verbose = config, log_dir.resolve(), verbose
@@ -49,17 +55,25 @@ class Cluster:
     def connect(self) -> dict[str, float]:
         """Join the given cluster or start one here; returns its resources.
 
-        A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the machine.
+        A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
+            machine.
         """
         import ray
 
-        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        common: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "configure_logging": True,
+        }
         if in_submitted_job() or self._config.address != "local":
             ray.init(address=None if in_submitted_job() else self._config.address, **common)
         else:
             ray.init(
-                address="local", num_cpus=self._config.cpus or None, include_dashboard=False,
-                object_store_memory=self._config.object_store_mb << 20, **common,
+                address="local",
+                num_cpus=self._config.cpus or None,
+                include_dashboard=False,
+                object_store_memory=self._config.object_store_mb << 20,
+                **common,
             )
             self.started_here = True
         return {key: float(value) for key, value in ray.cluster_resources().items()}
@@ -81,18 +95,30 @@ class Cluster:
             resource = "GPU" if any(b.get("GPU") for b in bundles) else "CPU"
             needed = sum(b.get(resource, 0.0) for b in bundles)
             fix = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow; give it more nodes or lower the worker counts."
-            raise ResourceError(resource, needed, float(available.get(resource, 0.0)), fix) from error
+            raise ResourceError(
+                resource, needed, float(available.get(resource, 0.0)), fix
+            ) from error
 
-    def spawn(self, cls: type, spec: ActorSpec, *args: Any, max_concurrency: int | None = None) -> ActorHandle:
+    def spawn(
+        self, cls: type, spec: ActorSpec, *args: Any, max_concurrency: int | None = None
+    ) -> ActorHandle:
         """Host a plain class as an actor in its bundle, with its output in `logs/<name>.log`."""
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         attempt = self._attempts[spec.name] = self._attempts.get(spec.name, 0) + 1
         options: dict[str, Any] = {
-            "num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0,
-            "runtime_env": {"env_vars": actor_env(threads=spec.threads, verbose=self._verbose, extra=dict(spec.env))},
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=spec.bundle),
+            "num_cpus": spec.cpus,
+            "num_gpus": spec.gpus,
+            "max_restarts": 0,
+            "runtime_env": {
+                "env_vars": actor_env(
+                    threads=spec.threads, verbose=self._verbose, extra=dict(spec.env)
+                )
+            },
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                self._group, placement_group_bundle_index=spec.bundle
+            ),
         }
         if max_concurrency is not None:
             options["max_concurrency"] = max_concurrency
@@ -109,7 +135,9 @@ class Cluster:
         self._actors = [a for a in self._actors if a is not handle]
 
     def close(self) -> None:
-        """Kill every actor, give the placement back, and stop the cluster if it was started here."""
+        """Kill every actor, give the placement back, and stop the cluster if it was started
+        here.
+        """
         import ray
         from ray.util.placement_group import remove_placement_group
 
@@ -129,13 +157,15 @@ async def _ready(group: PlacementGroup) -> None:
 
 
 def hosted(cls: type, log_path: str, attempt: int) -> type:
-    """The class as an actor runs it: everything it and its engines print goes to `log_path`, from the first line on."""
+    """The class as an actor runs it, with all output in `log_path` from the first line on."""
 
-    def __init__(self: Any, *args: Any) -> None:  # noqa: N807 becomes a method below
+    def start(self: Any, *args: Any) -> None:
         redirect_output(log_path, attempt)
-        cls.__init__(self, *args)
+        super(actor, self).__init__(*args)
 
-    return type(cls.__name__, (cls,), {"__init__": __init__, "__module__": __name__, "__doc__": cls.__doc__})
+    body = {"__init__": start, "__module__": __name__, "__doc__": cls.__doc__}
+    actor = type(cls.__name__, (cls,), body)
+    return actor
 
 
 def redirect_output(path: str, attempt: int) -> None:
@@ -155,5 +185,3 @@ def last_lines(path: Path, count: int = 3) -> str:
     except OSError:
         return ""
     return "\n".join(line[:300] for line in lines[-count:])
-
-

@@ -1,7 +1,8 @@
-"""The driver: from a configuration to a finished run. Start the roles, run the stages in order, stop the roles.
+"""The driver: from a configuration to a finished run. Start the roles, run the stages in order,
+stop the roles.
 
-One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can mend it, 3 the machinery failed, 4 a bug of
-ours, 130 interrupted, 143 terminated.
+One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can mend it, 3 the
+machinery failed, 4 a bug of ours, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.cluster import Cluster, in_submitted_job
-from actors.plan import Plan, check_memory, check_resources, host_memory_gib, make_plan, render, summary
+from actors.plan import (
+    Plan,
+    check_memory,
+    check_resources,
+    host_memory_gib,
+    make_plan,
+    render,
+    summary,
+)
 from actors.settings import apply_driver_env
 from actors.stages import Context, Stage, read_evals, stages_of
 from actors.start import Roles, Starter, bundles
@@ -58,9 +67,20 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Run this recipe. The same command again goes on where it stopped.")
-    parser.add_argument("overrides", nargs="*", metavar="field=value", help="for example rl.max_lag=2 run.fresh=true")
-    parser.add_argument("--dry-run", action="store_true", help="print configuration, placement and memory plan; exit")
+    parser = argparse.ArgumentParser(
+        description="Run this recipe. The same command again goes on where it stopped."
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="field=value",
+        help="for example rl.max_lag=2 run.fresh=true",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print configuration, placement and memory plan; exit",
+    )
     return parser
 
 
@@ -84,11 +104,15 @@ def _local_resources(config: Config) -> dict[str, float]:
 
 def _shared_memory_gib(config: Config) -> float | None:
     """Main memory that all CPU roles share, where they all run on this machine."""
-    return host_memory_gib() if config.cluster.address == "local" and not in_submitted_job() else None
+    return (
+        host_memory_gib() if config.cluster.address == "local" and not in_submitted_job() else None
+    )
 
 
 def _run_until_signal(driver: _Driver) -> int:
-    """Run the driver; Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process ends."""
+    """Run the driver; Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process
+    ends.
+    """
     terminated = False
 
     async def body() -> None:
@@ -109,7 +133,9 @@ def _run_until_signal(driver: _Driver) -> int:
     except asyncio.CancelledError:
         if not terminated:
             raise KeyboardInterrupt from None
-        driver.console.line("terminated; the same command goes on from the last finished stage or checkpoint")
+        driver.console.line(
+            "terminated; the same command goes on from the last finished stage or checkpoint"
+        )
         return TERMINATED
     return 0
 
@@ -135,7 +161,9 @@ class _Driver:
             run.close()
 
     async def _stages(self, run: RunDirectory) -> None:
-        """Run the stages that are left; bring cluster and roles up for the first that needs them, and down at the end."""
+        """Run the stages that are left; bring cluster and roles up for the first that needs them,
+        and down at the end.
+        """
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
         with MetricsWriter(run.path) as metrics:
@@ -148,11 +176,15 @@ class _Driver:
                     await context.started.stop()
                 cluster.close()
 
-    async def _stage(self, context: Context, cluster: Cluster, stage: Stage, place: tuple[int, int]) -> None:
+    async def _stage(
+        self, context: Context, cluster: Cluster, stage: Stage, place: tuple[int, int]
+    ) -> None:
         """Run one stage, unless an earlier command finished it."""
         if context.run.is_done(stage.name):
             took = duration(context.run.wall_s[stage.name])
-            self.console.line(f"[{place[0]}/{place[1]}] {stage.name}: done by an earlier command ({took})")
+            self.console.line(
+                f"[{place[0]}/{place[1]}] {stage.name}: done by an earlier command ({took})"
+            )
             return
         started = time.monotonic()
         with self.console.stage(*place, stage.name, stage.title, stage.unit) as progress:
@@ -173,15 +205,22 @@ class _Driver:
         """Write results, report and export, and print the table."""
         from bard_ray.report.html import write_report
 
-        facts = {"name": self.config.run.name, "seed": self.config.run.seed, "max_lag": self.config.rl.max_lag,
-                 "held_out": self.config.budget.held_out}
+        facts = {
+            "name": self.config.run.name,
+            "seed": self.config.run.seed,
+            "max_lag": self.config.rl.max_lag,
+            "held_out": self.config.budget.held_out,
+        }
         write_results(run.path / "results.json", Results(run.wall_s, read_evals(run), facts))
         results = read_results(run.path / "results.json")
         report = write_report(run.path, self.config.report.title)
         self.console.line()
         self.console.line(render_table(results))
         exported = self._export(run, results)
-        self.console.line(f"report: {report}" + (f"    student: {exported} (Hugging Face format)" if exported else ""))
+        self.console.line(
+            f"report: {report}"
+            + (f"    student: {exported} (Hugging Face format)" if exported else "")
+        )
 
     def _export(self, run: RunDirectory, results: Results) -> Path | None:
         """Put the best trained student into `export/`, with a model card."""

@@ -1,4 +1,6 @@
-"""What a rollout worker needs of an inference engine, whichever way vLLM is run behind it: tokens in, tokens out."""
+"""What a rollout worker needs of an inference engine, whichever way vLLM is run behind it: tokens
+in, tokens out.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,19 @@ from typing import Protocol
 
 import numpy as np
 
-from bard_ray.records import Finish, Floats, Ints
+from bard_ray.records import Ints
+from bard_ray.rl.assemble import Completion
 
-# bf16 attention on AMX processors crashes when the first prompt of a process has 1-4 tokens; 40 is safe for all paths.
+# bf16 attention on AMX processors crashes when the first prompt of a process has 1-4 tokens; 40 is
+# safe for all paths.
 WARMUP_TOKENS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One completion to sample. `force_at`: close the thinking span after that many tokens (None: never)."""
+    """One completion to sample. `force_at`: close the thinking span after that many tokens (None:
+    never).
+    """
 
     id: str
     prompt_T: Ints
@@ -27,14 +33,10 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenOutput:
-    """One completion: sampled tokens, their log-probs under the sampling distribution, and who sampled them."""
+class TokenOutput(Completion):
+    """The completion of one request."""
 
     id: str
-    tokens_T: Ints
-    logprobs_T: Floats
-    versions_T: Ints
-    finish: Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class FlatWeights:
     """Parameters laid out in one byte buffer.
 
     Attributes:
-        names, dtypes, shapes, offsets: one entry a parameter; dtypes as torch names ("bfloat16"), offsets in bytes.
+        names, dtypes, shapes, offsets: one entry a parameter; dtypes as torch names ("bfloat16"),
+            offsets in bytes.
         buffer: the bytes; a read-only view is fine.
     """
 
@@ -54,19 +57,28 @@ class FlatWeights:
 
     def update_info(self) -> dict[str, object]:
         """As the keyword arguments of the weight transfer engine's update."""
-        return {"names": list(self.names), "dtypes": list(self.dtypes), "shapes": [list(s) for s in self.shapes],
-                "offsets": list(self.offsets), "buffer": self.buffer}
+        return {
+            "names": list(self.names),
+            "dtypes": list(self.dtypes),
+            "shapes": [list(s) for s in self.shapes],
+            "offsets": list(self.offsets),
+            "buffer": self.buffer,
+        }
 
 
 class TokenEngine(Protocol):
     """An engine that samples continuously; requests keep running across weight updates."""
 
     async def start(self) -> None:
-        """Bring the engine up and warm it; returns when the first request would be served at full speed."""
+        """Bring the engine up and warm it; returns when the first request would be served at full
+        speed.
+        """
         ...
 
     def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
-        """Yield outputs as requests finish, in any order. All requests enter the engine before its next step."""
+        """Yield outputs as requests finish, in any order. All requests enter the engine before its
+        next step.
+        """
         ...
 
     async def update(self, weights: FlatWeights, version: int) -> float:

@@ -1,4 +1,6 @@
-"""vLLM's multi-process `AsyncLLM` behind the same interface: the engine of a worker that spans several devices."""
+"""vLLM's multi-process `AsyncLLM` behind the same interface: the engine of a worker that spans
+several devices.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenOutput, TokenRequest
-from actors.engine_common import engine_args, engine_prompt, read_output, sampling_params, warmup_requests
+from actors.engine_common import (
+    engine_args,
+    engine_prompt,
+    read_output,
+    sampling_params,
+    warmup_requests,
+)
 from actors.weights import spill
 from bard_ray.config.schema import RolloutConfig, StudentConfig
 from bard_ray.errors import InfrastructureError
@@ -18,9 +26,13 @@ if TYPE_CHECKING:
 
 
 class AsyncEngine:
-    """A `TokenEngine` over one `AsyncLLM`; requests are paused, not dropped, while weights are loaded."""
+    """A `TokenEngine` over one `AsyncLLM`; requests are paused, not dropped, while weights are
+    loaded.
+    """
 
-    def __init__(self, model_path: str, config: RolloutConfig, student: StudentConfig, seed: int) -> None:
+    def __init__(
+        self, model_path: str, config: RolloutConfig, student: StudentConfig, seed: int
+    ) -> None:
         self._args = (model_path, config, student, seed)
         self._version = 0
         self._tokens = self._running = 0
@@ -85,7 +97,8 @@ class AsyncEngine:
                 await self._engine.update_weights(WeightTransferUpdateRequest(update_info=info))
                 await self._engine.finish_weight_update(weight_version=str(version))
                 self._version = version
-                # Reached only with complete weights: after a failed load the engine stays paused until a good one.
+                # Reached only with complete weights: after a failed load the engine stays paused
+                # until a good one.
                 await self._engine.resume_generation()
             finally:
                 file.unlink(missing_ok=True)
@@ -94,8 +107,13 @@ class AsyncEngine:
     async def stats(self) -> dict[str, float]:
         """Counters since `start`; engine steps are not visible from here."""
         self._count(0)
-        return {"tokens": self._tokens, "steps": 0, "busy_s": self._busy_s, "up_s": time.monotonic() - self._started_s,
-                "running": self._running}
+        return {
+            "tokens": self._tokens,
+            "steps": 0,
+            "busy_s": self._busy_s,
+            "up_s": time.monotonic() - self._started_s,
+            "running": self._running,
+        }
 
     async def close(self) -> None:
         """Stop the engine processes."""

@@ -1,4 +1,6 @@
-"""What both ways of running vLLM share: engine arguments, sampling parameters, reading an output."""
+"""What both ways of running vLLM share: engine arguments, sampling parameters, reading an
+output.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
 CPU_BATCHED_TOKENS = 8192  # prompt tokens of one engine step
 
 
-def engine_args(model_path: str, config: RolloutConfig, student: StudentConfig, seed: int, *, async_engine: bool) -> EngineArgs:
+def engine_args(
+    model_path: str, config: RolloutConfig, student: StudentConfig, seed: int, *, async_engine: bool
+) -> EngineArgs:
     """Engine arguments for training rollouts.
 
-    `processed_logprobs` with temperature-only sampling is the one setting in which the returned log-probs are those of
-    the sampling distribution; `generation_config="vllm"` keeps the model's own top_p/top_k defaults out.
+    `processed_logprobs` with temperature-only sampling is the one setting in which the returned
+    log-probs are those of the sampling distribution; `generation_config="vllm"` keeps the model's
+    own top_p/top_k defaults out.
     """
     from vllm.config import ReasoningConfig, WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
@@ -34,19 +39,35 @@ def engine_args(model_path: str, config: RolloutConfig, student: StudentConfig, 
     make = AsyncEngineArgs if async_engine else EngineArgs
     extra: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
     if config.gpus == 0:
-        # A seeded request whose prompt is split over two steps crashes the CPU sampler (its generator has no offset to
-        # rewind), so prompts are never split there.
-        extra = {"kv_cache_memory_bytes": config.kv_cache_mb << 20, "enable_chunked_prefill": False,
-                 "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, student.max_len)}
+        # A seeded request whose prompt is split over two steps crashes the CPU sampler (its
+        # generator has no offset to rewind), so prompts are never split there.
+        extra = {
+            "kv_cache_memory_bytes": config.kv_cache_mb << 20,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, student.max_len),
+        }
     if async_engine:
         extra["worker_extension_cls"] = "actors.flat_backend.FlatWorkerExtension"
     return make(
-        model=model_path, tokenizer=model_path, trust_remote_code=student.trust_remote_code, dtype=config.dtype,
-        max_model_len=student.max_len, enforce_eager=config.enforce_eager, max_num_seqs=config.max_num_seqs,
-        block_size=config.block_size, tensor_parallel_size=config.tensor_parallel, seed=seed,
-        disable_log_stats=True, use_tqdm_on_load=False, generation_config="vllm", logprobs_mode="processed_logprobs",
-        enable_prefix_caching=True, weight_transfer_config=WeightTransferConfig(backend=FLAT_BACKEND),
-        reasoning_config=ReasoningConfig(reasoning_start_str=student.think_open, reasoning_end_str=student.think_close),
+        model=model_path,
+        tokenizer=model_path,
+        trust_remote_code=student.trust_remote_code,
+        dtype=config.dtype,
+        max_model_len=student.max_len,
+        enforce_eager=config.enforce_eager,
+        max_num_seqs=config.max_num_seqs,
+        block_size=config.block_size,
+        tensor_parallel_size=config.tensor_parallel,
+        seed=seed,
+        disable_log_stats=True,
+        use_tqdm_on_load=False,
+        generation_config="vllm",
+        logprobs_mode="processed_logprobs",
+        enable_prefix_caching=True,
+        weight_transfer_config=WeightTransferConfig(backend=FLAT_BACKEND),
+        reasoning_config=ReasoningConfig(
+            reasoning_start_str=student.think_open, reasoning_end_str=student.think_close
+        ),
         **extra,
     )
 
@@ -57,21 +78,33 @@ def sampling_params(request: TokenRequest) -> SamplingParams:
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=request.temperature, max_tokens=request.max_new_tokens, seed=request.seed, logprobs=0,
-        flat_logprobs=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
+        temperature=request.temperature,
+        max_tokens=request.max_new_tokens,
+        seed=request.seed,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
         thinking_token_budget=request.force_at,
     )
 
 
 def engine_prompt(request: TokenRequest, version: int) -> Any:
-    """Prompt with the weight version as cache salt: an update does not clear the prefix cache, so old hits must miss."""
+    """Prompt with the weight version as cache salt: an update does not clear the prefix cache, so
+    old hits must miss.
+    """
     return {"prompt_token_ids": request.prompt_T.tolist(), "cache_salt": f"v{version}"}
 
 
 def warmup_requests(vocab_low: int = 5) -> list[TokenRequest]:
-    """The first work of a fresh engine: long enough for the attention kernels, then one of one token."""
+    """The first work of a fresh engine: long enough for the attention kernels, then one of one
+    token.
+    """
     long = np.full(WARMUP_TOKENS, vocab_low, dtype=np.int32)
-    return [TokenRequest(f"warmup-{i}", prompt, 1.0, 4, seed=i) for i, prompt in enumerate((long, long[:1]))]
+    return [
+        TokenRequest(f"warmup-{i}", prompt, 1.0, 4, seed=i)
+        for i, prompt in enumerate((long, long[:1]))
+    ]
 
 
 def read_output(output: Any) -> TokenOutput:
@@ -89,5 +122,7 @@ def read_output(output: Any) -> TokenOutput:
         msg = f"request {output.request_id}: tokens without a weight version"
         raise InfrastructureError(msg)
     logprobs_T = np.asarray(completion.logprobs.logprobs, dtype=np.float32)
-    finish = cast("Mapping[str, Finish]", {"stop": "stop", "length": "length"}).get(completion.finish_reason, "abort")
-    return TokenOutput(output.request_id, tokens_T, logprobs_T, versions_T, finish)
+    finish = cast("Mapping[str, Finish]", {"stop": "stop", "length": "length"}).get(
+        completion.finish_reason, "abort"
+    )
+    return TokenOutput(tokens_T, logprobs_T, versions_T, finish, id=output.request_id)

@@ -1,7 +1,8 @@
-"""One in-process `LLMEngine`, stepped by a thread of its own: the engine of a worker that owns one device.
+"""One in-process `LLMEngine`, stepped by a thread of its own: the engine of a worker that owns one
+device.
 
-In-process starts in a third of the time and half the memory of the multi-process form, and generates half as many
-tokens again on a CPU (measured).
+In-process starts in a third of the time and half the memory of the multi-process form, and
+generates half as many tokens again on a CPU (measured).
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from actors.engine import FlatWeights, TokenOutput, TokenRequest
-from actors.engine_common import engine_args, engine_prompt, read_output, sampling_params, warmup_requests
+from actors.engine_common import (
+    engine_args,
+    engine_prompt,
+    read_output,
+    sampling_params,
+    warmup_requests,
+)
 from bard_ray.config.schema import RolloutConfig, StudentConfig
 from bard_ray.errors import InfrastructureError
 
@@ -28,11 +35,14 @@ OutputQueue = asyncio.Queue[TokenOutput | InfrastructureError]
 class LocalEngine:
     """A `TokenEngine` over one `LLMEngine`.
 
-    The stepping thread owns the engine. Everything else reaches it as a command in `_inbox`, run between two steps,
-    which is also what makes an update atomic: no step sees half of the new weights.
+    The stepping thread owns the engine. Everything else reaches it as a command in `_inbox`, run
+    between two steps, which is also what makes an update atomic: no step sees half of the new
+        weights.
     """
 
-    def __init__(self, model_path: str, config: RolloutConfig, student: StudentConfig, seed: int) -> None:
+    def __init__(
+        self, model_path: str, config: RolloutConfig, student: StudentConfig, seed: int
+    ) -> None:
         self._args = (model_path, config, student, seed)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._waiting: dict[str, OutputQueue] = {}
@@ -40,13 +50,12 @@ class LocalEngine:
         self._closing = False
         self._tokens = self._steps = 0
         self._busy_s = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="llm-engine", daemon=True)
         self._started_s = 0.0
 
     async def start(self) -> None:
         """Bring the engine up in its thread and warm it."""
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._thread.start()
         await self._started
@@ -76,8 +85,13 @@ class LocalEngine:
 
     async def stats(self) -> dict[str, float]:
         """Counters since `start`."""
-        return {"tokens": self._tokens, "steps": self._steps, "busy_s": self._busy_s,
-                "up_s": time.monotonic() - self._started_s, "running": len(self._waiting)}
+        return {
+            "tokens": self._tokens,
+            "steps": self._steps,
+            "busy_s": self._busy_s,
+            "up_s": time.monotonic() - self._started_s,
+            "running": len(self._waiting),
+        }
 
     async def close(self) -> None:
         """Stop the thread; what is still running is dropped."""
@@ -101,18 +115,20 @@ class LocalEngine:
         self._inbox.put(run)
         return await asyncio.wrap_future(future)
 
-    # --- engine thread -------------------------------------------------------------------------------------------
+    # --- engine thread
+    # -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         """Start the engine, then alternate between commands and steps until closed.
 
         Waits for a command when nothing runs, else only drains what is there.
         """
-        assert self._loop is not None
         try:
             self._engine = self._make_engine()
         except Exception as error:  # noqa: BLE001 raised again in `start`
-            self._loop.call_soon_threadsafe(self._started.set_exception, InfrastructureError(f"engine start: {error!r}"))
+            self._loop.call_soon_threadsafe(
+                self._started.set_exception, InfrastructureError(f"engine start: {error!r}")
+            )
             return
         self._loop.call_soon_threadsafe(self._started.set_result, None)
         while not self._closing:
@@ -156,7 +172,6 @@ class LocalEngine:
 
     def _post(self, pairs: Sequence[tuple[OutputQueue, TokenOutput | InfrastructureError]]) -> None:
         """Hand outputs to the event loop in one wake-up."""
-        assert self._loop is not None
 
         def put() -> None:
             for outputs, output in pairs:
@@ -165,7 +180,9 @@ class LocalEngine:
         self._loop.call_soon_threadsafe(put)
 
     def _fail(self, reason: str) -> InfrastructureError:
-        """Give the engine up: tell everybody who waits, and take no more work. The worker has to be replaced."""
+        """Give the engine up: tell everybody who waits, and take no more work. The worker has to be
+        replaced.
+        """
         self._closing = True
         error = InfrastructureError(reason)
         self._post([(outputs, error) for outputs in set(self._waiting.values())])
@@ -174,7 +191,9 @@ class LocalEngine:
 
     def _add(self, requests: Sequence[TokenRequest], outputs: OutputQueue) -> None:
         for request in requests:
-            self._engine.add_request(request.id, engine_prompt(request, self._version), sampling_params(request))
+            self._engine.add_request(
+                request.id, engine_prompt(request, self._version), sampling_params(request)
+            )
             self._waiting[request.id] = outputs
 
     def _abort(self, ids: set[str]) -> None:
@@ -184,9 +203,11 @@ class LocalEngine:
         started = time.monotonic()
         try:
             self._engine.collective_rpc("start_weight_update")
-            self._engine.collective_rpc("update_weights", kwargs={"update_info": weights.update_info()})
+            self._engine.collective_rpc(
+                "update_weights", kwargs={"update_info": weights.update_info()}
+            )
             self._engine.collective_rpc("finish_weight_update")
-        except Exception as error:  # noqa: BLE001 a failure half-way leaves layers without storage for good
+        except Exception as error:
             raise self._fail(f"weight update: {error!r}") from error
         self._engine.set_weight_version(str(version))
         self._version = version

@@ -1,4 +1,6 @@
-"""What a run hands over: the trained student as a Hugging Face model directory with a model card."""
+"""What a run hands over: the trained student as a Hugging Face model directory with a model
+card.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def export_student(run: RunDirectory, config: Config, results: Results) -> Path 
     source, target = run.checkpoint(stage), run.path / "export"
     with atomic_directory(target, stage=stage) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        write_model_card(aside, config, results, _example_prompt(str(source), config), variant=stage)
+        write_model_card(
+            aside, config, results, _example_prompt(str(source), config), variant=stage
+        )
     return target
 
 

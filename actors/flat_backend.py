@@ -1,4 +1,5 @@
-"""vLLM's side of the flat weight transport: a `WeightTransferEngine` that loads parameters from one byte buffer.
+"""vLLM's side of the flat weight transport: a `WeightTransferEngine` that loads parameters from one
+byte buffer.
 
 Imported by vLLM itself (through its registry) in the process that holds the model.
 """
@@ -36,11 +37,15 @@ class FlatUpdateInfo(WeightTransferUpdateInfo):
 
     def bytes(self) -> np.ndarray:
         """The buffer, mapped read-only where it came as a path."""
-        return np.memmap(self.path, dtype=np.uint8, mode="r") if self.buffer is None else self.buffer
+        return (
+            np.memmap(self.path, dtype=np.uint8, mode="r") if self.buffer is None else self.buffer
+        )
 
 
 class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo]):
-    """Loads through vLLM's layerwise reload, then repairs what that reload leaves stale on a CPU."""
+    """Loads through vLLM's layerwise reload, then repairs what that reload leaves stale on a
+    CPU.
+    """
 
     init_info_cls = FlatInitInfo
     update_info_cls = FlatUpdateInfo
@@ -49,7 +54,9 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
         """No data-plane rendezvous is needed."""
 
     def start_weight_update(self) -> None:
-        """Prepare the layers to take checkpoint-format weights again (packed ones were freed after loading)."""
+        """Prepare the layers to take checkpoint-format weights again (packed ones were freed after
+        loading).
+        """
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         initialize_layerwise_reload(self.model)
@@ -57,7 +64,9 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
     def receive_weights(self, update_info: FlatUpdateInfo) -> None:
         """Load every parameter of the buffer."""
         info = update_info
-        self.model.load_weights(views(info.names, info.dtypes, info.shapes, info.offsets, info.bytes()))
+        self.model.load_weights(
+            views(info.names, info.dtypes, info.shapes, info.offsets, info.bytes())
+        )
 
     def finish_weight_update(self) -> None:
         """Repack the layers, the tied output head included."""
@@ -71,7 +80,9 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
 
 
 def repack_heads(model: Any) -> None:
-    """Refresh the packed copy of a tied output head, which layerwise reload on a CPU leaves at its old values."""
+    """Refresh the packed copy of a tied output head, which layerwise reload on a CPU leaves at its
+    old values.
+    """
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
     for module in model.modules():
@@ -80,7 +91,9 @@ def repack_heads(model: Any) -> None:
 
 
 class FlatWorkerExtension:
-    """Named as vLLM's `worker_extension_cls`: importing this module in a worker process registers the backend."""
+    """Named as vLLM's `worker_extension_cls`: importing this module in a worker process registers
+    the backend.
+    """
 
 
 register_flat_backend()

@@ -1,7 +1,8 @@
 """One rank of the learner group: a DeepSpeed engine behind a few blocking calls.
 
-Every method is called on all ranks at about the same time, since most of them meet in collectives. A rank keeps its
-model between stages: `begin` with the directory that `export` wrote resets the optimizer in place.
+Every method is called on all ranks at about the same time, since most of them meet in collectives.
+A rank keeps its model between stages: `begin` with the directory that `export` wrote resets the
+    optimizer in place.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ ALIGN = 64  # bytes; every parameter starts on a cache line
 STATE_TAG = "state"  # name of the DeepSpeed checkpoint inside a saved directory
 MODEL_DIR = "model"  # beside it: configuration and tokenizer, without weights
 
-# Metrics by kind of loss: name in `bard_ray.metrics.TABLE` to the sum behind it, divided by the trained tokens.
+# Metrics by kind of loss: name in `bard_ray.metrics.TABLE` to the sum behind it, divided by the
+# trained tokens.
 TOKEN_MEANS = {
     "nll": {"sft/loss": "loss"},
     "grpo": {
@@ -63,7 +65,9 @@ class LearnerRank:
     # ------------------------------------------------------------------ group
 
     def rendezvous_address(self, host: str = "127.0.0.1") -> tuple[str, int]:
-        """Rank 0 opens the rendezvous on `host` (an address of this machine that the other ranks reach)."""
+        """Rank 0 opens the rendezvous on `host` (an address of this machine that the other ranks
+        reach).
+        """
         self._store = zero.open_store(host, self._world_size)
         return host, int(self._store.port)
 
@@ -89,10 +93,12 @@ class LearnerRank:
     # ------------------------------------------------------------------ stages
 
     def begin(self, init_path: str, optim: OptimSpec) -> bool:
-        """Start a stage from a model directory with a fresh optimizer; returns whether weights had to be read.
+        """Start a stage from a model directory with a fresh optimizer; returns whether weights had
+        to be read.
 
         Raises:
-            DataError: the directory is incomplete, or its model is of a kind whose log-probs we would get wrong.
+            DataError: the directory is incomplete, or its model is of a kind whose log-probs we
+                would get wrong.
         """
         stamp = model_dir.stamp(init_path)
         reuse = self._engine is not None and stamp == self._resident
@@ -104,7 +110,12 @@ class LearnerRank:
         return not reuse
 
     def step(
-        self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float, global_tokens: int, num_micro_batches: int
+        self,
+        sequences: Sequence[TrainSequence],
+        loss: LossSpec,
+        lr: float,
+        global_tokens: int,
+        num_micro_batches: int,
     ) -> dict[str, float]:
         """One optimizer step.
 
@@ -119,7 +130,8 @@ class LearnerRank:
             Metrics of `bard_ray.metrics.TABLE`, reduced over ranks.
 
         Raises:
-            InvariantError: sequences lack what the loss needs, or `global_tokens` is 0 or not what was trained on.
+            InvariantError: sequences lack what the loss needs, or `global_tokens` is 0 or not what
+                was trained on.
         """
         check_sequences(sequences, loss)
         if global_tokens < 1:
@@ -131,7 +143,9 @@ class LearnerRank:
         grad_norm = self._update(lr)
         totals = self._reduce(sums, sum(batch.num_tokens for batch in batches))
         if round(totals["trained"]) != global_tokens:
-            raise InvariantError(f"{totals['trained']:.0f} tokens trained on, {global_tokens} announced")
+            raise InvariantError(
+                f"{totals['trained']:.0f} tokens trained on, {global_tokens} announced"
+            )
         return _metrics(totals, loss, grad_norm, lr)
 
     # ------------------------------------------------------------------ weights out
@@ -185,7 +199,9 @@ class LearnerRank:
         self._files = model_dir.SideFiles.read(str(Path(path) / MODEL_DIR))
         found, _ = self._engine.load_checkpoint(path, tag=STATE_TAG)
         if found is None:
-            raise RunStateError(path, "holds no learner state that can be read", "Resume from another checkpoint.")
+            raise RunStateError(
+                path, "holds no learner state that can be read", "Resume from another checkpoint."
+            )
         zero.set_hyperparameters(self._engine, optim)
         self._optim, self._resident = optim, None
 
@@ -246,7 +262,10 @@ class LearnerRank:
         names = [name for name in sums if not name.endswith("_max")]
         peaks = [name for name in sums if name.endswith("_max")]
         added = torch.stack(
-            [*(sums[name].double() for name in names), sums["loss"].new_tensor(num_tokens, dtype=torch.float64)]
+            [
+                *(sums[name].double() for name in names),
+                sums["loss"].new_tensor(num_tokens, dtype=torch.float64),
+            ]
         )
         highest = torch.stack([sums[name].double() for name in peaks]) if peaks else None
         if self._world_size > 1:
@@ -254,10 +273,14 @@ class LearnerRank:
             if highest is not None:
                 distributed.all_reduce(highest, distributed.ReduceOp.MAX)
         totals = dict(zip([*names, "tokens"], added.tolist(), strict=True))
-        return totals | dict(zip(peaks, highest.tolist() if highest is not None else [], strict=True))
+        return totals | dict(
+            zip(peaks, highest.tolist() if highest is not None else [], strict=True)
+        )
 
     def _layout(self, dtype: str) -> FlatWeights:
-        """Names, shapes and offsets of the flat buffer, and on rank 0 the buffer itself, allocated once."""
+        """Names, shapes and offsets of the flat buffer, and on rank 0 the buffer itself, allocated
+        once.
+        """
         import torch
 
         if self._flat is not None and self._flat.dtypes[0] == dtype:
@@ -285,7 +308,8 @@ def check_sequences(sequences: Sequence[TrainSequence], loss: LossSpec) -> None:
     """A missing array would silently train on zeros, so each must be there.
 
     Raises:
-        InvariantError: a sequence lacks advantages, behaviour or reference log-probs that the loss needs.
+        InvariantError: a sequence lacks advantages, behaviour or reference log-probs that the loss
+            needs.
     """
     if loss.kind == "nll":
         return
@@ -295,7 +319,9 @@ def check_sequences(sequences: Sequence[TrainSequence], loss: LossSpec) -> None:
             raise InvariantError(f"the {loss.kind} loss needs {name} of every sequence")
 
 
-def _token_batch(batch: MicroBatch, logprobs_N: torch.Tensor, entropy_N: torch.Tensor) -> TokenBatch:
+def _token_batch(
+    batch: MicroBatch, logprobs_N: torch.Tensor, entropy_N: torch.Tensor
+) -> TokenBatch:
     import torch
 
     from bard_ray.learn.losses import TokenBatch
@@ -315,7 +341,9 @@ def _accumulate(sums: Sums, more: Sums) -> None:
             sums[name] = sums[name].maximum(value) if name.endswith("_max") else sums[name] + value
 
 
-def _metrics(totals: dict[str, float], loss: LossSpec, grad_norm: float, lr: float) -> dict[str, float]:
+def _metrics(
+    totals: dict[str, float], loss: LossSpec, grad_norm: float, lr: float
+) -> dict[str, float]:
     kind = "sft" if loss.kind == "nll" else "rl"
     values = {name: totals[key] / totals["trained"] for name, key in TOKEN_MEANS[loss.kind].items()}
     values |= {f"{kind}/grad_norm": grad_norm, f"{kind}/lr": lr}

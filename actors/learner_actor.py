@@ -11,7 +11,9 @@ from bard_ray.errors import InvariantError
 class LearnerActor(LearnerRank):
     """A learner rank that knows its node's address and hands weights to the object store."""
 
-    def __init__(self, rank: int, world_size: int, config: LearnerConfig, seed: int, loopback: bool) -> None:
+    def __init__(
+        self, rank: int, world_size: int, config: LearnerConfig, seed: int, loopback: bool
+    ) -> None:
         """`loopback`: all ranks live on this machine, so nothing is bound beyond it."""
         super().__init__(rank, world_size, config, seed)
         self._loopback = loopback
@@ -25,7 +27,9 @@ class LearnerActor(LearnerRank):
         return self.rendezvous_address(ray.util.get_node_ip_address())
 
     def publish(self, dtype: str) -> tuple[tuple[tuple[str, ...], int], FlatWeights]:
-        """Rank 0: what was gathered, and the weights themselves; called with two returns, so they part ways."""
+        """Rank 0: what was gathered, and the weights themselves; called with two returns, so they
+        part ways.
+        """
         flat = self.gather(dtype)
         if flat is None:
             msg = "only rank 0 publishes weights"

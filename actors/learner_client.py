@@ -1,4 +1,6 @@
-"""The `Learner` role over a group of rank actors: every call goes to all ranks, and the first failure ends it."""
+"""The `Learner` role over a group of rank actors: every call goes to all ranks, and the first
+failure ends it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 class RayLearner:
     """Splits steps over ranks, balanced by tokens, with one global denominator."""
 
-    def __init__(self, ranks: Sequence[ActorHandle], config: LearnerConfig, rollout_dtype: str) -> None:
+    def __init__(
+        self, ranks: Sequence[ActorHandle], config: LearnerConfig, rollout_dtype: str
+    ) -> None:
         self._ranks, self._config, self._dtype = ranks, config, rollout_dtype
         self._spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
 
@@ -32,19 +36,25 @@ class RayLearner:
         """Start a stage from a Hugging Face model directory, with a fresh optimizer."""
         await self._all("begin", init_path, optim)
 
-    async def step(self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float) -> StepStats:
+    async def step(
+        self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
+    ) -> StepStats:
         """One optimizer step over all sequences."""
         plan = plan_step([s.tokens_T.size for s in sequences], len(self._ranks), self._spec)
         trained = sum(int(s.mask_T[1:].sum()) for s in sequences)
         work = [
-            rank.step.remote([sequences[i] for i in share], loss, lr, trained, plan.num_micro_batches)
+            rank.step.remote(
+                [sequences[i] for i in share], loss, lr, trained, plan.num_micro_batches
+            )
             for rank, share in zip(self._ranks, plan.shares, strict=True)
         ]
         values = await asyncio.gather(*(self._one(w, "a learner step") for w in work))
         return StepStats(values[0])
 
     async def publish(self) -> Published:
-        """Gather the weights into the object store; they are owned by this process, so they outlive the learner."""
+        """Gather the weights into the object store; they are owned by this process, so they outlive
+        the learner.
+        """
         dtype = self._dtype
         meta, weights = self._ranks[0].publish.options(num_returns=2).remote(dtype)
         others = [rank.gather.remote(dtype) for rank in self._ranks[1:]]

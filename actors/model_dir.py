@@ -1,4 +1,6 @@
-"""Hugging Face model directories: written whole or not at all, recognised again, with the files beside the weights."""
+"""Hugging Face model directories: written whole or not at all, recognised again, with the files
+beside the weights.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +23,51 @@ Stamp = tuple[str, tuple[tuple[str, int, int], ...]]
 
 LAYOUT_FILE = "layout.json"
 _LAYOUT_KEYS = ("ranks", "zero_stage", "precision")
-# What a model directory holds beside weights and configuration: tokenizer, chat template, generation defaults.
-_SIDE_PATTERNS = ("tokenizer*", "vocab*", "merges.txt", "*_tokens*.json", "chat_template*", "generation_config.json")
+# What a model directory holds beside weights and configuration: tokenizer, chat template,
+# generation defaults.
+_SIDE_PATTERNS = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*_tokens*.json",
+    "chat_template*",
+    "generation_config.json",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """Tokenizer and generation files, kept in memory: the directory they came from may be gone at export."""
+    """Tokenizer and generation files, kept in memory: the directory they came from may be gone at
+    export.
+    """
 
     content: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> SideFiles:
         """Read them from a model directory."""
-        files = {file for pattern in _SIDE_PATTERNS for file in Path(path).glob(pattern) if file.is_file()}
+        files = {
+            file
+            for pattern in _SIDE_PATTERNS
+            for file in Path(path).glob(pattern)
+            if file.is_file()
+        }
         return cls({file.name: file.read_bytes() for file in sorted(files)})
 
 
 def stamp(path: str) -> Stamp:
-    """Identity of a directory's weights without reading them; the same stamp means the same weights."""
+    """Identity of a directory's weights without reading them; the same stamp means the same
+    weights.
+    """
     files = sorted(Path(path).glob("*.safetensors"))
-    return os.path.realpath(path), tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+    return os.path.realpath(path), tuple(
+        (f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files
+    )
 
 
-def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFiles) -> None:  # noqa: ANN401  (transformers)
-    """Write a model directory beside its final place and rename it; what was there before is replaced.
+def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFiles) -> None:
+    """Write a model directory beside its final place and rename it; what was there before is
+    replaced.
 
     Args:
         path: final directory.
@@ -69,7 +91,9 @@ def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFil
 
 
 def replace_directory(new: Path, final: Path) -> None:
-    """Put `new` in the place of `final`. A crash in between leaves the old one beside, under another name."""
+    """Put `new` in the place of `final`. A crash in between leaves the old one beside, under
+    another name.
+    """
     old = Path(f"{final}.old-{os.getpid()}")
     if final.exists():
         final.rename(old)
@@ -81,7 +105,9 @@ def replace_directory(new: Path, final: Path) -> None:
 def write_layout(path: str, config: LearnerConfig) -> None:
     """Note what kind of group saved its state in `path`."""
     target = Path(path) / LAYOUT_FILE
-    target.write_text(json.dumps({key: asdict(config)[key] for key in _LAYOUT_KEYS}), encoding="utf-8")
+    target.write_text(
+        json.dumps({key: asdict(config)[key] for key in _LAYOUT_KEYS}), encoding="utf-8"
+    )
 
 
 def check_layout(path: str, config: LearnerConfig) -> None:
@@ -96,12 +122,15 @@ def check_layout(path: str, config: LearnerConfig) -> None:
     saved = json.loads(file.read_text(encoding="utf-8"))
     differing = [key for key in _LAYOUT_KEYS if saved.get(key) != asdict(config)[key]]
     if differing:
-        now = ", ".join(f"learner.{key} = {asdict(config)[key]}, saved with {saved.get(key)}" for key in differing)
+        now = ", ".join(
+            f"learner.{key} = {asdict(config)[key]}, saved with {saved.get(key)}"
+            for key in differing
+        )
         problem = f"was saved by another kind of learner group ({now})"
         raise RunStateError(path, problem, "Resume with the settings it was saved with.")
 
 
-def _exported_config(model: Any) -> Any:  # noqa: ANN401  (transformers' models share no useful type)
+def _exported_config(model: Any) -> Any:
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.dtype = str(model.dtype).removeprefix("torch.")

@@ -1,6 +1,8 @@
-"""Placement and memory plan: which processes a configuration starts, what each asks of Ray, and whether it all fits.
+"""Placement and memory plan: which processes a configuration starts, what each asks of Ray, and
+whether it all fits.
 
-Pure: computed from the configuration before Ray starts, printed by `--dry-run`, and later turned into bundles.
+Pure: computed from the configuration before Ray starts, printed by `--dry-run`, and later turned
+    into bundles.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _MEMORY_FIXES: dict[RoleName, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`count` equal processes; CPUs, GPUs and memory are those of one. Memory is that of each of its devices."""
+    """`count` equal processes; CPUs, GPUs and memory are those of one. Memory is that of each of
+    its devices.
+    """
 
     name: RoleName
     count: int
@@ -62,7 +66,9 @@ class Plan:
     run_name: str
     student: ModelShape
     roles: tuple[Role, ...]
-    sequence_cache: float  # bytes of key-value cache one sequence of full length needs on a rollout device
+    sequence_cache: (
+        float  # bytes of key-value cache one sequence of full length needs on a rollout device
+    )
 
     def role(self, name: RoleName) -> Role | None:
         """The role of that name; None if the run does not use it."""
@@ -74,7 +80,9 @@ class Plan:
 
     @property
     def cached_sequences(self) -> int:
-        """Sequences of `student.max_len` tokens that one rollout worker's cache holds; shorter ones fit more often."""
+        """Sequences of `student.max_len` tokens that one rollout worker's cache holds; shorter ones
+        fit more often.
+        """
         rollout = self.role("rollout")
         return int(rollout.memory.parts["kv cache"] // self.sequence_cache) if rollout else 0
 
@@ -91,20 +99,28 @@ def make_plan(config: Config) -> Plan:
         ConfigError: the student's size is not known.
     """
     shape = model_shape(config)
-    rollout, learner, reference, verifier = config.rollout, config.learner, config.reference, config.verifier
+    rollout, learner, reference, verifier = (
+        config.rollout,
+        config.learner,
+        config.reference,
+        config.verifier,
+    )
     roles = [
         Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
         Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
     ]
     if config.rl.enabled and config.rl.kl_coef > 0:
-        roles.append(Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape)))
+        roles.append(
+            Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
+        )
     grading = DeviceMemory({"process": VERIFIER_BYTES})
     roles.append(Role("verifier", verifier.workers, verifier.cpus, 0.0, grading))
     return Plan(config.run.name, shape, tuple(roles), sequence_cache_bytes(config, shape))
 
 
 def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
-    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU": 2, "GPU": 0}.
+    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU": 2,
+    "GPU": 0}.
 
     Raises:
         ResourceError: the plan asks for more.
@@ -117,9 +133,16 @@ def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
 
 def _lower(plan: Plan, resource: str) -> str:
     """Every field that could be lowered, with what it takes now."""
-    counts = {"rollout": "rollout.workers", "learner": "learner.ranks", "verifier": "verifier.workers"}
+    counts = {
+        "rollout": "rollout.workers",
+        "learner": "learner.ranks",
+        "verifier": "verifier.workers",
+    }
     takers = [role for role in plan.roles if role.bundle.get(resource)]
-    parts = [f"{counts.get(r.name, 'rl.kl_coef (0: no reference)')} ({_takes(r, resource)})" for r in takers]
+    parts = [
+        f"{counts.get(r.name, 'rl.kl_coef (0: no reference)')} ({_takes(r, resource)})"
+        for r in takers
+    ]
     shares = ", ".join(f"{role.name}.{resource.lower()}s" for role in takers)
     grow = "raise cluster.cpus" if resource == "CPU" else "add nodes with GPUs"
     return f"Lower {', '.join(parts)}, or the shares {shares}; or {grow}."
@@ -130,7 +153,8 @@ def _takes(role: Role, resource: str) -> str:
 
 
 def check_memory(plan: Plan, host_gib: float | None = None) -> None:
-    """Refuse a plan that some device cannot hold; `host_gib` is the machine's main memory where all CPU roles share it.
+    """Refuse a plan that some device cannot hold; `host_gib` is the machine's main memory where all
+    CPU roles share it.
 
     Raises:
         ResourceError: a device's plan exceeds its memory, or the cache cannot hold one sequence.
@@ -138,7 +162,12 @@ def check_memory(plan: Plan, host_gib: float | None = None) -> None:
     for role in plan.roles:
         capacity = role.memory.capacity
         if capacity is not None and role.memory.total > capacity:
-            _refuse(f"GiB of memory on each {role.name} device", role.memory.total, capacity, _MEMORY_FIXES[role.name])
+            _refuse(
+                f"GiB of memory on each {role.name} device",
+                role.memory.total,
+                capacity,
+                _MEMORY_FIXES[role.name],
+            )
         cache = role.memory.parts.get("kv cache")
         if cache is not None and cache < plan.sequence_cache:
             fix = "Raise rollout.kv_cache_mb or lower student.max_len."
@@ -179,7 +208,9 @@ def render(plan: Plan) -> str:
 def summary(plan: Plan) -> str:
     """One line for people: `1 rollout worker, 2 learner ranks, 1 verifier`."""
     words = {"rollout": "rollout worker", "learner": "learner rank"}
-    return ", ".join(f"{r.count} {words.get(r.name, r.name)}{'s' if r.count > 1 else ''}" for r in plan.roles)
+    return ", ".join(
+        f"{r.count} {words.get(r.name, r.name)}{'s' if r.count > 1 else ''}" for r in plan.roles
+    )
 
 
 def _row(role: Role) -> str:

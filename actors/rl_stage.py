@@ -18,8 +18,8 @@ from bard_ray.learn.schedule import warmup_linear
 from bard_ray.records import GroupRequest, SamplingSpec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rl.admission import Ledger
-from bard_ray.rl.flow import FlowSpec
-from bard_ray.rl.loop import RLRoles, RLSpec, RLState, train_rl
+from bard_ray.rl.flow import FlowSpec, RLRoles
+from bard_ray.rl.loop import RLSpec, RLState, train_rl
 from bard_ray.roles import LossSpec, OptimSpec
 from bard_ray.rundir import RL_STATE
 
@@ -27,14 +27,19 @@ if TYPE_CHECKING:
     from actors.stages import Context
     from bard_ray.progress import Progress
 
-# Groups in a row without a trainable one, in multiples of a step's prompts, before the run is called stuck.
+# Groups in a row without a trainable one, in multiples of a step's prompts, before the run is
+# called stuck.
 STUCK_AFTER_STEPS = 20
 SEED_STRIDE = 7919  # admission number n samples with run seed + stride * n
 
 
 def request_maker(config: Config) -> Callable[[int], GroupRequest]:
     """Admission number to work: question, budget and seed follow from it alone."""
-    question, seed, size = training_questions(config.data, config.run.seed), config.run.seed, config.rl.group_size
+    question, seed, size = (
+        training_questions(config.data, config.run.seed),
+        config.run.seed,
+        config.rl.group_size,
+    )
 
     def make(number: int) -> GroupRequest:
         budgets = sample_budgets(config.budget, seed, number, size)
@@ -47,13 +52,20 @@ def rl_spec(config: Config) -> RLSpec:
     """The loop's constants."""
     rl = config.rl
     flow = FlowSpec(
-        request=request_maker(config), sampling=SamplingSpec(rl.temperature, rl.max_new_tokens),
-        total_groups=rl.steps * rl.prompts_per_step, max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
+        request=request_maker(config),
+        sampling=SamplingSpec(rl.temperature, rl.max_new_tokens),
+        total_groups=rl.steps * rl.prompts_per_step,
+        max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
         synchronous=rl.max_lag == 0,
     )
     loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature)
     return RLSpec(
-        rl.steps, rl.prompts_per_step, rl.max_lag, rl.std_normalise, loss, flow,
+        rl.steps,
+        rl.prompts_per_step,
+        rl.max_lag,
+        rl.std_normalise,
+        loss,
+        flow,
         lr=lambda step: warmup_linear(step, rl.steps, rl.warmup_steps, rl.lr, rl.min_lr_ratio),
     )
 
@@ -78,7 +90,11 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
         context.versions = now.base_version + now.step
         context.metrics.write("rl", now.step, values)
         progress.update(now.step, config.rl.steps, _detail(values))
-        if config.rl.checkpoint_every and now.step % config.rl.checkpoint_every == 0 and now.step < config.rl.steps:
+        if (
+            config.rl.checkpoint_every
+            and now.step % config.rl.checkpoint_every == 0
+            and now.step < config.rl.steps
+        ):
             await _save(context, now)
 
     before = await roles.sampler.stats()
@@ -87,10 +103,15 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
     busy = busy_share(before, await roles.sampler.stats())
     await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
     shutil.rmtree(_state_path(context), ignore_errors=True)
-    return asdict(state.ledger) | {"workers_replaced": roles.sampler.replaced, "engine_busy_share": busy}
+    return asdict(state.ledger) | {
+        "workers_replaced": roles.sampler.replaced,
+        "engine_busy_share": busy,
+    }
 
 
-def busy_share(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> float:
+def busy_share(
+    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]
+) -> float:
     """Share of the time between two readings in which an engine was stepping, mean over workers.
 
     A worker that was replaced in between counts from its own start.
@@ -125,7 +146,9 @@ async def _begin(context: Context) -> RLState:
     saved = json.loads((path / "loop.json").read_text())
     context.metrics.truncate_after("rl", saved["step"])
     ledger = Ledger(**saved["ledger"])
-    ledger.admitted = ledger.consumed  # what was in flight is asked for again, under the same numbers
+    ledger.admitted = (
+        ledger.consumed
+    )  # what was in flight is asked for again, under the same numbers
     return RLState(step=saved["step"], ledger=ledger)
 
 

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 SEED_STRIDE = 1_000_003  # rollout g of a group samples with seed * stride + g, so no two groups share a stream
 
 
-def make_engine(model_path: str, config: RolloutConfig, student: StudentConfig, seed: int) -> TokenEngine:
-    """The engine the configuration asks for; `auto` takes the in-process one unless tensor parallelism needs more."""
+def make_engine(
+    model_path: str, config: RolloutConfig, student: StudentConfig, seed: int
+) -> TokenEngine:
+    """The engine the configuration asks for; `auto` takes the in-process one unless tensor
+    parallelism needs more.
+    """
     if config.engine == "async" or (config.engine == "auto" and config.tensor_parallel > 1):
         from actors.engine_async import AsyncEngine
 
@@ -33,10 +37,24 @@ def make_engine(model_path: str, config: RolloutConfig, student: StudentConfig, 
 
 
 class RolloutWorker:
-    """One engine and what it needs to speak in records. An actor hosts it; all methods are async."""
+    """One engine and what it needs to speak in records. An actor hosts it; all methods are
+    async.
+    """
 
-    def __init__(self, model_path: str, config: RolloutConfig, student: StudentConfig, budget: BudgetConfig, seed: int) -> None:
-        self._model_path, self._config, self._student, self._budget = model_path, config, student, budget
+    def __init__(
+        self,
+        model_path: str,
+        config: RolloutConfig,
+        student: StudentConfig,
+        budget: BudgetConfig,
+        seed: int,
+    ) -> None:
+        self._model_path, self._config, self._student, self._budget = (
+            model_path,
+            config,
+            student,
+            budget,
+        )
         self._engine = make_engine(model_path, config, student, seed)
         self._shapes = checkpoint_shapes(model_path)
         self._version = 0
@@ -46,11 +64,17 @@ class RolloutWorker:
         """Bring the engine up; ready to serve when this returns."""
         from bard_ray.data.prompt import load_prompt_format
 
-        self._format: PromptFormat = load_prompt_format(self._model_path, self._student, self._budget.codec)
+        self._format: PromptFormat = load_prompt_format(
+            self._model_path, self._student, self._budget.codec
+        )
         await self._engine.start()
 
-    async def generate(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
-        """Yield each group as its last rollout finishes. All rollouts enter the engine before its next step."""
+    async def generate(
+        self, requests: Sequence[GroupRequest], spec: SamplingSpec
+    ) -> AsyncIterator[Group]:
+        """Yield each group as its last rollout finishes. All rollouts enter the engine before its
+        next step.
+        """
         self._calls += 1
         prompts: dict[str, tuple[GroupRequest, int, Segment]] = {}
         tokens = []
@@ -69,30 +93,44 @@ class RolloutWorker:
 
     def _token_requests(self, request: GroupRequest, spec: SamplingSpec) -> list[TokenRequest]:
         """One token request a rollout; rollouts with the same budget share the prompt's ids."""
-        prompts = {b: self._format.prompt_ids(request.question, b, show_budget=spec.show_budget) for b in set(request.budgets)}
+        prompts = {
+            b: self._format.prompt_ids(request.question, b, show_budget=spec.show_budget)
+            for b in set(request.budgets)
+        }
         return [
             TokenRequest(
-                id=f"{self._calls}/{request.number}/{index}", prompt_T=prompts[budget], temperature=spec.temperature,
-                max_new_tokens=min(spec.max_new_tokens, self._student.max_len - prompts[budget].size),
+                id=f"{self._calls}/{request.number}/{index}",
+                prompt_T=prompts[budget],
+                temperature=spec.temperature,
+                max_new_tokens=min(
+                    spec.max_new_tokens, self._student.max_len - prompts[budget].size
+                ),
                 seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
                 force_at=token_limit(budget) if spec.force_budget else None,
             )
             for index, budget in enumerate(request.budgets)
         ]
 
-    def _rollout(self, request: GroupRequest, index: int, prompt: Segment, output: TokenOutput, spec: SamplingSpec) -> Rollout:
+    def _rollout(
+        self,
+        request: GroupRequest,
+        index: int,
+        prompt: Segment,
+        output: TokenOutput,
+        spec: SamplingSpec,
+    ) -> Rollout:
         budget = request.budgets[index]
-        return assemble(
-            prompt, output.tokens_T, output.logprobs_T, output.versions_T, close_id=self._format.close_id,
-            finish=output.finish, budget=budget, forced_at=token_limit(budget) if spec.force_budget else None,
-            decode=self._format.decode,
-        )
+        forced_at = token_limit(budget) if spec.force_budget else None
+        close_id, decode = self._format.close_id, self._format.decode
+        return assemble(prompt, output, budget, close_id, forced_at, decode)
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
-        """Load weights that were published as `version`; returns the version now loaded and the stall in seconds.
+        """Load weights that were published as `version`; returns the version now loaded and the
+        stall in seconds.
 
         Raises:
-            WeightSyncError: the weights are not the model's, or the version is not newer than the loaded one.
+            WeightSyncError: the weights are not the model's, or the version is not newer than the
+                loaded one.
         """
         check_weights(weights, self._shapes)
         if version <= self._version:

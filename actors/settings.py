@@ -1,6 +1,7 @@
 """The one place that sets environment variables: threads, silence, and no network beyond loopback.
 
-Every actor process gets `actor_env()` before its interpreter starts, so that even import-time readers see it.
+Every actor process gets `actor_env()` before its interpreter starts, so that even import-time
+readers see it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ QUIET = {
     "TQDM_DISABLE": "1",
 }
 
-VERBOSE = {"VLLM_LOGGING_LEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "WARNING", "TRANSFORMERS_VERBOSITY": "warning"}
+VERBOSE = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "TORCH_CPP_LOG_LEVEL": "WARNING",
+    "TRANSFORMERS_VERBOSITY": "warning",
+}
 
 
 def thread_env(threads: int) -> dict[str, str]:
     """OpenMP settings of a worker: few threads that sleep while they wait.
 
-    Spinning threads beside a busy neighbour ran 20 times slower (measured on two cores), hence PASSIVE everywhere.
+    Spinning threads beside a busy neighbour ran 20 times slower (measured on two cores), hence
+    PASSIVE everywhere.
     """
     return {
         "OMP_NUM_THREADS": str(threads),
@@ -44,24 +50,42 @@ def thread_env(threads: int) -> dict[str, str]:
 
 
 def engine_env(*, on_gpu: bool) -> dict[str, str]:
-    """vLLM settings: one process per engine, no core pinning (several engines would pin to the same core)."""
+    """VLLM settings: one process per engine, no core pinning (several engines would pin to the same
+    core).
+    """
     env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"}
     if not on_gpu:
-        # Compiling the log-prob helper costs seconds at the first generate and gains nothing on small models.
-        env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+        # Compiling the log-prob helper costs seconds at the first generate and gains nothing on
+        # small models.
+        env |= {
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "TORCH_COMPILE_DISABLE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+        }
     return env
 
 
 def learner_env(*, on_gpu: bool, loopback: bool) -> dict[str, str]:
-    """DeepSpeed settings. LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments behind."""
+    """DeepSpeed settings. LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments
+    behind.
+    """
     env = {} if on_gpu else {"DS_ACCELERATOR": "cpu"}
     return env | ({"GLOO_SOCKET_IFNAME": "lo"} if loopback else {})
 
 
-def actor_env(*, threads: int, verbose: bool, extra: dict[str, str] | None = None) -> dict[str, str]:
+def actor_env(
+    *, threads: int, verbose: bool, extra: dict[str, str] | None = None
+) -> dict[str, str]:
     """Environment of one actor process."""
     offline = {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
-    return NO_TELEMETRY | offline | QUIET | (VERBOSE if verbose else {}) | thread_env(threads) | (extra or {})
+    return (
+        NO_TELEMETRY
+        | offline
+        | QUIET
+        | (VERBOSE if verbose else {})
+        | thread_env(threads)
+        | (extra or {})
+    )
 
 
 def apply_driver_env() -> None:

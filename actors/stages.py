@@ -1,4 +1,5 @@
-"""The stages of a run, in order. Each one is a coroutine that turns what earlier stages left into its own output.
+"""The stages of a run, in order. Each one is a coroutine that turns what earlier stages left into
+its own output.
 
 | stage | output |
 |---|---|
@@ -75,7 +76,9 @@ class Context:
         return load_prompt_format(self.student, self.config.student, self.config.budget.codec)
 
     def weights_before(self, stage: str) -> str:
-        """Model directory a stage starts from: `rl` goes on from `sft`, the supervised stages from `base`."""
+        """Model directory a stage starts from: `rl` goes on from `sft`, the supervised stages from
+        `base`.
+        """
         parent = {"sft": "base", "sft_full": "base", "rl": "sft"}.get(stage)
         if parent is not None and self.run.is_done(parent):
             return str(self.run.checkpoint(parent).resolve())
@@ -86,7 +89,8 @@ class Context:
 class Stage:
     """One stage: `work` returns the facts recorded with it.
 
-    A stage that needs no actors runs before any is started, so that bad data is found before anything expensive.
+    A stage that needs no actors runs before any is started, so that bad data is found before
+    anything expensive.
     """
 
     name: str
@@ -100,8 +104,13 @@ def stages_of(config: Config) -> list[Stage]:
     """The stages a configuration asks for."""
     from actors.rl_stage import rl_stage
 
-    wanted = {"base": config.base.enabled, "sft_full": config.sft_full.enabled, "sft": config.sft.enabled,
-              "rl": config.rl.enabled, "evaluate": config.evaluate.enabled}
+    wanted = {
+        "base": config.base.enabled,
+        "sft_full": config.sft_full.enabled,
+        "sft": config.sft.enabled,
+        "rl": config.rl.enabled,
+        "evaluate": config.evaluate.enabled,
+    }
     all_stages = [
         Stage("distil", "teacher chains to budgets", "", distil_stage, needs_roles=False),
         Stage("base", "stand-in for a pretrained student", "step", _sft_stage("base")),
@@ -113,7 +122,8 @@ def stages_of(config: Config) -> list[Stage]:
     return [stage for stage in all_stages if wanted.get(stage.name, True)]
 
 
-# --- distil ----------------------------------------------------------------------------------------------------------
+# --- distil
+# ----------------------------------------------------------------------------------------------------------
 
 
 async def distil_stage(context: Context, progress: Progress) -> Facts:
@@ -148,7 +158,8 @@ def _build_corpus(context: Context, name: str, prompts: PromptFormat) -> list[Di
     return rows
 
 
-# --- supervised stages -----------------------------------------------------------------------------------------------
+# --- supervised stages
+# -----------------------------------------------------------------------------------------------
 
 
 def _sft_stage(name: str) -> Callable[[Context, Progress], Awaitable[Facts]]:
@@ -164,7 +175,9 @@ async def sft_stage(context: Context, progress: Progress, name: str) -> Facts:
 
     config: SFTConfig = getattr(context.config, name)
     rows = await asyncio.to_thread(read_corpus, corpus_path(context.run, name))
-    sequences, dropped = await asyncio.to_thread(to_sequences, rows, context.prompt_format(), context.config.student.max_len)
+    sequences, dropped = await asyncio.to_thread(
+        to_sequences, rows, context.prompt_format(), context.config.student.max_len
+    )
     steps = num_sft_steps(len(sequences), config.batch_rows, config.epochs)
     progress.update(0, steps)
     learner = context.roles.learner
@@ -174,7 +187,11 @@ async def sft_stage(context: Context, progress: Progress, name: str) -> Facts:
 
     async def on_step(step: int, values: Mapping[str, float]) -> None:
         context.metrics.write(name, step, values)
-        progress.update(step, steps, f"loss {values['sft/loss']:.3f}  {values['sft/tokens_per_s'] / 1000:.1f}k tok/s")
+        progress.update(
+            step,
+            steps,
+            f"loss {values['sft/loss']:.3f}  {values['sft/tokens_per_s'] / 1000:.1f}k tok/s",
+        )
 
     batches = sft_batches(len(sequences), config.batch_rows, config.epochs, context.config.run.seed)
 
@@ -191,19 +208,28 @@ def sft_optim(config: SFTConfig) -> OptimSpec:
     return OptimSpec((config.beta1, config.beta2), config.weight_decay, config.grad_clip)
 
 
-# --- evaluation ------------------------------------------------------------------------------------------------------
+# --- evaluation
+# ------------------------------------------------------------------------------------------------------
 
 
 async def evaluate_stage(context: Context, progress: Progress) -> Facts:
-    """Sweep the budgets for every student this run has; a variant that was measured before is not measured again."""
+    """Sweep the budgets for every student this run has; a variant that was measured before is not
+    measured again.
+    """
     await context.roles.sampling_ready
     plan = make_plan(context.config.evaluate, context.config.run.seed)
-    students = [("sft", "sft", plan), ("rl", "rl", plan), ("sft_full_forced", "sft_full", forcing(plan))]
+    students = [
+        ("sft", "sft", plan),
+        ("rl", "rl", plan),
+        ("sft_full_forced", "sft_full", forcing(plan)),
+    ]
     jobs = [(variant, stage, p) for variant, stage, p in students if context.run.is_done(stage)]
     if not jobs:
         msg = "there is no trained student to evaluate: every training stage is switched off"
         raise InvariantError(msg)
-    questions = await asyncio.to_thread(eval_questions, context.config.data, context.config.run.seed)
+    questions = await asyncio.to_thread(
+        eval_questions, context.config.data, context.config.run.seed
+    )
     total = sum(len(questions) * len(p.budgets) for _, _, p in jobs)
     done_before = 0
     for variant, stage, sweep_plan in jobs:
@@ -212,14 +238,20 @@ async def evaluate_stage(context: Context, progress: Progress) -> Facts:
             weights = str(context.run.checkpoint(stage).resolve())
             await context.roles.sampler.load(weights, context.next_version())
 
-            def on_progress(done: int, _: int, base: int = done_before, name: str = variant) -> None:
+            def on_progress(
+                done: int, _: int, base: int = done_before, name: str = variant
+            ) -> None:
                 progress.update(base + done, total, name)
 
             sampler, verifier = context.roles.sampler, context.roles.verifier
             summary = await evaluate_variant(sampler, verifier, questions, sweep_plan, on_progress)
             write_json(eval_path(context.run, variant), summary)
         done_before += size
-    progress.update(total, total, f"{len(plan.budgets)} points x {len(questions)} questions x {len(jobs)} variants")
+    progress.update(
+        total,
+        total,
+        f"{len(plan.budgets)} points x {len(questions)} questions x {len(jobs)} variants",
+    )
     return {"variants": [variant for variant, _, _ in jobs]}
 
 
@@ -232,4 +264,7 @@ def read_evals(run: RunDirectory) -> dict[str, VariantSummary]:
     """Summaries of all variants, in the order of the evaluation; none where it was switched off."""
     if not run.is_done("evaluate"):
         return {}
-    return {variant: json.loads(eval_path(run, variant).read_text()) for variant in run.facts("evaluate")["variants"]}
+    return {
+        variant: json.loads(eval_path(run, variant).read_text())
+        for variant in run.facts("evaluate")["variants"]
+    }

@@ -1,4 +1,6 @@
-"""Starts the roles of a run on its cluster: which class goes into which bundle, with which environment and threads."""
+"""Starts the roles of a run on its cluster: which class goes into which bundle, with which
+environment and threads.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class Roles:
     """The four roles, being started; `reference` is None where no term needs it.
 
-    They come up side by side and a stage waits only for those it uses: supervised training does not wait for vLLM.
+    They come up side by side and a stage waits only for those it uses: supervised training does not
+        wait for vLLM.
     """
 
     sampler: RaySampler
@@ -54,17 +57,32 @@ def first_bundle(plan: Plan, name: str) -> int:
 
 
 class Starter:
-    """Knows how to spawn each role's actors; the clients call back here when one has to be replaced."""
+    """Knows how to spawn each role's actors; the clients call back here when one has to be
+    replaced.
+    """
 
     def __init__(self, cluster: Cluster, plan: Plan, config: Config, model_path: str) -> None:
-        self._cluster, self._plan, self._config, self._model_path = cluster, plan, config, model_path
+        self._cluster, self._plan, self._config, self._model_path = (
+            cluster,
+            plan,
+            config,
+            model_path,
+        )
 
     def start(self) -> Roles:
         """Spawn every actor and begin to bring the roles up."""
         config, kill = self._config, self._cluster.kill
-        learner = RayLearner([self.learner(i) for i in range(config.learner.ranks)], config.learner, config.rollout.dtype)
-        sampler = RaySampler(config.rollout.workers, self.rollout, kill, config.rollout.call_timeout_s)
-        verifier = RayVerifier(config.verifier.workers, self.verifier, kill, config.verifier.limit_s)
+        learner = RayLearner(
+            [self.learner(i) for i in range(config.learner.ranks)],
+            config.learner,
+            config.rollout.dtype,
+        )
+        sampler = RaySampler(
+            config.rollout.workers, self.rollout, kill, config.rollout.call_timeout_s
+        )
+        verifier = RayVerifier(
+            config.verifier.workers, self.verifier, kill, config.verifier.limit_s
+        )
         reference = None
         if self._plan.role("reference") is not None:
             reference = RayReference(self.reference, kill, config.reference.call_timeout_s)
@@ -73,7 +91,14 @@ class Starter:
             await asyncio.gather(sampler.start(), verifier.start())
 
         loop = asyncio.get_running_loop()
-        return Roles(sampler, verifier, learner, reference, loop.create_task(learner.start()), loop.create_task(sampling()))
+        return Roles(
+            sampler,
+            verifier,
+            learner,
+            reference,
+            loop.create_task(learner.start()),
+            loop.create_task(sampling()),
+        )
 
     def rollout(self, index: int) -> ActorHandle:
         """Spawn one rollout worker."""
@@ -82,7 +107,13 @@ class Starter:
         config = self._config
         spec = self._spec("rollout", index, engine_env(on_gpu=config.rollout.gpus > 0))
         return self._cluster.spawn(
-            RolloutWorker, spec, self._model_path, config.rollout, config.student, config.budget, config.run.seed + index
+            RolloutWorker,
+            spec,
+            self._model_path,
+            config.rollout,
+            config.student,
+            config.budget,
+            config.run.seed + index,
         )
 
     def verifier(self, index: int) -> ActorHandle:
@@ -90,21 +121,27 @@ class Starter:
         from actors.verifier import VerifierWorker
 
         config = self._config.verifier
-        return self._cluster.spawn(VerifierWorker, self._spec("verifier", index), config.limit_s, config.memory_mb)
+        return self._cluster.spawn(
+            VerifierWorker, self._spec("verifier", index), config.limit_s, config.memory_mb
+        )
 
     def reference(self, index: int) -> ActorHandle:
         """Spawn the reference worker."""
         from actors.reference import ReferenceWorker
 
         config = self._config
-        return self._cluster.spawn(ReferenceWorker, self._spec("reference", index), config.reference, config.learner)
+        return self._cluster.spawn(
+            ReferenceWorker, self._spec("reference", index), config.reference, config.learner
+        )
 
     def learner(self, index: int) -> ActorHandle:
         """Spawn one learner rank."""
         from actors.learner_actor import LearnerActor
 
         config, local = self._config, self._cluster.started_here
-        spec = self._spec("learner", index, learner_env(on_gpu=config.learner.gpus > 0, loopback=local))
+        spec = self._spec(
+            "learner", index, learner_env(on_gpu=config.learner.gpus > 0, loopback=local)
+        )
         return self._cluster.spawn(
             LearnerActor, spec, index, config.learner.ranks, config.learner, config.run.seed, local
         )

@@ -1,4 +1,6 @@
-"""Where the student's initial weights come from: made on the fly, a directory, or the hub's local cache."""
+"""Where the student's initial weights come from: made on the fly, a directory, or the hub's local
+cache.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from bard_ray.errors import ConfigError
 
 
 def student_directory(config: Config, run_path: Path) -> str:
-    """A Hugging Face model directory with the student's initial weights; the tiny one is written on first use.
+    """A Hugging Face model directory with the student's initial weights; the tiny one is written on
+    first use.
 
     Raises:
         ConfigError: the model is not on this machine, and the network is off (as it is by default).
@@ -38,5 +41,11 @@ def _tiny(config: Config, path: Path) -> str:
         from bard_ray.data.tiny_model import write_tiny_model
 
         with atomic_directory(path) as aside:
-            write_tiny_model(str(aside), config.student.tiny, config.data.chain, config.run.seed, config.student.max_len)
+            write_tiny_model(
+                str(aside),
+                config.student.tiny,
+                config.data.chain,
+                config.run.seed,
+                config.student.max_len,
+            )
     return str(path.resolve())

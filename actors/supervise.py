@@ -1,4 +1,6 @@
-"""What to do about an exception from a remote call: the one place that decides, and the one that puts time limits."""
+"""What to do about an exception from a remote call: the one place that decides, and the one that
+puts time limits.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from collections.abc import Awaitable
 from enum import Enum
 from typing import Any, TypeVar
 
-from bard_ray.errors import CallTimeoutError, InfrastructureError, UserError, WeightSyncError
+from bard_ray.errors import (
+    CallTimeoutError,
+    InfrastructureError,
+    UserError,
+    WeightSyncError,
+    first_error,
+)
 
 T = TypeVar("T")
 
@@ -23,9 +31,10 @@ class Decision(Enum):
 def decide(error: BaseException) -> Decision:
     """Failure policy.
 
-    An actor that died, cannot be reached, answers too late or lost its engine is replaced: rollout, verifier and
-    reference workers hold no state that cannot be given to their successor. A wrong configuration, a weight transfer
-    whose two ends disagree, and anything unknown is raised: repeating it would only hide it.
+    An actor that died, cannot be reached, answers too late or lost its engine is replaced: rollout,
+    verifier and reference workers hold no state that cannot be given to their successor. A wrong
+    configuration, a weight transfer whose two ends disagree, and anything unknown is raised:
+        repeating it would only hide it.
     """
     import ray.exceptions as rex
 
@@ -33,7 +42,13 @@ def decide(error: BaseException) -> Decision:
         return Decision.NOOP
     if isinstance(error, UserError | WeightSyncError):
         return Decision.RAISE
-    lost = (rex.RayActorError, rex.ObjectLostError, rex.WorkerCrashedError, rex.NodeDiedError, InfrastructureError)
+    lost = (
+        rex.RayActorError,
+        rex.ObjectLostError,
+        rex.WorkerCrashedError,
+        rex.NodeDiedError,
+        InfrastructureError,
+    )
     return Decision.RESTART if isinstance(error, lost) else Decision.RAISE
 
 
@@ -41,20 +56,18 @@ def root_cause(error: BaseException) -> BaseException:
     """The first real exception inside exception groups and Ray's task errors."""
     import ray.exceptions as rex
 
-    while True:
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        elif isinstance(error, rex.RayTaskError) and error.cause is not None and error.cause is not error:
-            error = error.cause
-        else:
-            return error
+    error = first_error(error)
+    while isinstance(error, rex.RayTaskError) and error.cause not in (None, error):
+        error = first_error(error.cause)
+    return error
 
 
 async def call(awaitable: Awaitable[T], limit_s: float, what: str) -> T:
     """Await a remote result for at most `limit_s` seconds.
 
     Raises:
-        CallTimeoutError: the limit passed. The remote call goes on running, so kill the actor before asking again.
+        CallTimeoutError: the limit passed. The remote call goes on running, so kill the actor
+            before asking again.
     """
     try:
         return await asyncio.wait_for(_plain(awaitable), limit_s)

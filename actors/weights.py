@@ -1,8 +1,10 @@
-"""Weights on their way from the learner to the engines: one flat byte buffer, checked before anything is loaded.
+"""Weights on their way from the learner to the engines: one flat byte buffer, checked before
+anything is loaded.
 
-The transport is registered behind vLLM's weight-transfer interface under `FLAT_BACKEND`. In-process engines take the
-buffer by reference (zero copy from the object store); engines with worker processes take the path of a shared-memory
-file. Importing this module is cheap; vLLM and torch are imported inside functions.
+The transport is registered behind vLLM's weight-transfer interface under `FLAT_BACKEND`. In-process
+engines take the buffer by reference (zero copy from the object store); engines with worker
+processes take the path of a shared-memory file. Importing this module is cheap; vLLM and torch are
+imported inside functions.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ ALIGN = 64  # bytes; every parameter starts on a cache line
 
 
 def flatten(tensors: Sequence[tuple[str, torch.Tensor]], dtype: str) -> FlatWeights:
-    """Lay parameters out in one new buffer, cast to `dtype` (a torch name; the engine warns per parameter otherwise)."""
+    """Lay parameters out in one new buffer, cast to `dtype` (a torch name; the engine warns per
+    parameter otherwise).
+    """
     import torch
 
     target = getattr(torch, dtype)
@@ -45,14 +49,21 @@ def flatten(tensors: Sequence[tuple[str, torch.Tensor]], dtype: str) -> FlatWeig
     return FlatWeights(names, (dtype,) * len(names), shapes, tuple(offsets), buffer)
 
 
-def views(names: Sequence[str], dtypes: Sequence[str], shapes: Sequence[Sequence[int]], offsets: Sequence[int],
-          buffer: np.ndarray) -> Iterator[tuple[str, torch.Tensor]]:
+def views(
+    names: Sequence[str],
+    dtypes: Sequence[str],
+    shapes: Sequence[Sequence[int]],
+    offsets: Sequence[int],
+    buffer: np.ndarray,
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters as tensors that share the buffer's memory."""
     import warnings
 
     import torch
 
-    with warnings.catch_warnings():  # the object store hands out read-only memory; nobody writes to these views
+    with (
+        warnings.catch_warnings()
+    ):  # the object store hands out read-only memory; nobody writes to these views
         warnings.filterwarnings("ignore", message=".*not writable.*")
         flat = torch.from_numpy(buffer)
     for name, dtype, shape, offset in zip(names, dtypes, shapes, offsets, strict=True):
@@ -68,17 +79,25 @@ def checkpoint_files(path: str) -> list[Path]:
     """
     files = sorted(Path(path).glob("*.safetensors"))
     if not files:
-        raise DataError(path, "holds no safetensors files", "Name a Hugging Face model directory with model weights in it.")
+        raise DataError(
+            path,
+            "holds no safetensors files",
+            "Name a Hugging Face model directory with model weights in it.",
+        )
     return files
 
 
 def checkpoint_shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """Parameter names and shapes of a Hugging Face model directory, read from the files' headers alone."""
+    """Parameter names and shapes of a Hugging Face model directory, read from the files' headers
+    alone.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     for file in checkpoint_files(path):
         with file.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        shapes |= {
+            name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
+        }
     return shapes
 
 
@@ -93,11 +112,12 @@ def read_checkpoint(path: str, dtype: str) -> FlatWeights:
 def check_weights(weights: FlatWeights, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse weights that do not fit the model, before the engine is touched.
 
-    vLLM would keep the old values of a name that is missing, ignore one it does not know, and be left unusable by an
-    error half-way through.
+    vLLM would keep the old values of a name that is missing, ignore one it does not know, and be
+    left unusable by an error half-way through.
 
     Raises:
-        WeightSyncError: names or shapes differ from the model's, or the buffer is too short for them.
+        WeightSyncError: names or shapes differ from the model's, or the buffer is too short for
+            them.
     """
     sent = dict(zip(weights.names, weights.shapes, strict=True))
     missing, unknown = expected.keys() - sent.keys(), sent.keys() - expected.keys()
@@ -108,7 +128,10 @@ def check_weights(weights: FlatWeights, expected: Mapping[str, tuple[int, ...]])
     if wrong:
         msg = f"{wrong[0]} was sent with shape {sent[wrong[0]]}, the model has {expected[wrong[0]]}"
         raise WeightSyncError(msg)
-    needed = max(o + _num_bytes(s, d) for o, s, d in zip(weights.offsets, weights.shapes, weights.dtypes, strict=True))
+    needed = max(
+        o + _num_bytes(s, d)
+        for o, s, d in zip(weights.offsets, weights.shapes, weights.dtypes, strict=True)
+    )
     if needed > weights.buffer.nbytes:
         msg = f"the weight buffer is cut short: {weights.buffer.nbytes} bytes of {needed}"
         raise WeightSyncError(msg)
@@ -124,15 +147,19 @@ def register_flat_backend() -> None:
     """Make `FLAT_BACKEND` known to vLLM in this process; calling it again changes nothing."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-    if FLAT_BACKEND not in WeightTransferEngineFactory._registry:  # noqa: SLF001 the factory offers no query
-        WeightTransferEngineFactory.register_engine(FLAT_BACKEND, "actors.flat_backend", "FlatWeightTransferEngine")
+    if FLAT_BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(
+            FLAT_BACKEND, "actors.flat_backend", "FlatWeightTransferEngine"
+        )
 
 
 def spill(weights: FlatWeights, directory: str = "/dev/shm") -> tuple[dict[str, Any], Path]:  # noqa: S108 shared memory
-    """Put the buffer into a shared-memory file for engines with worker processes; the caller unlinks it."""
+    """Put the buffer into a shared-memory file for engines with worker processes; the caller
+    unlinks it.
+    """
     import tempfile
 
     with tempfile.NamedTemporaryFile(dir=directory, prefix="bard_weights_", delete=False) as file:
-        file.write(memoryview(weights.buffer))
+        file.write(weights.buffer.data)
     info = weights.update_info() | {"buffer": None, "path": file.name}
     return info, Path(file.name)

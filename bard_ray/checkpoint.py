@@ -1,4 +1,6 @@
-"""Directories that are there whole or not at all: written aside, synced, described by a manifest, renamed into place."""
+"""Directories that are there whole or not at all: written aside, synced, described by a manifest,
+renamed into place.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ MANIFEST = "manifest.json"
 
 @contextlib.contextmanager
 def atomic_directory(path: Path, **facts: object) -> Iterator[Path]:
-    """Give a temporary directory to write into; on success it becomes `path`, complete with a manifest.
+    """Give a temporary directory to write into; on success it becomes `path`, complete with a
+    manifest.
 
     Args:
         path: final place; what is there already is replaced.
@@ -28,7 +31,9 @@ def atomic_directory(path: Path, **facts: object) -> Iterator[Path]:
     aside.mkdir(parents=True)
     try:
         yield aside
-        files = {str(f.relative_to(aside)): _describe(f) for f in sorted(aside.rglob("*")) if f.is_file()}
+        files = {
+            str(f.relative_to(aside)): _describe(f) for f in sorted(aside.rglob("*")) if f.is_file()
+        }
         write_json(aside / MANIFEST, {"facts": facts, "files": files})
         shutil.rmtree(path, ignore_errors=True)
         aside.rename(path)
@@ -43,7 +48,10 @@ def is_complete(path: Path) -> bool:
         files = json.loads((path / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError):
         return False
-    return all((path / name).is_file() and (path / name).stat().st_size == d["bytes"] for name, d in files.items())
+    return all(
+        (path / name).is_file() and (path / name).stat().st_size == d["bytes"]
+        for name, d in files.items()
+    )
 
 
 def verify(path: Path) -> dict[str, object]:
@@ -55,11 +63,17 @@ def verify(path: Path) -> dict[str, object]:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise RunStateError(str(path), "has no readable manifest", "Delete it and run again.") from error
+        raise RunStateError(
+            str(path), "has no readable manifest", "Delete it and run again."
+        ) from error
     for name, described in manifest["files"].items():
         file = path / name
         if not file.is_file() or _describe(file) != described:
-            raise RunStateError(str(file), "is missing or does not match its checksum", "Delete the directory and run again.")
+            raise RunStateError(
+                str(file),
+                "is missing or does not match its checksum",
+                "Delete the directory and run again.",
+            )
     facts: dict[str, object] = manifest["facts"]
     return facts
 
@@ -80,7 +94,10 @@ def _describe(file: Path) -> dict[str, object]:
     """Size and SHA-256 of a file, synced to disk on the way."""
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+        return {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.file_digest(stream, "sha256").hexdigest(),
+        }
 
 
 def _sync(directory: Path) -> None:

@@ -1,10 +1,13 @@
-"""The whole error model: who is at fault decides the class, and the class decides what the driver does.
+"""The whole error model: who is at fault decides the class, and the class decides what the driver
+does.
 
-* A user's mistake (`UserError`: configuration, data, resources, a run that does not fit) is raised before anything
-  expensive starts. The driver prints its one paragraph, no traceback, and exits with `exit_code`.
-* A fault of the machinery (`InfrastructureError`: a call timed out, an actor died, weights did not arrive) may be
-  retried or the part replaced; see `actors.supervise` for the policy.
-* A broken invariant (`InvariantError`) is a bug of ours: the run stops and says which balance did not hold.
+* A user's mistake (`UserError`: configuration, data, resources, a run that does not fit) is raised
+  before anything expensive starts. The driver prints its one paragraph, no traceback, and exits
+  with `exit_code`.
+* A fault of the machinery (`InfrastructureError`: a call timed out, an actor died, weights did not
+  arrive) may be retried or the part replaced; see `actors.supervise` for the policy.
+* A broken invariant (`InvariantError`) is a bug of ours: the run stops and says which balance did
+  not hold.
 
 A bad rollout is none of these: it is data (a `Verdict`), not an exception.
 Every class survives pickling with its arguments, because these exceptions cross process borders.
@@ -44,7 +47,9 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is missing, empty or malformed; `row` shows the offending row, cut to 300 characters."""
+    """A data set that is missing, empty or malformed; `row` shows the offending row, cut to 300
+    characters.
+    """
 
     def __init__(self, source: str, problem: str, fix: str, row: object = None) -> None:
         super().__init__(source, problem, fix, row)
@@ -102,3 +107,10 @@ class InvariantError(BardError):
     """A balance or bound of ours does not hold; the run stops rather than train on wrong data."""
 
     exit_code = 4
+
+
+def first_error(error: BaseException) -> BaseException:
+    """The first plain exception of (nested) exception groups, which task groups wrap around everything."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

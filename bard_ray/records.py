@@ -1,7 +1,8 @@
 """The records that flow between roles: frozen, small, numpy arrays at most.
 
-Axis letters, here and everywhere: T tokens of one segment or sequence, G rollouts of a group, B sequences of a batch,
-R rows of a packed micro-batch, V vocabulary. Token ids are int32, log-probs float32, masks bool, versions int32.
+Axis letters, here and everywhere: T tokens of one segment or sequence, G rollouts of a group, B
+sequences of a batch, R rows of a packed micro-batch, V vocabulary. Token ids are int32, log-probs
+float32, masks bool, versions int32.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class DistilRow:
-    """One SFT row: a question, the budget it was compressed to, the chain between the think tags, the answer part."""
+    """One SFT row: a question, the budget it was compressed to, the chain between the think tags,
+    the answer part.
+    """
 
     question: Question
     budget: Budget
@@ -60,8 +63,8 @@ class Segment:
     """A run of tokens of one origin.
 
     Attributes:
-        role: who wrote it. `think` ends with the closing tag where the model wrote one; `forced` text was put in by a
-            protocol and is never trained on.
+        role: who wrote it. `think` ends with the closing tag where the model wrote one; `forced`
+            text was put in by a protocol and is never trained on.
         tokens_T: token ids.
         logprobs_T: behaviour log-probs of the sampling distribution; 0 where nothing was sampled.
         mask_T: True where the token enters the loss.
@@ -80,7 +83,8 @@ class Rollout:
     """One sampled answer: prompt segment first, then what followed it.
 
     Attributes:
-        thinking_tokens: tokens before the closing think tag, the tag itself not counted; all of them if it never came.
+        thinking_tokens: tokens before the closing think tag, the tag itself not counted; all of
+            them if it never came.
         closed: the closing think tag was reached.
         answer_text: decoded text after the closing tag, empty if it never came.
     """
@@ -110,7 +114,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Result of grading one answer: what was extracted, which rule decided, how long it took (wall seconds)."""
+    """Result of grading one answer: what was extracted, which rule decided, how long it took (wall
+    seconds).
+    """
 
     outcome: Outcome
     extracted: str = ""
@@ -129,7 +135,9 @@ class GradeItem:
 
 @dataclass(frozen=True, slots=True)
 class GroupRequest:
-    """Work asked of a sampler. Everything follows from `number`, so a restart asks for exactly the same work."""
+    """Work asked of a sampler. Everything follows from `number`, so a restart asks for exactly the
+    same work.
+    """
 
     number: int
     question: Question
@@ -139,11 +147,14 @@ class GroupRequest:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
-    """How to sample. top_p is 1 and top_k off by construction: else behaviour log-probs are not the policy's.
+    """How to sample. top_p is 1 and top_k off by construction: else behaviour log-probs are not the
+    policy's.
 
     Attributes:
-        force_budget: close the thinking span at the budget's token limit (budget forcing), by the engine itself.
-        show_budget: write the budget into the prompt; off for students that were never taught to read one.
+        force_budget: close the thinking span at the budget's token limit (budget forcing), by the
+            engine itself.
+        show_budget: write the budget into the prompt; off for students that were never taught to
+            read one.
     """
 
     temperature: float = 1.0
@@ -194,11 +205,33 @@ class TrainSequence:
 
 @dataclass(frozen=True, slots=True)
 class StepStats:
-    """What one learner step reports: metric name (see `bard_ray.metrics.TABLE`) to value, already reduced over ranks."""
+    """What one learner step reports: metric name (see `bard_ray.metrics.TABLE`) to value, already
+    reduced over ranks.
+    """
 
     values: Mapping[str, float]
 
 
-__all__ = ["NO_BUDGET", "AnswerKind", "Bools", "Budget", "DistilRow", "Finish", "Floats", "GradeItem", "Group", "GroupRequest",
-           "Ints", "Message", "Outcome", "Question", "Rollout", "SamplingSpec", "Segment", "SegmentRole", "StepStats",
-           "TrainSequence", "Verdict"]
+__all__ = [
+    "NO_BUDGET",
+    "AnswerKind",
+    "Bools",
+    "Budget",
+    "DistilRow",
+    "Finish",
+    "Floats",
+    "GradeItem",
+    "Group",
+    "GroupRequest",
+    "Ints",
+    "Message",
+    "Outcome",
+    "Question",
+    "Rollout",
+    "SamplingSpec",
+    "Segment",
+    "SegmentRole",
+    "StepStats",
+    "TrainSequence",
+    "Verdict",
+]

@@ -1,7 +1,8 @@
 """The four roles the loops are written against, and the one loss specification they share.
 
-Loops know only these Protocols; `actors/` adapts Ray, vLLM and DeepSpeed to them, and the tests adapt fakes. Every
-method that may wait is async; every implementation puts a time limit on what it waits for.
+Loops know only these Protocols; `actors/` adapts Ray, vLLM and DeepSpeed to them, and the tests
+adapt fakes. Every method that may wait is async; every implementation puts a time limit on what it
+waits for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,24 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from bard_ray.records import Floats, GradeItem, Group, GroupRequest, Ints, SamplingSpec, StepStats, TrainSequence, Verdict
+from bard_ray.records import (
+    Floats,
+    GradeItem,
+    Group,
+    GroupRequest,
+    Ints,
+    SamplingSpec,
+    StepStats,
+    TrainSequence,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Weights ready to be loaded by samplers: `handle` is opaque to the library, `names` and `num_bytes` are checked."""
+    """Weights ready to be loaded by samplers: `handle` is opaque to the library, `names` and
+    `num_bytes` are checked.
+    """
 
     handle: object
     names: tuple[str, ...]
@@ -26,11 +39,14 @@ class Sampler(Protocol):
     """Turns group requests into groups with rollouts, under the newest weights it was given."""
 
     def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
-        """Yield one group per request as each completes, in any order; a failed one carries its reason."""
+        """Yield one group per request as each completes, in any order; a failed one carries its
+        reason.
+        """
         ...
 
     async def publish(self, weights: Published, version: int) -> float:
-        """Load weights into every worker while requests run; returns the longest generation stall in seconds.
+        """Load weights into every worker while requests run; returns the longest generation stall
+        in seconds.
 
         Raises:
             WeightSyncError: a worker reports another version, name set or size than was sent.
@@ -46,7 +62,9 @@ class Verifier(Protocol):
     """Grades answers within a hard time limit."""
 
     async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """One verdict per item, in order; infrastructure trouble is `Outcome.BROKEN`, never an exception."""
+        """One verdict per item, in order; infrastructure trouble is `Outcome.BROKEN`, never an
+        exception.
+        """
         ...
 
 
@@ -58,7 +76,9 @@ class Reference(Protocol):
         ...
 
     async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
-        """Per sequence of T tokens an array of T log-probs: index t is log p(token t | tokens < t), index 0 is 0."""
+        """Per sequence of T tokens an array of T log-probs: index t is log p(token t | tokens < t),
+        index 0 is 0.
+        """
         ...
 
 
@@ -96,8 +116,12 @@ class Learner(Protocol):
         """Start a training stage from a Hugging Face model directory, with a fresh optimizer."""
         ...
 
-    async def step(self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float) -> StepStats:
-        """One optimizer step over all sequences; the loss is a token mean with one global denominator."""
+    async def step(
+        self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
+    ) -> StepStats:
+        """One optimizer step over all sequences; the loss is a token mean with one global
+        denominator.
+        """
         ...
 
     async def publish(self) -> Published:
@@ -105,7 +129,9 @@ class Learner(Protocol):
         ...
 
     async def export(self, path: str) -> None:
-        """Write the current weights as a Hugging Face model directory (config, safetensors, tokenizer)."""
+        """Write the current weights as a Hugging Face model directory (config, safetensors,
+        tokenizer).
+        """
         ...
 
     async def save(self, path: str) -> None:

@@ -1,7 +1,9 @@
-"""The directory of a run: what it holds, which stages are done, and whether a command may go on from it.
+"""The directory of a run: what it holds, which stages are done, and whether a command may go on
+from it.
 
-    config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  results.json  report.html  logs/
-    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  results.json
+report.html  logs/ state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages
+that are done
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import RunStateError
 from bard_ray.report.results import write_atomically
 
-# Sections of the configuration that each stage's output follows from, besides those of the stages before it. The rest
-# (workers, learner ranks, cluster, verbosity) may differ between attempts.
+# Sections of the configuration that each stage's output follows from, besides those of the stages
+# before it. The rest (workers, learner ranks, cluster, verbosity) may differ between attempts.
 SECTIONS = {
     "distil": ("student", "data", "budget", "distil"),
     "base": ("base",),
@@ -91,7 +93,9 @@ def _lock(path: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise RunStateError(str(path), "is in use by another process", "Wait for it, or choose another run.name.") from error
+        raise RunStateError(
+            str(path), "is in use by another process", "Wait for it, or choose another run.name."
+        ) from error
     return lock
 
 
@@ -111,7 +115,9 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
     try:
         stages: dict[str, dict[str, Any]] = json.loads(file.read_text())["stages"]
     except (OSError, ValueError, KeyError) as error:
-        raise RunStateError(str(file), "cannot be read", "Start over with run.fresh=true.") from error
+        raise RunStateError(
+            str(file), "cannot be read", "Start over with run.fresh=true."
+        ) from error
     return stages
 
 
@@ -124,10 +130,16 @@ def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None
     begun = set(stages) | ({"rl"} if (path / "checkpoints" / RL_STATE).exists() else set())
     saved = from_yaml((path / "config.yaml").read_text())
     before, now = (_identity(c, begun) for c in (saved, config))
-    changed = [f"{key} was {before.get(key)!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
+    changed = [
+        f"{key} was {before.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if before.get(key) != value
+    ]
     if changed:
         fix = "Use the same settings, another run.name, or run.fresh=true to start over."
-        raise RunStateError(str(path), f"holds stages made with other settings: {'; '.join(changed[:3])}", fix)
+        raise RunStateError(
+            str(path), f"holds stages made with other settings: {'; '.join(changed[:3])}", fix
+        )
 
 
 def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:

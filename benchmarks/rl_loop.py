@@ -2,9 +2,9 @@
 
     python benchmarks/rl_loop.py [--steps 40] [--max-lag 1] [--json FILE] [field=value ...]
 
-Trains a short-lived student (a few hundred supervised steps, so that groups have reward variance), then runs the RL
-stage through the recipe's own driver and reads its metrics. The first `WARM` steps are left out. The last line printed
-is one JSON object.
+Trains a short-lived student (a few hundred supervised steps, so that groups have reward variance),
+then runs the RL stage through the recipe's own driver and reads its metrics. The first `WARM` steps
+are left out. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ from bard_ray.metrics import read_metrics
 from recipes.bard_tiny import config
 
 WARM = 5
-SETUP = ["base.rows=4000", "sft_full.enabled=false", "distil.questions=2000", "evaluate.enabled=false"]
+SETUP = [
+    "base.rows=4000",
+    "sft_full.enabled=false",
+    "distil.questions=2000",
+    "evaluate.enabled=false",
+]
 
 
 def measure(run_dir: Path) -> dict[str, object]:
-    """Throughput over all steps but the first ones, and seconds per step by what the learner was doing.
+    """Throughput over all steps but the first ones, and seconds per step by what the learner was
+    doing.
 
     Returns:
-        `samples_per_s` and `tokens_per_s` count what was trained on; `tokens_sampled_per_s` counts flat groups too.
-        `seconds_per_step` are medians: the learner waits, trains or publishes, one after the other. `group_s` are mean
-        seconds a group spent in each role, which overlap with the learner and each other.
+        `samples_per_s` and `tokens_per_s` count what was trained on; `tokens_sampled_per_s` counts
+        flat groups too. `seconds_per_step` are medians: the learner waits, trains or publishes, one
+        after the other. `group_s` are mean seconds a group spent in each role, which overlap with
+        the learner and each other.
     """
     steps = [r for r in read_metrics(run_dir / "metrics.jsonl") if r["stage"] == "rl"][WARM:]
     wall_s = sum(r["time/step_s"] for r in steps)
@@ -54,28 +61,48 @@ def measure(run_dir: Path) -> dict[str, object]:
         "engine_busy_share": facts["engine_busy_share"],
         "flat_groups_per_trained": round(sampled - 1, 3),
         "lag_mean": round(total("rl/lag_mean") / len(steps), 3),
-        "seconds_per_step": {k: median(f"time/{k}_s") for k in ("step", "wait", "train", "publish", "stall")},
+        "seconds_per_step": {
+            k: median(f"time/{k}_s") for k in ("step", "wait", "train", "publish", "stall")
+        },
         "group_s": {k: median(f"time/{k}_s") for k in ("generate", "grade", "reference")},
     }
 
 
 def main() -> int:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("overrides", nargs="*", metavar="field=value")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--max-lag", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as directory:
-        where = [f"run.dir={directory}", "run.name=rl_loop", f"rl.steps={args.steps}", f"rl.max_lag={args.max_lag}"]
+        where = [
+            f"run.dir={directory}",
+            "run.name=rl_loop",
+            f"rl.steps={args.steps}",
+            f"rl.max_lag={args.max_lag}",
+        ]
         code = run_recipe(config(), [*SETUP, *where, *args.overrides])
         if code:
             return code
         figures = measure(Path(directory) / "rl_loop")
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    record = {"benchmark": "rl_loop", "date": datetime.now(UTC).date().isoformat(), **machine,
-              "steps": args.steps, "max_lag": args.max_lag, "overrides": args.overrides, **figures}
+    machine = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    record = {
+        "benchmark": "rl_loop",
+        "date": datetime.now(UTC).date().isoformat(),
+        **machine,
+        "steps": args.steps,
+        "max_lag": args.max_lag,
+        "overrides": args.overrides,
+        **figures,
+    }
     if args.json:
         args.json.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record))

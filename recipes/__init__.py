@@ -1,1 +1,3 @@
-"""Recipes: one whole configuration each, as code. `python recipes/bard_tiny.py rl.max_lag=2` runs one."""
+"""Recipes: one whole configuration each, as code. `python recipes/bard_tiny.py rl.max_lag=2` runs
+one.
+"""

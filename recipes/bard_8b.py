@@ -1,12 +1,14 @@
-"""BARD for an 8B student on one node of 8 GPUs with 80 GB each: 4 learner ranks, 3 rollout workers, 1 reference.
+"""BARD for an 8B student on one node of 8 GPUs with 80 GB each: 4 learner ranks, 3 rollout workers,
+1 reference.
 
-Student: Qwen/Qwen3-8B-Base (Apache 2.0). Teacher chains: open-r1/OpenR1-Math-220k (Apache 2.0), DeepSeek-R1's
-solutions, each labelled with the budget it fits. Both have to be in the Hugging Face cache of every node beforehand.
-Planned and checked only: at 8B it has not been run.
+Student: Qwen/Qwen3-8B-Base (Apache 2.0). Teacher chains: open-r1/OpenR1-Math-220k (Apache 2.0),
+DeepSeek-R1's solutions, each labelled with the budget it fits. Both have to be in the Hugging Face
+cache of every node beforehand. Planned and checked only: at 8B it has not been run.
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python recipes/bard_8b.py
     python recipes/bard_8b.py --dry-run
-    python recipes/bard_8b.py $(cat tests/fixtures/tiny_overrides.txt)      this file on two CPU cores, in minutes
+    python recipes/bard_8b.py $(cat tests/fixtures/tiny_overrides.txt)      this file on two CPU
+    cores, in minutes
 
 "Paper" marks what the BARD paper reports; every other number is ours.
 """
@@ -30,7 +32,8 @@ def config() -> s.Config:
         student=s.StudentConfig(path="Qwen/Qwen3-8B-Base", params=8.19e9, max_len=MAX_LEN),  # paper: an 8B student
         data=s.DataConfig(source="rows", rows=s.RowsConfig(path="open-r1/OpenR1-Math-220k", format="openr1")),
         budget=s.BudgetConfig(codec="sentence", train=TAUGHT, held_out=HELD_OUT),
-        # The paper has a second model rewrite each chain; hindsight labels natural chains and needs no such model.
+        # The paper has a second model rewrite each chain; hindsight labels natural chains and needs
+        # no such model.
         distil=s.DistilConfig(compressor="hindsight", questions=20_000, budgets_per_question=4),
         base=s.SFTConfig(enabled=False),  # this student is pretrained
         sft_full=s.SFTConfig(enabled=False, rows=20_000, batch_rows=64, lr=1e-5),  # the unconstrained comparison

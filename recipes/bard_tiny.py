@@ -1,8 +1,10 @@
-"""The whole of BARD in minutes on two CPU cores: a student of 0.4 M parameters learns labelled-operation chains.
+"""The whole of BARD in minutes on two CPU cores: a student of 0.4 M parameters learns
+labelled-operation chains.
 
-Nothing is a stand-in but the size: Ray actors, vLLM, DeepSpeed, the verifier pool and weight syncing are those of the
-8B recipe. The student has no pretraining, so a first stage (`base`) teaches it the task without budgets. The teacher's
-chains take 30 to 42 tokens, so every budget asks for thrift. Sizes and rates were found by measuring this task.
+Nothing is a stand-in but the size: Ray actors, vLLM, DeepSpeed, the verifier pool and weight
+syncing are those of the 8B recipe. The student has no pretraining, so a first stage (`base`)
+teaches it the task without budgets. The teacher's chains take 30 to 42 tokens, so every budget asks
+for thrift. Sizes and rates were found by measuring this task.
 
     python recipes/bard_tiny.py                      run it, or go on where it stopped
     python recipes/bard_tiny.py rl.max_lag=0         with another value
@@ -26,12 +28,18 @@ def config() -> s.Config:
         run=s.RunConfig(name="bard_tiny"),
         budget=s.BudgetConfig(codec="digits", train=TAUGHT, held_out=HELD_OUT),
         base=s.SFTConfig(rows=8000, batch_rows=32, lr=2e-3),
-        sft_full=s.SFTConfig(rows=6000, batch_rows=32, lr=2e-3),  # the comparison: full chains, no budgets
+        sft_full=s.SFTConfig(
+            rows=6000, batch_rows=32, lr=2e-3
+        ),  # the comparison: full chains, no budgets
         distil=s.DistilConfig(compressor="drop_steps", questions=10_000, budgets_per_question=4),
-        sft=s.SFTConfig(batch_rows=16, lr=2e-3),  # twice the steps of 32 rows at the same cost, and a far better student
+        sft=s.SFTConfig(
+            batch_rows=16, lr=2e-3
+        ),  # twice the steps of 32 rows at the same cost, and a far better student
         rl=s.RLConfig(steps=160, prompts_per_step=16, group_size=8, lr=4e-4),
         evaluate=s.EvalConfig(budgets=MEASURED),
-        learner=s.LearnerConfig(zero_stage=0, pack_len=128),  # the fastest of those measured at this size
+        learner=s.LearnerConfig(
+            zero_stage=0, pack_len=128
+        ),  # the fastest of those measured at this size
         report=s.ReportConfig(title="BARD at tiny size"),
     )
 

@@ -1,1 +1,3 @@
-"""Thinking budgets: the typed signal and its codecs, samplers, and measuring the thinking span on token ids."""
+"""Thinking budgets: the typed signal and its codecs, samplers, and measuring the thinking span on
+token ids.
+"""

@@ -1,4 +1,6 @@
-"""Which budget a training request asks for. It follows from (seed, number) alone, so a restart asks the same."""
+"""Which budget a training request asks for. It follows from (seed, number) alone, so a restart asks
+the same.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,30 @@ def train_budgets(cfg: BudgetConfig) -> list[int]:
     """
     budgets = sorted(set(cfg.train))
     if not budgets or budgets[0] < 1:
-        raise ConfigError("budget.train", cfg.train, "must be positive numbers of tokens", "For example [4, 8, 16].")
+        raise ConfigError(
+            "budget.train",
+            cfg.train,
+            "must be positive numbers of tokens",
+            "For example [4, 8, 16].",
+        )
     leaked = sorted(set(budgets) & set(cfg.held_out))
     if leaked:
         raise ConfigError(
-            "budget.train", leaked, "are held out as well (budget.held_out)", "Remove them from one of the two lists."
+            "budget.train",
+            leaked,
+            "are held out as well (budget.held_out)",
+            "Remove them from one of the two lists.",
         )
     return budgets
 
 
-def sample_budgets(cfg: BudgetConfig, seed: int, number: int, group_size: int) -> tuple[Budget, ...]:
+def sample_budgets(
+    cfg: BudgetConfig, seed: int, number: int, group_size: int
+) -> tuple[Budget, ...]:
     """Budgets of the rollouts of request `number`.
 
-    One draw a group, so that advantages compare like with like: uniform over `budget.train`, and a `none_share` of
-    the groups unconstrained.
+    One draw a group, so that advantages compare like with like: uniform over `budget.train`, and a
+    `none_share` of the groups unconstrained.
 
     Args:
         cfg: the budgets taught.
@@ -44,7 +56,9 @@ def sample_budgets(cfg: BudgetConfig, seed: int, number: int, group_size: int) -
         ConfigError: `budget.train` or `budget.none_share` is out of range.
     """
     if not 0 <= cfg.none_share <= 1:
-        raise ConfigError("budget.none_share", cfg.none_share, "must lie in 0..1", "The default is 0.05.")
+        raise ConfigError(
+            "budget.none_share", cfg.none_share, "must lie in 0..1", "The default is 0.05."
+        )
     generator = rng(seed, Stream.BUDGETS, number)
     if generator.random() < cfg.none_share:
         return (NO_BUDGET,) * group_size

@@ -55,7 +55,9 @@ def token_limit(budget: Budget) -> int | None:
 
 
 def label(budget: Budget) -> str:
-    """Short text for tables, file names and metric keys: `27`, `effort=0.5`, `mode=low`, `tag=[Easy]`, `none`."""
+    """Short text for tables, file names and metric keys: `27`, `effort=0.5`, `mode=low`,
+    `tag=[Easy]`, `none`.
+    """
     match budget:
         case TokenBudget(tokens):
             return str(tokens)
@@ -95,7 +97,9 @@ class BudgetCodec(Protocol):
 
 
 class DigitsCodec:
-    """`<budget>27</budget>`: always two digits, so that every budget has the same shape. Source: ours, tiny task."""
+    """`<budget>27</budget>`: always two digits, so that every budget has the same shape. Source:
+    ours, tiny task.
+    """
 
     def encode(self, budget: Budget) -> str:
         """Text appended to the question.
@@ -113,7 +117,9 @@ class DigitsCodec:
 
 
 class SentenceCodec:
-    """One English sentence. Source: wording ours, after L1's "maximum of N tokens" prompts (arXiv 2503.04697)."""
+    """One English sentence. Source: wording ours, after L1's "maximum of N tokens" prompts (arXiv
+    2503.04697).
+    """
 
     def encode(self, budget: Budget) -> str:
         """Text appended to the question, starting with a blank line."""
@@ -139,7 +145,10 @@ def make_codec(name: CodecName) -> BudgetCodec:
     Raises:
         ConfigError: no codec has that name.
     """
-    codecs: dict[str, type[DigitsCodec] | type[SentenceCodec]] = {"digits": DigitsCodec, "sentence": SentenceCodec}
+    codecs: dict[str, type[DigitsCodec] | type[SentenceCodec]] = {
+        "digits": DigitsCodec,
+        "sentence": SentenceCodec,
+    }
     if name not in codecs:
         field, rule = "budget.codec", "is no known codec"
         raise ConfigError(field, name, rule, f"Use one of {', '.join(codecs)}.")

@@ -1,4 +1,6 @@
-"""Measuring the thinking span on token ids; words and characters drift from what the model pays for."""
+"""Measuring the thinking span on token ids; words and characters drift from what the model pays
+for.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ class ThinkingSpan(NamedTuple):
     """Where thinking ended.
 
     Attributes:
-        thinking_tokens: tokens before the closing tag, the tag not counted; all of them if it never came.
+        thinking_tokens: tokens before the closing tag, the tag not counted; all of them if it never
+            came.
         closed: the closing tag was reached.
-        answer_start: index of the first token after the tag; the length of the completion if it never came.
+        answer_start: index of the first token after the tag; the length of the completion if it
+            never came.
     """
 
     thinking_tokens: int
@@ -26,7 +30,8 @@ class ThinkingSpan(NamedTuple):
 def thinking_span(completion_T: Ints, close_id: int) -> ThinkingSpan:
     """Measure one completion (what followed the open think tag).
 
-    The first closing tag counts: a later one is part of the answer, so a model gains nothing by writing more.
+    The first closing tag counts: a later one is part of the answer, so a model gains nothing by
+        writing more.
 
     Args:
         completion_T: token ids after the prompt.

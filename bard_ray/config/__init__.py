@@ -1,4 +1,6 @@
-"""Configuration: the schema (dataclasses), loading with dotted overrides, and every check that runs before an actor starts."""
+"""Configuration: the schema (dataclasses), loading with dotted overrides, and every check that runs
+before an actor starts.
+"""
 
 from bard_ray.config.load import load, to_yaml
 from bard_ray.config.schema import Config

@@ -1,7 +1,8 @@
 """Every rule a configuration has to obey, judged before any actor starts.
 
-One table bounds single fields; below it, one function per section holds the rules that tie fields together. A function
-yields a `ConfigError` (field, value, rule, fix) for each rule that is broken, so a user can be told of all of them.
+One table bounds single fields; below it, one function per section holds the rules that tie fields
+together. A function yields a `ConfigError` (field, value, rule, fix) for each rule that is broken,
+so a user can be told of all of them.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ from pathlib import Path
 from typing import Any, cast
 
 from bard_ray.config.load import fields
-from bard_ray.config.schema import BudgetConfig, ChainConfig, Config, LearnerConfig, RowsConfig, StudentConfig
+from bard_ray.config.schema import (
+    BudgetConfig,
+    ChainConfig,
+    Config,
+    LearnerConfig,
+    RowsConfig,
+    StudentConfig,
+)
 from bard_ray.errors import ConfigError
 
 Problems = Iterator[ConfigError]
 
-# Tokens after the last thinking token: the closing tag, the answer and the end token. Chain: `</think> \boxed{ 7 }`
-# and the end; rows: room for one boxed formula (ours).
+# Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
+# `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
 ANSWER_TOKENS = {"chain": 5, "rows": 64}
-# Tokens before the first thinking token, at least. Rows: a short question with its chat template (ours).
+# Tokens before the first thinking token, at least. Rows: a short question with its chat template
+# (ours).
 ROWS_PROMPT_TOKENS = 64
 # Ray refuses to start with a smaller object store.
 MIN_OBJECT_STORE_MB = 80
@@ -58,7 +67,9 @@ def problems(config: Config) -> list[ConfigError]:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A field's range: `low` and `high` are allowed values, or the first forbidden ones if `open_low`, `open_high`."""
+    """A field's range: `low` and `high` are allowed values, or the first forbidden ones if
+    `open_low`, `open_high`.
+    """
 
     field: str
     low: float
@@ -72,7 +83,9 @@ class Bound:
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         if not (above and below and math.isfinite(value)):
-            yield ConfigError(self.field, value, f"must be {self._words()}", f"Set {self.field} to such a number.")
+            yield ConfigError(
+                self.field, value, f"must be {self._words()}", f"Set {self.field} to such a number."
+            )
 
     def _words(self) -> str:
         low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
@@ -132,14 +145,25 @@ BOUNDS: tuple[Bound, ...] = (
     *_share("rl.reward.fidelity_weight"),
     *_at_least(1, "evaluate.samples", "evaluate.max_new_tokens"),
     *_at_least(0, "evaluate.temperature"),
-    *_at_least(1, "rollout.workers", "rollout.tensor_parallel", "rollout.max_num_seqs", "rollout.kv_cache_mb"),
+    *_at_least(
+        1,
+        "rollout.workers",
+        "rollout.tensor_parallel",
+        "rollout.max_num_seqs",
+        "rollout.kv_cache_mb",
+    ),
     *_at_least(1, "rollout.block_size", "learner.ranks", "learner.threads", "verifier.workers"),
     *_at_least(1, "learner.pack_len", "learner.micro_tokens"),
     Bound("learner.zero_stage", 0, 3),
     Bound("rollout.gpu_memory_utilization", 0, 1, open_low=True),
     *_at_least(0, *(f"{role}.cpus" for role in ("rollout", "learner", "reference", "verifier"))),
     *_at_least(0, *(f"{role}.gpus" for role in ("rollout", "learner", "reference"))),
-    *_above_zero("rollout.call_timeout_s", "learner.call_timeout_s", "reference.call_timeout_s", "verifier.limit_s"),
+    *_above_zero(
+        "rollout.call_timeout_s",
+        "learner.call_timeout_s",
+        "reference.call_timeout_s",
+        "verifier.limit_s",
+    ),
     *_at_least(MIN_VERIFIER_MB, "verifier.memory_mb"),
     *_at_least(0, "cluster.cpus"),
     *_at_least(MIN_OBJECT_STORE_MB, "cluster.object_store_mb"),
@@ -153,14 +177,20 @@ def _run(config: Config) -> Problems:
         rule = "must be a plain directory name of letters, digits, `_`, `-` and `.`"
         yield ConfigError("run.name", config.run.name, rule, "Rename the run.")
     if not config.run.dir:
-        yield ConfigError("run.dir", config.run.dir, "must name a directory", "The default is run.dir=runs.")
+        yield ConfigError(
+            "run.dir", config.run.dir, "must name a directory", "The default is run.dir=runs."
+        )
 
 
 def _student(config: Config) -> Problems:
     student = config.student
-    if not (student.think_open and student.think_close and student.think_open != student.think_close):
+    if not (
+        student.think_open and student.think_close and student.think_open != student.think_close
+    ):
         rule = "the two think tags must differ, and neither may be empty"
-        yield ConfigError("student.think_open", student.think_open, rule, "The defaults are <think> and </think>.")
+        yield ConfigError(
+            "student.think_open", student.think_open, rule, "The defaults are <think> and </think>."
+        )
     if student.path == "tiny":
         yield from _tiny_student(config)
     else:
@@ -171,17 +201,23 @@ def _tiny_student(config: Config) -> Problems:
     tiny = config.student.tiny
     if config.data.source != "chain":
         rule = "has a vocabulary for the synthetic task only"
-        yield ConfigError("student.path", "tiny", rule, "Set data.source=chain, or student.path to a real model.")
+        yield ConfigError(
+            "student.path", "tiny", rule, "Set data.source=chain, or student.path to a real model."
+        )
     if config.budget.codec != "digits":
         rule = "the tiny student cannot read sentences"
         yield ConfigError("budget.codec", config.budget.codec, rule, "Set budget.codec=digits.")
     tags = (config.student.think_open, config.student.think_close)
     if tags != ("<think>", "</think>"):
         rule = "the tiny student's vocabulary holds <think> and </think> only"
-        yield ConfigError("student.think_open", " ".join(tags), rule, "Leave both think tags at their defaults.")
+        yield ConfigError(
+            "student.think_open", " ".join(tags), rule, "Leave both think tags at their defaults."
+        )
     if tiny.hidden % tiny.heads or tiny.hidden // tiny.heads % 2:
         rule = f"must be an even multiple of student.tiny.heads ({tiny.heads})"
-        yield ConfigError("student.tiny.hidden", tiny.hidden, rule, f"For example {tiny.heads * 32}.")
+        yield ConfigError(
+            "student.tiny.hidden", tiny.hidden, rule, f"For example {tiny.heads * 32}."
+        )
 
 
 def _model_path(student: StudentConfig) -> Problems:
@@ -189,10 +225,16 @@ def _model_path(student: StudentConfig) -> Problems:
     if path.is_dir():
         if not (path / "config.json").is_file():
             rule = "is a directory without config.json, so not a Hugging Face model"
-            yield ConfigError("student.path", student.path, rule, "Point at the directory that holds config.json.")
+            yield ConfigError(
+                "student.path", student.path, rule, "Point at the directory that holds config.json."
+            )
     elif not _HUB_ID.fullmatch(student.path):
-        rule = "is neither `tiny`, nor a model directory that exists, nor a hub id such as owner/name"
-        yield ConfigError("student.path", student.path, rule, "Check the spelling, or fetch the model first.")
+        rule = (
+            "is neither `tiny`, nor a model directory that exists, nor a hub id such as owner/name"
+        )
+        yield ConfigError(
+            "student.path", student.path, rule, "Check the spelling, or fetch the model first."
+        )
 
 
 def _data(config: Config) -> Problems:
@@ -202,24 +244,32 @@ def _data(config: Config) -> Problems:
         yield from _rows(config.data.rows)
         if config.distil.compressor == "drop_steps":
             rule = "can only shorten chains of the synthetic task"
-            yield ConfigError("distil.compressor", "drop_steps", rule, "Set distil.compressor=hindsight.")
+            yield ConfigError(
+                "distil.compressor", "drop_steps", rule, "Set distil.compressor=hindsight."
+            )
 
 
 def _chain(chain: ChainConfig) -> Problems:
     for name in ("min_ops", "base_min_ops"):
         if getattr(chain, name) > chain.max_ops:
             rule = f"must not exceed data.chain.max_ops ({chain.max_ops})"
-            yield ConfigError(f"data.chain.{name}", getattr(chain, name), rule, "Lower it, or raise max_ops.")
+            yield ConfigError(
+                f"data.chain.{name}", getattr(chain, name), rule, "Lower it, or raise max_ops."
+            )
     bad = [op for op in chain.ops if not _OP.fullmatch(op)]
     if bad or not chain.ops:
         rule = "needs one or more operations, each one of + - * and a digit"
-        yield ConfigError("data.chain.ops", chain.ops, rule, """For example data.chain.ops='["+1","*3"]'.""")
+        yield ConfigError(
+            "data.chain.ops", chain.ops, rule, """For example data.chain.ops='["+1","*3"]'."""
+        )
 
 
 def _rows(rows: RowsConfig) -> Problems:
     if not rows.path:
         rule = "is needed by data.source=rows"
-        yield ConfigError("data.rows.path", rows.path, rule, "Give a JSONL or Parquet file, or a hub id.")
+        yield ConfigError(
+            "data.rows.path", rows.path, rule, "Give a JSONL or Parquet file, or a hub id."
+        )
     for name, path in (("path", rows.path), ("eval_path", rows.eval_path)):
         if _looks_local(path) and not Path(path).expanduser().exists():
             fix = f"The working directory is {Path.cwd()}; give an absolute path, or a hub id such as owner/name."
@@ -233,15 +283,21 @@ def _looks_local(path: str) -> bool:
 def _budget(config: Config) -> Problems:
     budget = config.budget
     if not budget.train:
-        yield ConfigError("budget.train", [], "names no budget to teach", "For example budget.train=[8,16,24].")
+        yield ConfigError(
+            "budget.train", [], "names no budget to teach", "For example budget.train=[8,16,24]."
+        )
     both = sorted(set(budget.train) & set(budget.held_out))
     if both:
         rule = f"shares {both} with budget.train, so nothing is held out"
-        yield ConfigError("budget.held_out", budget.held_out, rule, "Take them out of one of the two lists.")
+        yield ConfigError(
+            "budget.held_out", budget.held_out, rule, "Take them out of one of the two lists."
+        )
     if config.distil.contrastive and config.distil.budgets_per_question > len(set(budget.train)):
         rule = f"exceeds the {len(set(budget.train))} different budgets of budget.train"
         fix = "Lower it, or teach more budgets."
-        yield ConfigError("distil.budgets_per_question", config.distil.budgets_per_question, rule, fix)
+        yield ConfigError(
+            "distil.budgets_per_question", config.distil.budgets_per_question, rule, fix
+        )
     yield from _duplicates(budget)
     lists = (("budget.train", budget.train), ("budget.held_out", budget.held_out))
     for name, values in (*lists, ("evaluate.budgets", config.evaluate.budgets)):
@@ -251,7 +307,9 @@ def _budget(config: Config) -> Problems:
 def _duplicates(budget: BudgetConfig) -> Problems:
     for name, values in (("train", budget.train), ("held_out", budget.held_out)):
         if len(set(values)) < len(values):
-            yield ConfigError(f"budget.{name}", values, "names a budget twice", "Name each budget once.")
+            yield ConfigError(
+                f"budget.{name}", values, "names a budget twice", "Name each budget once."
+            )
 
 
 def _possible(config: Config, name: str, budgets: list[int]) -> Problems:
@@ -259,7 +317,12 @@ def _possible(config: Config, name: str, budgets: list[int]) -> Problems:
     limit, why = _largest_budget(config)
     bad = [value for value in budgets if not 2 <= value <= limit]
     if bad:
-        yield ConfigError(name, bad, f"every budget must be between 2 and {limit} tokens ({why})", "Change the budget.")
+        yield ConfigError(
+            name,
+            bad,
+            f"every budget must be between 2 and {limit} tokens ({why})",
+            "Change the budget.",
+        )
 
 
 def _largest_budget(config: Config) -> tuple[int, str]:
@@ -283,11 +346,15 @@ def _largest_budget(config: Config) -> tuple[int, str]:
 
 
 def prompt_tokens(config: Config) -> int:
-    """Tokens of the longest prompt: exact for the synthetic task and its tokenizer, else the least to be expected.
+    """Tokens of the longest prompt: exact for the synthetic task and its tokenizer, else the least
+    to be expected.
 
-    A chain of N operations is written as 1 + 2N + 1 tokens, then 3 for the budget and 1 for the open think tag.
+    A chain of N operations is written as 1 + 2N + 1 tokens, then 3 for the budget and 1 for the
+    open think tag.
     """
-    return 2 * config.data.chain.max_ops + 6 if config.data.source == "chain" else ROWS_PROMPT_TOKENS
+    return (
+        2 * config.data.chain.max_ops + 6 if config.data.source == "chain" else ROWS_PROMPT_TOKENS
+    )
 
 
 def _lengths(config: Config) -> Problems:
@@ -296,17 +363,31 @@ def _lengths(config: Config) -> Problems:
         longest = prompt_tokens(config) + 3 * config.data.chain.max_ops + ANSWER_TOKENS["chain"]
         if student.max_len < longest:
             rule = f"is shorter than the longest teacher chain, {longest} tokens"
-            yield ConfigError("student.max_len", student.max_len, rule, "Raise it, or lower data.chain.max_ops.")
+            yield ConfigError(
+                "student.max_len", student.max_len, rule, "Raise it, or lower data.chain.max_ops."
+            )
     if learner.pack_len < student.max_len:
         rule = f"must hold a sequence of student.max_len ({student.max_len}) tokens"
-        yield ConfigError("learner.pack_len", learner.pack_len, rule, f"Set it to {student.max_len} or more.")
+        yield ConfigError(
+            "learner.pack_len", learner.pack_len, rule, f"Set it to {student.max_len} or more."
+        )
     if learner.micro_tokens < learner.pack_len:
         rule = f"must hold one row of learner.pack_len ({learner.pack_len}) tokens"
-        yield ConfigError("learner.micro_tokens", learner.micro_tokens, rule, f"Set it to {learner.pack_len} or more.")
-    for name, value in (("rl", config.rl.max_new_tokens), ("evaluate", config.evaluate.max_new_tokens)):
+        yield ConfigError(
+            "learner.micro_tokens",
+            learner.micro_tokens,
+            rule,
+            f"Set it to {learner.pack_len} or more.",
+        )
+    for name, value in (
+        ("rl", config.rl.max_new_tokens),
+        ("evaluate", config.evaluate.max_new_tokens),
+    ):
         if value >= student.max_len:
             rule = f"leaves no room for a prompt in student.max_len ({student.max_len})"
-            yield ConfigError(f"{name}.max_new_tokens", value, rule, "Lower it, or raise student.max_len.")
+            yield ConfigError(
+                f"{name}.max_new_tokens", value, rule, "Lower it, or raise student.max_len."
+            )
 
 
 def _training(config: Config) -> Problems:
@@ -324,18 +405,24 @@ def _evaluate(config: Config) -> Problems:
         yield ConfigError("evaluate.budgets", [], rule, fix)
     if config.evaluate.samples > 1 and config.evaluate.temperature == 0:
         rule = "at temperature 0 every sample is the same"
-        yield ConfigError("evaluate.samples", config.evaluate.samples, rule, "Set evaluate.samples=1.")
+        yield ConfigError(
+            "evaluate.samples", config.evaluate.samples, rule, "Set evaluate.samples=1."
+        )
 
 
 def _rollout(config: Config) -> Problems:
     rollout = config.rollout
     if rollout.gpus == 0 and rollout.block_size < 32:
         rule = "is too small: vLLM has no CPU attention kernel for blocks under 32 tokens"
-        yield ConfigError("rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32.")
+        yield ConfigError(
+            "rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32."
+        )
     if 0 < rollout.gpus < 1 and rollout.gpu_memory_utilization > rollout.gpus:
         rule = f"exceeds the share of a device that rollout.gpus={rollout.gpus:g} asks for"
         fix = f"Set rollout.gpu_memory_utilization={rollout.gpus:g} or less."
-        yield ConfigError("rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, rule, fix)
+        yield ConfigError(
+            "rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, rule, fix
+        )
     if rollout.tensor_parallel > max(rollout.gpus, 1):
         rule = f"needs as many devices a worker, and rollout.gpus is {rollout.gpus:g}"
         fix = f"Set rollout.gpus={rollout.tensor_parallel}, or rollout.tensor_parallel=1."
@@ -346,10 +433,17 @@ def _learner(config: Config) -> Problems:
     learner = config.learner
     if learner.gpus > 1 or (learner.ranks > 1 and 0 < learner.gpus < 1):
         rule = "a rank uses one device, and two ranks cannot share one"
-        yield ConfigError("learner.gpus", learner.gpus, rule, "Set learner.gpus=1, and learner.ranks to the devices.")
+        yield ConfigError(
+            "learner.gpus",
+            learner.gpus,
+            rule,
+            "Set learner.gpus=1, and learner.ranks to the devices.",
+        )
     if learner.precision == "bfloat16" and learner.zero_stage == 0:
         rule = "bfloat16 weights keep their float32 masters in the ZeRO optimizer"
-        yield ConfigError("learner.zero_stage", 0, rule, "Use 1 to 3, or learner.precision=bf16_autocast.")
+        yield ConfigError(
+            "learner.zero_stage", 0, rule, "Use 1 to 3, or learner.precision=bf16_autocast."
+        )
     if learner.attention == "flash_attention_2":
         yield from _flash_attention(learner)
 
@@ -357,21 +451,39 @@ def _learner(config: Config) -> Problems:
 def _flash_attention(learner: LearnerConfig) -> Problems:
     if learner.gpus == 0:
         rule = "runs on GPUs only, and learner.gpus is 0"
-        yield ConfigError("learner.attention", learner.attention, rule, "Set learner.attention=sdpa or eager.")
+        yield ConfigError(
+            "learner.attention", learner.attention, rule, "Set learner.attention=sdpa or eager."
+        )
     if learner.precision == "float32":
         rule = "cannot be combined with flash_attention_2, which computes in half precision"
-        yield ConfigError("learner.precision", learner.precision, rule, "Set learner.precision=bfloat16.")
+        yield ConfigError(
+            "learner.precision", learner.precision, rule, "Set learner.precision=bfloat16."
+        )
 
 
 def _cluster(config: Config) -> Problems:
     if not _ADDRESS.fullmatch(config.cluster.address):
         rule = "must be local, auto, or the address of a head node"
-        yield ConfigError("cluster.address", config.cluster.address, rule, "For example 10.0.0.1:6379.")
+        yield ConfigError(
+            "cluster.address", config.cluster.address, rule, "For example 10.0.0.1:6379."
+        )
 
 
-SECTIONS = (_run, _student, _data, _budget, _lengths, _training, _evaluate, _rollout, _learner, _cluster)
+SECTIONS = (
+    _run,
+    _student,
+    _data,
+    _budget,
+    _lengths,
+    _training,
+    _evaluate,
+    _rollout,
+    _learner,
+    _cluster,
+)
 
-# A misspelt name in the table is a mistake of ours: it shows at import, not when a user happens to meet it.
+# A misspelt name in the table is a mistake of ours: it shows at import, not when a user happens to
+# meet it.
 _UNKNOWN = {bound.field for bound in BOUNDS} - fields().keys()
 if _UNKNOWN:
     raise KeyError(sorted(_UNKNOWN))

@@ -1,6 +1,8 @@
-"""From a recipe's dataclasses and dotted overrides to one typed configuration, and to YAML and back.
+"""From a recipe's dataclasses and dotted overrides to one typed configuration, and to YAML and
+back.
 
-OmegaConf's structured configs do the typing; this module turns every refusal into a `ConfigError` that names the field.
+OmegaConf's structured configs do the typing; this module turns every refusal into a `ConfigError`
+that names the field.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ def load(config: Config, overrides: Sequence[str]) -> Config:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise ConfigError("override", override, "has no `=`", "Write field=value, for example rl.max_lag=2.")
+            raise ConfigError(
+                "override", override, "has no `=`", "Write field=value, for example rl.max_lag=2."
+            )
         _assign(node, key.strip(), _parse(key.strip(), text))
     return _to_object(node)
 
@@ -49,11 +53,18 @@ def from_yaml(text: str) -> Config:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError("configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Mend it.") from error
+        raise ConfigError(
+            "configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Mend it."
+        ) from error
     except OSError:  # OmegaConf's answer to a document that is one number
         tree = None
     if not isinstance(tree, dict) or "" in tree:
-        raise ConfigError("configuration", text[:60], "is not a mapping of fields", "Write `rl:` and its fields below.")
+        raise ConfigError(
+            "configuration",
+            text[:60],
+            "is not a mapping of fields",
+            "Write `rl:` and its fields below.",
+        )
     node = OmegaConf.structured(Config())
     for key, value in tree.items():
         _assign(node, str(key), value)
@@ -68,7 +79,7 @@ def _to_object(node: DictConfig) -> Config:
         raise _refusal(str(error.full_key or "configuration"), error.value, error) from error
 
 
-def _parse(key: str, text: str) -> Any:  # noqa: ANN401  (any YAML value)
+def _parse(key: str, text: str) -> Any:
     """Value of an override: the text itself for a text field, YAML for every other.
 
     Text stays text because YAML 1.1 reads a run name such as `0123` as the number 83.
@@ -78,7 +89,9 @@ def _parse(key: str, text: str) -> Any:  # noqa: ANN401  (any YAML value)
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(key, text, f"is not a valid value ({_one_line(error)})", "Quote it.") from error
+        raise ConfigError(
+            key, text, f"is not a valid value ({_one_line(error)})", "Quote it."
+        ) from error
 
 
 def _assign(node: DictConfig, key: str, value: object) -> None:
@@ -100,12 +113,19 @@ def _require_known(key: str, value: object) -> None:
         return
     inside = [name for name in fields() if name.startswith(f"{key}.")]
     if inside:
-        raise ConfigError(key, value, "is a section, not a field", f"Set one of its fields, for example {inside[0]}.")
+        raise ConfigError(
+            key,
+            value,
+            "is a section, not a field",
+            f"Set one of its fields, for example {inside[0]}.",
+        )
     raise ConfigError(key, value, "is no field of the configuration", _hint(key))
 
 
 def _hint(key: str) -> str:
-    """What the user may have meant: a field of that last name in another section, else the nearest spelling."""
+    """What the user may have meant: a field of that last name in another section, else the nearest
+    spelling.
+    """
     same_name = [name for name in fields() if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = [*difflib.get_close_matches(key, fields(), n=1, cutoff=0.75), *same_name]
     if not close:
@@ -120,8 +140,14 @@ def _require_type(key: str, value: object) -> None:
     wanted = fields()[key]
     if wanted is str and not isinstance(value, str):
         raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')
-    if wanted == list[str] and isinstance(value, list) and not all(isinstance(item, str) for item in value):
-        raise ConfigError(key, value, "must be a list of texts", f"Quote each: {list(map(str, value))}.")
+    if (
+        wanted == list[str]
+        and isinstance(value, list)
+        and not all(isinstance(item, str) for item in value)
+    ):
+        raise ConfigError(
+            key, value, "must be a list of texts", f"Quote each: {list(map(str, value))}."
+        )
     if wanted is bool and not isinstance(value, bool):
         raise ConfigError(key, value, "must be true or false", "Write true or false.")
 
@@ -129,7 +155,9 @@ def _require_type(key: str, value: object) -> None:
 def _refusal(key: str, value: object, error: OmegaConfBaseException) -> ConfigError:
     wanted = _describe(fields().get(key))
     default = OmegaConf.select(OmegaConf.structured(Config()), key)
-    return ConfigError(key, value, f"must be {wanted}", f"For example {key}={default} ({_one_line(error)}).")
+    return ConfigError(
+        key, value, f"must be {wanted}", f"For example {key}={default} ({_one_line(error)})."
+    )
 
 
 def _describe(kind: object) -> str:

@@ -1,7 +1,8 @@
 """How much memory each device will need, estimated from the configuration before anything starts.
 
-Weights, gradients and optimizer states are exact; activations and the fixed share of a process are estimates, good to
-refuse what cannot fit, not to fill a device to its last gibibyte. Bytes throughout; GiB only where a person reads.
+Weights, gradients and optimizer states are exact; activations and the fixed share of a process are
+estimates, good to refuse what cannot fit, not to fill a device to its last gibibyte. Bytes
+throughout; GiB only where a person reads.
 """
 
 from __future__ import annotations
@@ -23,22 +24,28 @@ MIB = float(1 << 20)
 
 # Interpreter, torch and engine code of one process on CPU: 0.8 to 1.0 GB resident, measured.
 CPU_PROCESS_BYTES = 1.0 * GIB
-# A grading worker: a Ray actor and its child with sympy. Ours, an allowance; `verifier.memory_mb` bounds addresses.
+# A grading worker: a Ray actor and its child with sympy. Ours, an allowance; `verifier.memory_mb`
+# bounds addresses.
 VERIFIER_BYTES = 0.5 * GIB
-# CUDA context, NCCL buffers and allocator waste of one process on a GPU. Ours, an allowance; not measured.
+# CUDA context, NCCL buffers and allocator waste of one process on a GPU. Ours, an allowance; not
+# measured.
 GPU_PROCESS_BYTES = 2.0 * GIB
 # What one GPU has unless `cluster.gpu_memory_gb` says otherwise.
-# Live copies of one chunk of logits: as computed, in float32, after log-softmax, and their gradient.
+# Live copies of one chunk of logits: as computed, in float32, after log-softmax, and their
+# gradient.
 LOGIT_COPIES = 4
 
-# Tokens of the tiny student's vocabulary besides the operations: special, budget, digit and letter tokens.
+# Tokens of the tiny student's vocabulary besides the operations: special, budget, digit and letter
+# tokens.
 _TINY_TOKENS = 9 + 10 + 10 + 26
 _TINY_VOCAB_MULTIPLE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes of a decoder with gated MLP; `source` says where they come from. `params` counts all parameters."""
+    """Sizes of a decoder with gated MLP; `source` says where they come from. `params` counts all
+    parameters.
+    """
 
     source: str
     layers: int
@@ -59,7 +66,12 @@ class ModelShape:
             with q = heads * head_dim and kv = kv_heads * head_dim
         """
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        layer = 2 * self.hidden * (q + kv) + 3 * self.hidden * self.mlp + 2 * self.hidden + 2 * self.head_dim
+        layer = (
+            2 * self.hidden * (q + kv)
+            + 3 * self.hidden * self.mlp
+            + 2 * self.hidden
+            + 2 * self.head_dim
+        )
         return self.embedding() + self.layers * layer + self.hidden
 
     def embedding(self) -> int:
@@ -80,7 +92,9 @@ KNOWN_SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """What one device of a role holds, in bytes; `capacity` is what it may use, None where it is not known."""
+    """What one device of a role holds, in bytes; `capacity` is what it may use, None where it is
+    not known.
+    """
 
     parts: Mapping[str, float] = field(default_factory=dict)
     capacity: float | None = None
@@ -92,7 +106,8 @@ class DeviceMemory:
 
 
 def model_shape(config: Config) -> ModelShape:
-    """Sizes of the student: of the tiny one, of its `config.json`, or of the Qwen3 nearest to `student.params`.
+    """Sizes of the student: of the tiny one, of its `config.json`, or of the Qwen3 nearest to
+    `student.params`.
 
     Raises:
         ConfigError: nothing says how large the student is, or its `config.json` lacks a size.
@@ -106,7 +121,9 @@ def model_shape(config: Config) -> ModelShape:
     if student.params > 0:
         return _nearest_shape(student.params)
     rule = f"the memory plan needs the size of {student.path}, whose config.json is not on this machine"
-    raise ConfigError("student.params", student.params, rule, "Give the number of parameters, for example 8.2e9.")
+    raise ConfigError(
+        "student.params", student.params, rule, "Give the number of parameters, for example 8.2e9."
+    )
 
 
 def _tiny_shape(config: Config) -> ModelShape:
@@ -125,7 +142,9 @@ def _nearest_shape(params: float) -> ModelShape:
 
 
 def _find_config(student: StudentConfig) -> Path | None:
-    """`config.json` in the model directory, or in the local Hugging Face cache; nothing is downloaded."""
+    """`config.json` in the model directory, or in the local Hugging Face cache; nothing is
+    downloaded.
+    """
     directory = Path(student.path).expanduser()
     if directory.is_dir():
         return directory / "config.json"
@@ -153,29 +172,36 @@ def _shape_from_file(student: StudentConfig, config_file: Path) -> ModelShape:
         )
     except KeyError as missing:
         rule = f"its config.json has no {missing}, so its memory cannot be planned"
-        raise ConfigError("student.path", student.path, rule, "Use a dense decoder model such as Qwen3.") from missing
+        raise ConfigError(
+            "student.path", student.path, rule, "Use a dense decoder model such as Qwen3."
+        ) from missing
     params = student.params or stored_params(config_file.parent) or shape.counted()
     return replace(shape, params=int(params))
 
 
 def stored_params(directory: Path) -> int:
-    """Number of parameters in a directory's safetensors files, read from their headers; 0 if there are none.
+    """Number of parameters in a directory's safetensors files, read from their headers; 0 if there
+    are none.
 
-    Source: safetensors format, an 8-byte little-endian header length and a JSON header with each tensor's shape.
+    Source: safetensors format, an 8-byte little-endian header length and a JSON header with each
+        tensor's shape.
     """
     total = 0
     for path in sorted(directory.glob("*.safetensors")):
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
-        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        total += sum(
+            math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+        )
     return total
 
 
 def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """One learner rank.
 
-    Maths (P parameters, N ranks, stage Z; bytes a parameter w, g, o: 4, 4, 8 in float32, 2, 4, 12 in bfloat16):
+    Maths (P parameters, N ranks, stage Z; bytes a parameter w, g, o: 4, 4, 8 in float32, 2, 4, 12
+    in bfloat16):
         weights P w / (N if Z >= 3), gradients P g / (N if Z >= 2), optimizer P o / (N if Z >= 1)
 
     Gradients are accumulated in float32 either way. Activations see `activation_bytes`.
@@ -196,7 +222,9 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
         "logits": _logit_bytes(learner.micro_tokens, shape),
         "process": _process_bytes(learner.gpus),
     }
-    if not learner.gpus:  # rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory
+    if (
+        not learner.gpus
+    ):  # rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory
         parts["published"] = float(shape.params * _rollout_bytes(config))
     if learner.zero_stage == 3 and learner.ranks > 1:
         parts["gathered"] = weight * (shape.embedding() + 2 * _layer_params(shape))
@@ -209,11 +237,11 @@ def activation_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
     """What the backward pass needs of one micro-batch.
 
     Maths (T micro-batch tokens, c bytes a value: 4 in float32, else 2):
-        one layer   c T (8 h + 2 kv + 4 mlp), and with eager attention 2 c T heads pack_len for scores and weights
-        all         layers * one layer; with recompute c T h layers + one layer
+        one layer   c T (8 h + 2 kv + 4 mlp), and with eager attention 2 c T heads pack_len for
+        scores and weights all         layers * one layer; with recompute c T h layers + one layer
 
-    Source: ours, counting what autograd saves in a pre-norm block with a gated MLP, in the manner of Korthikanti et al.
-    (arXiv 2205.05198), section 4.1.
+    Source: ours, counting what autograd saves in a pre-norm block with a gated MLP, in the manner
+    of Korthikanti et al. (arXiv 2205.05198), section 4.1.
     """
     value = 4 if learner.precision == "float32" else 2
     layer = value * learner.micro_tokens * _layer_values(learner, shape)
@@ -229,9 +257,14 @@ def _layer_values(learner: LearnerConfig, shape: ModelShape) -> float:
 
 
 def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
-    """The reference worker: weights, and one layer at a time of a forward pass over `learner.micro_tokens` tokens."""
+    """The reference worker: weights, and one layer at a time of a forward pass over
+    `learner.micro_tokens` tokens.
+    """
     reference, learner = config.reference, config.learner
-    weight, value = (2 if reference.precision == "bfloat16" else 4), (4 if reference.precision == "float32" else 2)
+    weight, value = (
+        (2 if reference.precision == "bfloat16" else 4),
+        (4 if reference.precision == "float32" else 2),
+    )
     parts = {
         "weights": float(shape.params * weight),
         "activations": value * learner.micro_tokens * _layer_values(learner, shape),
@@ -244,19 +277,29 @@ def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
 
 
 def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
-    """One device of a rollout worker. On a GPU the key-value cache takes all that vLLM is allowed and weights leave."""
+    """One device of a rollout worker. On a GPU the key-value cache takes all that vLLM is allowed
+    and weights leave.
+    """
     rollout = config.rollout
     weights = shape.params * _rollout_bytes(config) / rollout.tensor_parallel
     if rollout.gpus == 0:
-        parts = {"weights": weights, "kv cache": rollout.kv_cache_mb * MIB, "process": CPU_PROCESS_BYTES}
+        parts = {
+            "weights": weights,
+            "kv cache": rollout.kv_cache_mb * MIB,
+            "process": CPU_PROCESS_BYTES,
+        }
         return DeviceMemory(parts, None)
     allowed = rollout.gpu_memory_utilization * gpu_bytes(config)
     cache = max(allowed - weights - GPU_PROCESS_BYTES, sequence_cache_bytes(config, shape))
-    return DeviceMemory({"weights": weights, "kv cache": cache, "process": GPU_PROCESS_BYTES}, allowed)
+    return DeviceMemory(
+        {"weights": weights, "kv cache": cache, "process": GPU_PROCESS_BYTES}, allowed
+    )
 
 
 def sequence_cache_bytes(config: Config, shape: ModelShape) -> float:
-    """Keys and values of one sequence of `student.max_len` tokens on one device: 2 max_len layers kv bytes / tp."""
+    """Keys and values of one sequence of `student.max_len` tokens on one device: 2 max_len layers
+    kv bytes / tp.
+    """
     values = 2 * config.student.max_len * shape.layers * shape.kv_heads * shape.head_dim
     return values * _rollout_bytes(config) / config.rollout.tensor_parallel
 

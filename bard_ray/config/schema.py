@@ -1,4 +1,5 @@
-"""The whole configuration as dataclasses. A recipe fills it in, dotted overrides change it, `check` judges it.
+"""The whole configuration as dataclasses. A recipe fills it in, dotted overrides change it, `check`
+judges it.
 
 Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in optimizer steps.
 """
@@ -63,8 +64,12 @@ class RowsConfig:
     config: str = ""
     split: str = "train"
     revision: str = "main"
-    format: Literal["rows", "openr1"] = "rows"  # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
-    eval_path: str = ""  # evaluation questions, same format; empty: the last `data.eval_questions` rows
+    format: Literal["rows", "openr1"] = (
+        "rows"  # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
+    )
+    eval_path: str = (
+        ""  # evaluation questions, same format; empty: the last `data.eval_questions` rows
+    )
 
 
 @dataclass
@@ -103,7 +108,9 @@ class SFTConfig:
     """One supervised stage."""
 
     enabled: bool = True
-    rows: int = 0  # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
+    rows: int = (
+        0  # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
+    )
     epochs: float = 1.0
     batch_rows: int = 32
     lr: float = 2e-3
@@ -149,7 +156,9 @@ class RLConfig:
     std_normalise: bool = True
     temperature: float = 1.0
     max_new_tokens: int = 60
-    checkpoint_every: int = 0  # steps between resumable checkpoints; 0: at the end of the stage only
+    checkpoint_every: int = (
+        0  # steps between resumable checkpoints; 0: at the end of the stage only
+    )
     reward: RewardConfig = field(default_factory=RewardConfig)
 
 
@@ -169,7 +178,9 @@ class EvalConfig:
 class RolloutConfig:
     """vLLM workers."""
 
-    engine: Literal["auto", "local", "async"] = "auto"  # one in-process engine, or AsyncLLM with worker processes
+    engine: Literal["auto", "local", "async"] = (
+        "auto"  # one in-process engine, or AsyncLLM with worker processes
+    )
     workers: int = 1
     cpus: float = 0.75
     gpus: float = 0.0
@@ -224,7 +235,9 @@ class VerifierConfig:
 class ClusterConfig:
     """The Ray cluster: one started here, or one that is there."""
 
-    address: str = "local"  # `local`: start one; `auto`: join the one of this machine or of the submitted job
+    address: str = (
+        "local"  # `local`: start one; `auto`: join the one of this machine or of the submitted job
+    )
     cpus: int = 0  # local only: logical CPUs given to Ray; 0: as many as the machine has
     object_store_mb: int = 512  # local only
     gpu_memory_gb: float = 80.0  # memory of one GPU, for the memory plan

@@ -1,7 +1,9 @@
-"""The labelled-operation chain task: a start digit and N lettered operations on a running value modulo 10.
+"""The labelled-operation chain task: a start digit and N lettered operations on a running value
+modulo 10.
 
-`8a+1b*3c+1?` starts at 8, adds 1 (9), multiplies by 3 (7), adds 1 (8): the answer is 8. Every operation has its letter,
-so a chain of thought that drops steps can still say which step it is at. Source: ours (tiny task).
+`8a+1b*3c+1?` starts at 8, adds 1 (9), multiplies by 3 (7), adds 1 (8): the answer is 8. Every
+operation has its letter, so a chain of thought that drops steps can still say which step it is at.
+Source: ours (tiny task).
 """
 
 from __future__ import annotations
@@ -52,11 +54,12 @@ class Chain:
 def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Question:
     """Question number `index` of a split; it follows from the arguments alone.
 
-    No text of the `eval` split occurs in another one: texts are divided by their hash, and draws of the wrong side are
-    repeated.
+    No text of the `eval` split occurs in another one: texts are divided by their hash, and draws of
+    the wrong side are repeated.
 
     Raises:
-        ConfigError: an operation is unknown, the lengths do not fit, or the task has too few different questions.
+        ConfigError: an operation is unknown, the lengths do not fit, or the task has too few
+            different questions.
     """
     shortest = cfg.base_min_ops if split == "base" else cfg.min_ops
     check_ops(cfg.ops)
@@ -94,7 +97,9 @@ def chain_of(question: Question) -> Chain:
 
 
 def step_text(chain: Chain, step: int, value: int, *, verbose: bool) -> str:
-    """One step of a chain of thought: `a+19` verbose (3 tokens: letter, operation, value), `a9` plain (2 tokens)."""
+    """One step of a chain of thought: `a+19` verbose (3 tokens: letter, operation, value), `a9`
+    plain (2 tokens).
+    """
     return f"{LETTERS[step]}{chain.ops[step] if verbose else ''}{value}"
 
 
@@ -114,21 +119,32 @@ def check_ops(ops: list[str]) -> None:
     for op in ops:
         if not OP_PATTERN.fullmatch(op):
             raise ConfigError(
-                "data.chain.ops", op, "is no operation of the task", "Write + - or * and one digit: +1, -3, *3."
+                "data.chain.ops",
+                op,
+                "is no operation of the task",
+                "Write + - or * and one digit: +1, -3, *3.",
             )
     if not ops:
-        raise ConfigError("data.chain.ops", ops, "must name at least one operation", "The default is [+1, *3].")
+        raise ConfigError(
+            "data.chain.ops", ops, "must name at least one operation", "The default is [+1, *3]."
+        )
 
 
 def _check_lengths(cfg: ChainConfig, field: str) -> None:
     shortest = getattr(cfg, field)
     if not 1 <= shortest <= cfg.max_ops:
         raise ConfigError(
-            f"data.chain.{field}", shortest, f"must lie in 1..max_ops ({cfg.max_ops})", "Lower it or raise max_ops."
+            f"data.chain.{field}",
+            shortest,
+            f"must lie in 1..max_ops ({cfg.max_ops})",
+            "Lower it or raise max_ops.",
         )
     if cfg.max_ops > len(LETTERS):
         raise ConfigError(
-            "data.chain.max_ops", cfg.max_ops, "exceeds 26, the letters there are for labels", "Use 26 or fewer."
+            "data.chain.max_ops",
+            cfg.max_ops,
+            "exceeds 26, the letters there are for labels",
+            "Use 26 or fewer.",
         )
 
 
@@ -140,7 +156,8 @@ def _apply(value: int, op: str) -> int:
 
 
 def _is_held_out(text: str) -> bool:
-    # Not a CRC: it is linear in the bits, so the held-out questions would be a special kind of question.
+    # Not a CRC: it is linear in the bits, so the held-out questions would be a special kind of
+    # question.
     return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % _EVAL_CLASSES == 0
 
 

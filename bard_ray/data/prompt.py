@@ -1,4 +1,6 @@
-"""What a student reads and writes, as token ids: one place that knows chat template, budget text and think tags."""
+"""What a student reads and writes, as token ids: one place that knows chat template, budget text
+and think tags.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ class PromptFormat:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, codec: BudgetCodec, think_open: str, think_close: str
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        codec: BudgetCodec,
+        think_open: str,
+        think_close: str,
     ) -> None:
         self.tokenizer = tokenizer
         self.codec = codec
@@ -41,7 +47,8 @@ class PromptFormat:
             )
 
     def prompt_text(self, question: Question, budget: Budget, show_budget: bool = True) -> str:
-        """The prompt as text: chat template, budget after the last user message, open think tag at the end.
+        """The prompt as text: chat template, budget after the last user message, open think tag at
+        the end.
 
         Raises:
             ConfigError: the codec cannot write this budget.
@@ -58,8 +65,12 @@ class PromptFormat:
         return self._completions([(think_text, answer_text)])[0]
 
     def row_ids(self, rows: Sequence[DistilRow]) -> list[tuple[Ints, Ints]]:
-        """Prompt and completion ids of every row, tokenised in batches. Raises as `prompt_text` does."""
-        texts = self._render([self._conversation(row.question, row.budget, show_budget=True) for row in rows])
+        """Prompt and completion ids of every row, tokenised in batches. Raises as `prompt_text`
+        does.
+        """
+        texts = self._render(
+            [self._conversation(row.question, row.budget, show_budget=True) for row in rows]
+        )
         completions = self._completions([(row.think, row.answer_text) for row in rows])
         return list(zip(self._tokenise(texts), completions, strict=True))
 
@@ -70,15 +81,21 @@ class PromptFormat:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids without eos, padding and other special tokens; think tags stay."""
         text = self.tokenizer.decode(
-            [int(number) for number in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            [int(number) for number in ids],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
         return cast("str", text)
 
-    def _conversation(self, question: Question, budget: Budget, show_budget: bool) -> list[dict[str, str]]:
+    def _conversation(
+        self, question: Question, budget: Budget, show_budget: bool
+    ) -> list[dict[str, str]]:
         turns = [{"role": m.role, "content": m.content} for m in question.messages]
         users = [turn for turn in turns if turn["role"] == "user"]
         if not users:
-            raise DataError(question.source, f"question {question.id} has no user message", "Add one.", turns)
+            raise DataError(
+                question.source, f"question {question.id} has no user message", "Add one.", turns
+            )
         if show_budget:
             users[-1]["content"] += self._budget_text(budget)
         return turns
@@ -98,30 +115,43 @@ class PromptFormat:
     def _render(self, conversations: list[list[dict[str, str]]]) -> list[str]:
         if not conversations:
             return []
-        # Hybrid models close the think tag at once unless told that thinking is wanted; others ignore the word.
+        # Hybrid models close the think tag at once unless told that thinking is wanted; others
+        # ignore the word.
         texts = cast(
             "list[str]",
             self.tokenizer.apply_chat_template(
                 conversations, tokenize=False, add_generation_prompt=True, enable_thinking=True
             ),
         )
-        return [text if text.rstrip().endswith(self.think_open) else text + self.think_open for text in texts]
+        return [
+            text if text.rstrip().endswith(self.think_open) else text + self.think_open
+            for text in texts
+        ]
 
     def _completions(self, pairs: Sequence[tuple[str, str]]) -> list[Ints]:
         # Joined as ids, so that the closing tag is its one token whatever stands before it.
         thinks = self._tokenise([think for think, _ in pairs])
         answers = self._tokenise([answer for _, answer in pairs])
         close_T, eos_T = np.array([self.close_id], np.int32), np.array([self.eos_id], np.int32)
-        return [np.concatenate([t, close_T, a, eos_T]) for t, a in zip(thinks, answers, strict=True)]
+        return [
+            np.concatenate([t, close_T, a, eos_T]) for t, a in zip(thinks, answers, strict=True)
+        ]
 
     def _tokenise(self, texts: Sequence[str]) -> list[Ints]:
         if not texts:
             return []
         unique = list(dict.fromkeys(texts))  # answers repeat a lot
         batch = self.tokenizer(
-            unique, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+            unique,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
         )
-        ids = {text: np.asarray(ids, np.int32) for text, ids in zip(unique, batch["input_ids"], strict=True)}
+        ids = {
+            text: np.asarray(ids, np.int32)
+            for text, ids in zip(unique, batch["input_ids"], strict=True)
+        }
         return [ids[text] for text in texts]
 
     def _single_id(self, tag: str) -> int:
@@ -147,11 +177,14 @@ class PromptFormat:
         return eos_id
 
 
-def load_prompt_format(model_path: str, student: StudentConfig, codec_name: CodecName) -> PromptFormat:
+def load_prompt_format(
+    model_path: str, student: StudentConfig, codec_name: CodecName
+) -> PromptFormat:
     """Prompt format of a model directory or hub id.
 
     Raises:
-        ConfigError: the tokenizer cannot be read, lacks a template or eos, or splits the closing tag.
+        ConfigError: the tokenizer cannot be read, lacks a template or eos, or splits the closing
+            tag.
     """
     from transformers import AutoTokenizer
 

@@ -14,9 +14,11 @@ from bard_ray.records import Question
 
 
 def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]:
-    """The endless stream of RL questions: question number `index` follows from (data, seed, index) alone.
+    """The endless stream of RL questions: question number `index` follows from (data, seed, index)
+    alone.
 
-    A data set is gone through in a new random order each epoch, without the questions held out for the evaluation.
+    A data set is gone through in a new random order each epoch, without the questions held out for
+    the evaluation.
 
     Raises:
         ConfigError, DataError: the task or the data set is not usable.
@@ -33,25 +35,33 @@ def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]
 
 
 def eval_questions(data: DataConfig, seed: int) -> list[Question]:
-    """The held-out questions, `data.eval_questions` of them or as many as `data.rows.eval_path` has.
+    """The held-out questions, `data.eval_questions` of them or as many as `data.rows.eval_path`
+    has.
 
     Raises:
         ConfigError, DataError: the task or the data set is not usable.
     """
     if data.eval_questions < 1:
-        raise ConfigError("data.eval_questions", data.eval_questions, "must be at least 1", "The default is 256.")
+        raise ConfigError(
+            "data.eval_questions", data.eval_questions, "must be at least 1", "The default is 256."
+        )
     if data.source == "chain":
-        return [chain_question(data.chain, seed, "eval", index) for index in range(data.eval_questions)]
+        return [
+            chain_question(data.chain, seed, "eval", index) for index in range(data.eval_questions)
+        ]
     if data.rows.eval_path:
         held_out = load_rows(data.rows, data.rows.eval_path, need_chains=False)
         return [row.question for row in held_out[: data.eval_questions]]
     return [row.question for row in split_rows(data, need_chains=False)[1]]
 
 
-def split_rows(data: DataConfig, need_chains: bool = True) -> tuple[list[TeacherRow], list[TeacherRow]]:
+def split_rows(
+    data: DataConfig, need_chains: bool = True
+) -> tuple[list[TeacherRow], list[TeacherRow]]:
     """Training rows and held-out rows of a data set.
 
-    The last `data.eval_questions` rows are held out, unless the evaluation has a data set of its own.
+    The last `data.eval_questions` rows are held out, unless the evaluation has a data set of its
+    own.
 
     Raises:
         ConfigError: nothing would be left for training.

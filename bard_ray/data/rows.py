@@ -18,7 +18,10 @@ from bard_ray.records import AnswerKind, Message, Question
 
 Record = Mapping[str, object]
 
-OPEN_TAG, CLOSE_TAG = "<think>", "</think>"  # as the data sets write them, whatever the student's tags are
+OPEN_TAG, CLOSE_TAG = (
+    "<think>",
+    "</think>",
+)  # as the data sets write them, whatever the student's tags are
 QUESTION_COLUMNS = {
     "rows": ("id", "question", "answer", "kind"),
     "openr1": ("uuid", "problem", "answer", "problem_type"),
@@ -54,7 +57,8 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
         need_chains: read the chains too; off, only the questions are read.
 
     Returns:
-        One item per question, in the order of the data set; chains of the same question are gathered.
+        One item per question, in the order of the data set; chains of the same question are
+        gathered.
 
     Raises:
         ConfigError: no path is given.
@@ -62,7 +66,9 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
     """
     source = path or cfg.path
     if not source:
-        raise ConfigError("data.rows.path", source, "is empty", "Give a .jsonl or .parquet file, or a hub id.")
+        raise ConfigError(
+            "data.rows.path", source, "is empty", "Give a .jsonl or .parquet file, or a hub id."
+        )
     columns = QUESTION_COLUMNS[cfg.format] + (CHAIN_COLUMNS[cfg.format] if need_chains else ())
     parse = _PARSERS[cfg.format]
     rows: dict[str, TeacherRow] = {}
@@ -71,7 +77,9 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
     if not rows:
         raise DataError(source, "is empty", "Give a data set with at least one row.")
     if need_chains and not any(row.chains for row in rows.values()):
-        raise DataError(source, "has no usable chain in any row", "Give correct, complete teacher chains.")
+        raise DataError(
+            source, "has no usable chain in any row", "Give correct, complete teacher chains."
+        )
     return list(rows.values())
 
 
@@ -93,7 +101,9 @@ class _Reader:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or not value.strip():
-            raise self.error(f"column {column!r} must be text and not blank", "Mend or remove the row.")
+            raise self.error(
+                f"column {column!r} must be text and not blank", "Mend or remove the row."
+            )
         return value
 
     def optional(self, column: str, default: str) -> str:
@@ -117,7 +127,9 @@ class _Reader:
 def _parse_rows(reader: _Reader, need_chains: bool) -> TeacherRow:
     kind = reader.optional("kind", "math")
     if kind not in get_args(AnswerKind):
-        raise reader.error(f"has the unknown kind {kind!r}", f"Use one of {', '.join(get_args(AnswerKind))}.")
+        raise reader.error(
+            f"has the unknown kind {kind!r}", f"Use one of {', '.join(get_args(AnswerKind))}."
+        )
     text = reader.text("question")
     question = Question(
         # Without an id, rows of one text are chains of one question.
@@ -131,8 +143,12 @@ def _parse_rows(reader: _Reader, need_chains: bool) -> TeacherRow:
         return TeacherRow(question)
     think = reader.text("think")
     if CLOSE_TAG in think:
-        raise reader.error(f"column 'think' holds {CLOSE_TAG}", "Put what follows the tag into 'answer_text'.")
-    return TeacherRow(question, (_chain(think, reader.optional("answer_text", answer_text(question.answer))),))
+        raise reader.error(
+            f"column 'think' holds {CLOSE_TAG}", "Put what follows the tag into 'answer_text'."
+        )
+    return TeacherRow(
+        question, (_chain(think, reader.optional("answer_text", answer_text(question.answer))),)
+    )
 
 
 def _parse_openr1(reader: _Reader, need_chains: bool) -> TeacherRow:
@@ -151,7 +167,10 @@ def _parse_openr1(reader: _Reader, need_chains: bool) -> TeacherRow:
 def _openr1_chains(reader: _Reader) -> tuple[TeacherChain, ...]:
     """Generations judged both correct (by math-verify) and complete."""
     generations = reader.items("generations")
-    correct, complete = reader.items("correctness_math_verify"), reader.items("is_reasoning_complete")
+    correct, complete = (
+        reader.items("correctness_math_verify"),
+        reader.items("is_reasoning_complete"),
+    )
     if correct and complete and not len(generations) == len(correct) == len(complete):
         raise reader.error(
             f"has {len(generations)} generations but {len(correct)} and {len(complete)} judgements of them",
@@ -159,7 +178,8 @@ def _openr1_chains(reader: _Reader) -> tuple[TeacherChain, ...]:
         )
     chains = []
     for generation, *judgements in zip(generations, correct, complete, strict=False):
-        # A complete generation closes its think tag and answers; without both there is nothing to learn from.
+        # A complete generation closes its think tag and answers; without both there is nothing to
+        # learn from.
         think, tag, answer = str(generation).partition(CLOSE_TAG)
         if all(judgements) and tag and answer.strip():
             chains.append(_chain(think, answer))
@@ -167,7 +187,9 @@ def _openr1_chains(reader: _Reader) -> tuple[TeacherChain, ...]:
 
 
 def _chain(think: str, answer: str) -> TeacherChain:
-    return TeacherChain(think.partition(OPEN_TAG)[2] if OPEN_TAG in think else think, answer.rstrip())
+    return TeacherChain(
+        think.partition(OPEN_TAG)[2] if OPEN_TAG in think else think, answer.rstrip()
+    )
 
 
 def _gather(rows: dict[str, TeacherRow], row: TeacherRow, source: str) -> None:
@@ -194,7 +216,8 @@ def _records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> Iterator[R
 
 
 def _jsonl_records(source: str) -> Iterator[Record]:
-    # Read by hand, for the sake of the message: it names the line, and columns of mixed type are no trouble.
+    # Read by hand, for the sake of the message: it names the line, and columns of mixed type are no
+    # trouble.
     with Path(source).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -202,9 +225,13 @@ def _jsonl_records(source: str) -> Iterator[Record]:
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise DataError(source, f"line {number} is no JSON ({error})", "Mend the line.", line) from error
+                raise DataError(
+                    source, f"line {number} is no JSON ({error})", "Mend the line.", line
+                ) from error
             if not isinstance(record, dict):
-                raise DataError(source, f"line {number} is no JSON object", "Write one object a line.", line)
+                raise DataError(
+                    source, f"line {number} is no JSON object", "Write one object a line.", line
+                )
             yield record
 
 
@@ -217,7 +244,9 @@ def _dataset_records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> It
             # Streaming reads the file where it lies instead of copying it into a cache.
             dataset = load_dataset("parquet", data_files=source, split="train", streaming=True)
         else:
-            dataset = load_dataset(source, cfg.config or None, split=cfg.split, revision=cfg.revision)
+            dataset = load_dataset(
+                source, cfg.config or None, split=cfg.split, revision=cfg.revision
+            )
         known = dataset.column_names or ()
         # Chains are megabytes a row: columns nobody asked for are not decoded.
         yield from dataset.select_columns([column for column in columns if column in known])
@@ -230,4 +259,7 @@ def _dataset_records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> It
         ) from error
 
 
-_PARSERS: dict[str, Callable[[_Reader, bool], TeacherRow]] = {"rows": _parse_rows, "openr1": _parse_openr1}
+_PARSERS: dict[str, Callable[[_Reader, bool], TeacherRow]] = {
+    "rows": _parse_rows,
+    "openr1": _parse_openr1,
+}

@@ -1,4 +1,6 @@
-"""Named streams of random numbers: what is drawn follows from (seed, stream, index) alone, in any order."""
+"""Named streams of random numbers: what is drawn follows from (seed, stream, index) alone, in any
+order.
+"""
 
 from __future__ import annotations
 
@@ -29,5 +31,7 @@ def rng(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
         ValueError: the index is negative.
     """
     if seed < 0:
-        raise ConfigError("run.seed", seed, "must not be negative", "Use 0 or a positive whole number.")
+        raise ConfigError(
+            "run.seed", seed, "must not be negative", "Use 0 or a positive whole number."
+        )
     return np.random.default_rng((seed, int(stream), index))

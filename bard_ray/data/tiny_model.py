@@ -1,6 +1,8 @@
-"""A student made on the fly: a Qwen3 of a few hundred thousand random weights and a tokenizer for the chain task.
+"""A student made on the fly: a Qwen3 of a few hundred thousand random weights and a tokenizer for
+the chain task.
 
-What is written is an ordinary Hugging Face model directory, so everything downstream treats it like any other model.
+What is written is an ordinary Hugging Face model directory, so everything downstream treats it like
+any other model.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from bard_ray.errors import ConfigError
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 VOCAB_MULTIPLE = 64
 
-# The question as it stands, then the open think tag. An earlier assistant turn, should there be one, ends with eos.
+# The question as it stands, then the open think tag. An earlier assistant turn, should there be
+# one, ends with eos.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -29,10 +32,11 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary(ops: list[str]) -> list[str]:
-    """Tokens in id order, filled up to a multiple of 64, so that every id the model can sample decodes to text.
+    """Tokens in id order, filled up to a multiple of 64, so that every id the model can sample
+    decodes to text.
 
-    The opening budget tag and the tens digit are one token: read as a bag of digits, budgets never seen in training
-    come out wrong (13 as 15.5; measured).
+    The opening budget tag and the tens digit are one token: read as a bag of digits, budgets never
+    seen in training come out wrong (13 as 15.5; measured).
 
     Raises:
         ConfigError: an operation is unknown.
@@ -45,17 +49,22 @@ def vocabulary(ops: list[str]) -> list[str]:
 
 
 def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
-    """Tokenizer with one token per digit, letter, operation and tag; decoding joins the tokens again.
+    """Tokenizer with one token per digit, letter, operation and tag; decoding joins the tokens
+    again.
 
     Raises:
         ConfigError: an operation is unknown.
     """
     tokens = vocabulary(ops)
-    tokenizer = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token=UNK))
+    tokenizer = Tokenizer(
+        models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token=UNK)
+    )
     # No token begins with another one, so their order is free: the frequent ones first, for speed.
     single = "".join(token for token in tokens if len(token) == 1)
     longer = "|".join(re.escape(token) for token in sorted(tokens, key=len) if len(token) > 1)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(f"[{re.escape(single)}]|{longer}"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(f"[{re.escape(single)}]|{longer}"), behavior="isolated"
+    )
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -68,8 +77,11 @@ def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
     )
 
 
-def write_tiny_model(directory: str | Path, tiny: TinyModelConfig, chain: ChainConfig, seed: int, max_len: int) -> None:
-    """Write the model directory: config, generation config, tokenizer, safetensors. The seed decides the weights.
+def write_tiny_model(
+    directory: str | Path, tiny: TinyModelConfig, chain: ChainConfig, seed: int, max_len: int
+) -> None:
+    """Write the model directory: config, generation config, tokenizer, safetensors. The seed
+    decides the weights.
 
     Args:
         directory: made if it is not there.
@@ -87,16 +99,26 @@ def write_tiny_model(directory: str | Path, tiny: TinyModelConfig, chain: ChainC
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
     model.generation_config = GenerationConfig(
-        eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id, do_sample=True, temperature=1.0
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
     )
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
-def _model_config(tiny: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, max_len: int) -> Qwen3Config:
+def _model_config(
+    tiny: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, max_len: int
+) -> Qwen3Config:
     for name in ("layers", "hidden", "heads", "mlp"):
         if getattr(tiny, name) < 1:
-            raise ConfigError(f"student.tiny.{name}", getattr(tiny, name), "must be at least 1", "See the defaults.")
+            raise ConfigError(
+                f"student.tiny.{name}",
+                getattr(tiny, name),
+                "must be at least 1",
+                "See the defaults.",
+            )
     if tiny.hidden % (2 * tiny.heads):
         raise ConfigError(
             "student.tiny.heads",

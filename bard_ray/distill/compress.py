@@ -1,7 +1,7 @@
 """Compressors: how a chain and a budget come to belong to each other.
 
-`drop_steps` shortens a chain of the synthetic task to a budget. `hindsight` shortens nothing: a natural chain is
-labelled with the budget it happens to fit.
+`drop_steps` shortens a chain of the synthetic task to a budget. `hindsight` shortens nothing: a
+natural chain is labelled with the budget it happens to fit.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ PLAIN_TOKENS = 2  # letter, value; a verbose step has the operation too
 
 
 def jittered_target(budget: int, jitter: float, generator: np.random.Generator) -> int:
-    """Tokens a compressor really aims at: b' = round(b * U(1 - jitter, 1 + jitter)), at least one step.
+    """Tokens a compressor really aims at: b' = round(b * U(1 - jitter, 1 + jitter)), at least one
+    step.
 
-    An LLM that is asked for b tokens misses by some per cent; RL has that to gain. Source: ours (tiny task).
+    An LLM that is asked for b tokens misses by some per cent; RL has that to gain. Source: ours
+    (tiny task).
 
     Args:
         budget: b, tokens.
@@ -32,7 +34,12 @@ def jittered_target(budget: int, jitter: float, generator: np.random.Generator) 
         ConfigError: the budget holds no step or the jitter is out of range.
     """
     if budget < PLAIN_TOKENS:
-        raise ConfigError("budget.train", budget, "is smaller than one step (2 tokens)", "Use budgets of 2 or more.")
+        raise ConfigError(
+            "budget.train",
+            budget,
+            "is smaller than one step (2 tokens)",
+            "Use budgets of 2 or more.",
+        )
     if not 0 <= jitter < 1:
         raise ConfigError("distil.jitter", jitter, "must lie in [0, 1)", "The default is 0.15.")
     return max(PLAIN_TOKENS, round(budget * generator.uniform(1 - jitter, 1 + jitter)))
@@ -41,9 +48,9 @@ def jittered_target(budget: int, jitter: float, generator: np.random.Generator) 
 def drop_steps(chain: Chain, target: int, generator: np.random.Generator) -> str:
     """Chain of thought of exactly min(target, 3N) tokens that keeps a random part of the N steps.
 
-    s = min(N, target // 2) steps survive: the last one and a uniformly random subset of the others, plain form.
-    v = min(s, target - 2s) of them, random too, are written verbosely. A dropped operation has to be done in the
-    head, so fewer tokens cost accuracy. Source: ours (tiny task).
+    s = min(N, target // 2) steps survive: the last one and a uniformly random subset of the others,
+    plain form. v = min(s, target - 2s) of them, random too, are written verbosely. A dropped
+    operation has to be done in the head, so fewer tokens cost accuracy. Source: ours (tiny task).
 
     Args:
         chain: the question, parsed.
@@ -62,7 +69,8 @@ def drop_steps(chain: Chain, target: int, generator: np.random.Generator) -> str
 
 
 def hindsight_budget(num_tokens: int, budgets: Sequence[int]) -> Budget:
-    """The smallest budget that a chain of `num_tokens` tokens fits into; unconstrained if it fits into none.
+    """The smallest budget that a chain of `num_tokens` tokens fits into; unconstrained if it fits
+    into none.
 
     Source: ours, after hindsight relabelling (the outcome names the goal it reached).
 

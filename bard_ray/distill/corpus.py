@@ -1,4 +1,6 @@
-"""The supervised corpora: how they are built, kept as JSONL, and turned into sequences for the learner."""
+"""The supervised corpora: how they are built, kept as JSONL, and turned into sequences for the
+learner.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ def gold_corpus(data: DataConfig, num_rows: int, seed: int, stage: GoldStage) ->
 
     Args:
         data: where they come from.
-        num_rows: rows wanted. A data set gives the first chain of every question, then the second ones, and so on,
-            until it has no more; 0 means all it has.
+        num_rows: rows wanted. A data set gives the first chain of every question, then the second
+            ones, and so on, until it has no more; 0 means all it has.
         seed: of the run.
         stage: whose corpus; `base` has questions of its own, short ones among them.
 
@@ -44,7 +46,12 @@ def gold_corpus(data: DataConfig, num_rows: int, seed: int, stage: GoldStage) ->
     """
     if data.source == "chain":
         if num_rows < 1:
-            raise ConfigError(f"{stage}.rows", num_rows, "must be at least 1", "The tiny recipe uses 8000 and 15000.")
+            raise ConfigError(
+                f"{stage}.rows",
+                num_rows,
+                "must be at least 1",
+                "The tiny recipe uses 8000 and 15000.",
+            )
         split: Split = "base" if stage == "base" else "train"
         return [_gold_row(data.chain, seed, split, index) for index in range(num_rows)]
     rows = [
@@ -55,9 +62,14 @@ def gold_corpus(data: DataConfig, num_rows: int, seed: int, stage: GoldStage) ->
 
 
 def budget_corpus(
-    data: DataConfig, budget: BudgetConfig, distil: DistilConfig, seed: int, count_tokens: TokenCounter
+    data: DataConfig,
+    budget: BudgetConfig,
+    distil: DistilConfig,
+    seed: int,
+    count_tokens: TokenCounter,
 ) -> list[DistilRow]:
-    """The budgeted corpus, with a `none_share` of unconstrained gold rows mixed in, in random order.
+    """The budgeted corpus, with a `none_share` of unconstrained gold rows mixed in, in random
+    order.
 
     Args:
         data: where questions and chains come from.
@@ -80,17 +92,25 @@ def budget_corpus(
                 "Use distil.compressor=hindsight for a data set.",
             )
         rows = list(_compressed_rows(data.chain, train_budgets(budget), distil, seed))
-        spare = [_gold_row(data.chain, seed, "train", _used(distil) + i) for i in range(_none_rows(rows, budget))]
+        spare = [
+            _gold_row(data.chain, seed, "train", _used(distil) + i)
+            for i in range(_none_rows(rows, budget))
+        ]
     else:
         teacher = _teacher_rows(data, distil, seed)
         rows = _hindsight_rows(teacher, train_budgets(budget), distil, count_tokens)
         picks = rng(seed, Stream.DISTIL).integers(len(rows), size=_none_rows(rows, budget))
-        spare = [DistilRow(rows[i].question, NO_BUDGET, rows[i].think, rows[i].answer_text) for i in picks]
+        spare = [
+            DistilRow(rows[i].question, NO_BUDGET, rows[i].think, rows[i].answer_text)
+            for i in picks
+        ]
     rows += spare
     return [rows[i] for i in rng(seed, Stream.SHUFFLE).permutation(len(rows))]
 
 
-def to_sequences(rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int) -> tuple[list[TrainSequence], int]:
+def to_sequences(
+    rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int
+) -> tuple[list[TrainSequence], int]:
     """Tokenise a corpus; the mask is True on the completion only.
 
     Args:
@@ -99,8 +119,8 @@ def to_sequences(rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int)
         max_len: longest sequence in tokens, prompt and eos included.
 
     Returns:
-        The sequences, in order, and the number of rows dropped because they are longer. None is cut: a chain without
-        its end teaches not to end.
+        The sequences, in order, and the number of rows dropped because they are longer. None is
+        cut: a chain without its end teaches not to end.
 
     Raises:
         ConfigError: every row is too long, or the codec cannot write a budget.
@@ -112,7 +132,12 @@ def to_sequences(rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int)
             if tokens_T.size <= max_len:
                 sequences.append(TrainSequence(tokens_T, np.arange(tokens_T.size) >= prompt_T.size))
     if rows and not sequences:
-        raise ConfigError("student.max_len", max_len, f"is shorter than every one of the {len(rows)} rows", "Raise it.")
+        raise ConfigError(
+            "student.max_len",
+            max_len,
+            f"is shorter than every one of the {len(rows)} rows",
+            "Raise it.",
+        )
     return sequences, len(rows) - len(sequences)
 
 
@@ -137,14 +162,19 @@ def read_corpus(path: str | Path) -> list[DistilRow]:
         with Path(path).open(encoding="utf-8") as file:
             lines = list(file)
     except OSError as error:
-        raise DataError(str(path), f"cannot be read ({error.strerror})", "Run the distil stage again.") from error
+        raise DataError(
+            str(path), f"cannot be read ({error.strerror})", "Run the distil stage again."
+        ) from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(_from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                str(path), f"line {number} is no corpus row", "Delete the file; it is built again.", line
+                str(path),
+                f"line {number} is no corpus row",
+                "Delete the file; it is built again.",
+                line,
             ) from error
     return rows
 
@@ -152,10 +182,18 @@ def read_corpus(path: str | Path) -> list[DistilRow]:
 def _check(budget: BudgetConfig, distil: DistilConfig) -> None:
     num_budgets = len(train_budgets(budget))
     if not 0 <= budget.none_share < 1:
-        raise ConfigError("budget.none_share", budget.none_share, "must lie in [0, 1)", "The default is 0.05.")
+        raise ConfigError(
+            "budget.none_share", budget.none_share, "must lie in [0, 1)", "The default is 0.05."
+        )
     if distil.questions < 1:
-        raise ConfigError("distil.questions", distil.questions, "must be at least 1", "The default is 10000.")
-    most = num_budgets if distil.contrastive and distil.compressor == "drop_steps" else distil.budgets_per_question
+        raise ConfigError(
+            "distil.questions", distil.questions, "must be at least 1", "The default is 10000."
+        )
+    most = (
+        num_budgets
+        if distil.contrastive and distil.compressor == "drop_steps"
+        else distil.budgets_per_question
+    )
     if not 1 <= distil.budgets_per_question <= most:
         raise ConfigError(
             "distil.budgets_per_question",
@@ -177,10 +215,14 @@ def _none_rows(rows: Sequence[DistilRow], budget: BudgetConfig) -> int:
 
 def _gold_row(cfg: ChainConfig, seed: int, split: Split, index: int) -> DistilRow:
     question = chain_question(cfg, seed, split, index)
-    return DistilRow(question, NO_BUDGET, gold_think(chain_of(question)), answer_text(question.answer))
+    return DistilRow(
+        question, NO_BUDGET, gold_think(chain_of(question)), answer_text(question.answer)
+    )
 
 
-def _compressed_rows(cfg: ChainConfig, budgets: list[int], distil: DistilConfig, seed: int) -> Iterator[DistilRow]:
+def _compressed_rows(
+    cfg: ChainConfig, budgets: list[int], distil: DistilConfig, seed: int
+) -> Iterator[DistilRow]:
     for index in range(_used(distil)):
         question = chain_question(cfg, seed, "train", index)
         chain = chain_of(question)
@@ -194,11 +236,13 @@ def _compressed_rows(cfg: ChainConfig, budgets: list[int], distil: DistilConfig,
             yield DistilRow(question, TokenBudget(tokens), think, answer_text(question.answer))
 
 
-def _tied_budget(num_ops: int, cfg: ChainConfig, budgets: list[int], generator: np.random.Generator) -> int:
+def _tied_budget(
+    num_ops: int, cfg: ChainConfig, budgets: list[int], generator: np.random.Generator
+) -> int:
     """The one budget of a question: longer for harder questions, all budgets covered alike.
 
-    Natural chains are like that, and it is what contrast mends: a single budget drawn independently of the question
-    teaches adherence just as well (measured), so that would be no ablation.
+    Natural chains are like that, and it is what contrast mends: a single budget drawn independently
+    of the question teaches adherence just as well (measured), so that would be no ablation.
     """
     quantile = (num_ops - cfg.min_ops + generator.random()) / (cfg.max_ops - cfg.min_ops + 1)
     return budgets[int(quantile * len(budgets))]
@@ -207,14 +251,21 @@ def _tied_budget(num_ops: int, cfg: ChainConfig, budgets: list[int], generator: 
 def _teacher_rows(data: DataConfig, distil: DistilConfig, seed: int) -> list[TeacherRow]:
     if data.source == "chain":
         gold = (_gold_row(data.chain, seed, "train", index) for index in range(distil.questions))
-        return [TeacherRow(row.question, (TeacherChain(row.think, row.answer_text),)) for row in gold]
+        return [
+            TeacherRow(row.question, (TeacherChain(row.think, row.answer_text),)) for row in gold
+        ]
     return [row for row in split_rows(data)[0] if row.chains][: distil.questions]
 
 
 def _hindsight_rows(
-    teacher: Sequence[TeacherRow], budgets: list[int], distil: DistilConfig, count_tokens: TokenCounter
+    teacher: Sequence[TeacherRow],
+    budgets: list[int],
+    distil: DistilConfig,
+    count_tokens: TokenCounter,
 ) -> list[DistilRow]:
-    """Natural chains under the budget they fit: several different budgets a question, or its first chain only."""
+    """Natural chains under the budget they fit: several different budgets a question, or its first
+    chain only.
+    """
     lengths = iter(count_tokens([chain.think for row in teacher for chain in row.chains]))
     most = distil.budgets_per_question if distil.contrastive else 1
     rows = []
@@ -222,7 +273,10 @@ def _hindsight_rows(
         fitting: dict[Budget, TeacherChain] = {}
         for chain in row.chains:
             fitting.setdefault(hindsight_budget(next(lengths), budgets), chain)
-        rows += [DistilRow(row.question, b, c.think, c.answer_text) for b, c in list(fitting.items())[:most]]
+        rows += [
+            DistilRow(row.question, b, c.think, c.answer_text)
+            for b, c in list(fitting.items())[:most]
+        ]
     return rows
 
 

@@ -1,4 +1,5 @@
-"""Order of the rows in supervised training: a pure function of seed and step, so the step number is the whole cursor.
+"""Order of the rows in supervised training: a pure function of seed and step, so the step number is
+the whole cursor.
 
 Rows are not bucketed by length: packing fills rows with sequences of any length, so speed does not
 ask for it, and with a token-mean loss it made the student worse (benchmarks/LOG.md).
@@ -16,10 +17,13 @@ def num_sft_steps(num_rows: int, batch_rows: int, epochs: float) -> int:
     return max(1, round(num_rows * epochs / batch_rows))
 
 
-def sft_batches(num_rows: int, batch_rows: int, epochs: float, seed: int, start: int = 0) -> Iterator[list[int]]:
+def sft_batches(
+    num_rows: int, batch_rows: int, epochs: float, seed: int, start: int = 0
+) -> Iterator[list[int]]:
     """Row indices of each step from step `start` on.
 
-    Each epoch is a permutation of its own; batches run on across epoch borders, so every batch is full.
+    Each epoch is a permutation of its own; batches run on across epoch borders, so every batch is
+    full.
 
     Raises:
         ValueError: there are no rows.

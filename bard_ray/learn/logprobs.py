@@ -1,7 +1,8 @@
-"""Token log-probs of packed micro-batches, without ever holding logits for all tokens of a large vocabulary.
+"""Token log-probs of packed micro-batches, without ever holding logits for all tokens of a large
+vocabulary.
 
-Only trained positions go through the head: prompts, padding and forced text cost no logits. Axes: R rows, T tokens of a
-row, N trained tokens, H hidden size, V vocabulary.
+Only trained positions go through the head: prompts, padding and forced text cost no logits. Axes: R
+rows, T tokens of a row, N trained tokens, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from torch.utils.checkpoint import checkpoint
 
 from bard_ray.learn.pack import MicroBatch
 
-# Logits of one chunk at most, in elements: 256 MiB of float32. A small vocabulary needs one chunk, which is fastest.
+# Logits of one chunk at most, in elements: 256 MiB of float32. A small vocabulary needs one chunk,
+# which is fastest.
 MAX_LOGITS = 1 << 26
 
 
 def target_logprobs(
-    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor, temperature: float
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    temperature: float,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs of target tokens, and the entropy of the distributions they come from.
 
@@ -49,10 +55,11 @@ def target_logprobs(
 
 
 class LogprobHead(nn.Module):
-    """Output embedding that answers with log-probs; it takes the place of a model's `lm_head` and shares its weight.
+    """Output embedding that answers with log-probs; it takes the place of a model's `lm_head` and
+    shares its weight.
 
-    One call does all chunks. That matters under ZeRO-3, where each call gathers the weight: the number of calls must be
-    the same on every rank, however many tokens it has.
+    One call does all chunks. That matters under ZeRO-3, where each call gathers the weight: the
+    number of calls must be the same on every rank, however many tokens it has.
     """
 
     def __init__(self, linear: nn.Linear, max_logits: int = MAX_LOGITS) -> None:
@@ -62,8 +69,12 @@ class LogprobHead(nn.Module):
         self.bias = linear.bias
         self.chunk_tokens = max(1, max_logits // linear.out_features)
 
-    def forward(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """See `target_logprobs`. In several chunks, each chunk's logits are computed again in the backward pass."""
+    def forward(
+        self, hidden_NH: Tensor, targets_N: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `target_logprobs`. In several chunks, each chunk's logits are computed again in the
+        backward pass.
+        """
         if len(hidden_NH) <= self.chunk_tokens:
             return target_logprobs(hidden_NH, self.weight, self.bias, targets_N, temperature)
         parts = []
@@ -72,7 +83,11 @@ class LogprobHead(nn.Module):
         ):
             args = hidden_CH, self.weight, self.bias, targets_C, temperature
             again = torch.is_grad_enabled()
-            parts.append(checkpoint(target_logprobs, *args, use_reentrant=False) if again else target_logprobs(*args))
+            parts.append(
+                checkpoint(target_logprobs, *args, use_reentrant=False)
+                if again
+                else target_logprobs(*args)
+            )
         logprobs, entropies = zip(*parts, strict=True)
         return torch.cat(logprobs), torch.cat(entropies)
 
@@ -81,7 +96,8 @@ def loss_positions(batch: MicroBatch, device: torch.device | str = "cpu") -> tup
     """Where the trained tokens are predicted, and what they are.
 
     Returns:
-        Flat indices of the predicting positions (one before each trained token) and target token ids, int64 [N] each.
+        Flat indices of the predicting positions (one before each trained token) and target token
+        ids, int64 [N] each.
     """
     trained_N = torch.from_numpy(batch.mask_RT.reshape(-1).nonzero()[0]).to(device)
     targets_N = torch.from_numpy(batch.tokens_RT[batch.mask_RT]).to(device, torch.int64)

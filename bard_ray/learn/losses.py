@@ -1,7 +1,7 @@
 """Losses on token log-probs: one equation a function. Axis N: trained tokens of a micro-batch.
 
-Every loss is a sum over tokens. The caller divides by the token count of the whole step, over all ranks and
-micro-batches, so the result does not depend on how the step was cut up.
+Every loss is a sum over tokens. The caller divides by the token count of the whole step, over all
+ranks and micro-batches, so the result does not depend on how the step was cut up.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from torch import Tensor
 
 from bard_ray.roles import LossSpec
 
-# exp(20) is 5e8: such a token is clipped or hopeless either way, and what stays finite can be shown in the metrics.
+# exp(20) is 5e8: such a token is clipped or hopeless either way, and what stays finite can be shown
+# in the metrics.
 MAX_LOG_RATIO = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Trained tokens of one micro-batch: float32 vectors of length N, of which only `logprobs_N` carries gradients."""
+    """Trained tokens of one micro-batch: float32 vectors of length N, of which only `logprobs_N`
+    carries gradients.
+    """
 
     logprobs_N: Tensor
     entropy_N: Tensor
@@ -67,7 +70,9 @@ def ratio(logprobs_N: Tensor, behaviour_N: Tensor) -> Tensor:
     return torch.exp((logprobs_N - behaviour_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
 
 
-def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float) -> Tensor:
+def clipped_surrogate(
+    ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float
+) -> Tensor:
     """Pessimistic policy loss with separate clips below and above.
 
     Maths:
@@ -85,7 +90,8 @@ def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, cl
     Raises:
         ValueError: the shapes differ.
 
-    Source: Schulman et al. 2017 (PPO), equation 7; clip_high > clip_low: Yu et al. 2025 (DAPO), equation 10.
+    Source: Schulman et al. 2017 (PPO), equation 7; clip_high > clip_low: Yu et al. 2025 (DAPO),
+        equation 10.
     """
     _check_shapes(ratio_N, advantages_N)
     clipped_N = ratio_N.clamp(1.0 - clip_low, 1.0 + clip_high)
@@ -93,7 +99,8 @@ def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, cl
 
 
 def k3_kl(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
-    """Estimate of KL(policy || reference) from tokens that the policy sampled: unbiased, never negative.
+    """Estimate of KL(policy || reference) from tokens that the policy sampled: unbiased, never
+    negative.
 
     Maths:
         d_i = log q_i - log p_i, limited to +-20
@@ -109,7 +116,8 @@ def k3_kl(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ.
 
-    Source: Schulman 2020, "Approximating KL divergence", k3; Shao et al. 2024 (DeepSeekMath), equation 4.
+    Source: Schulman 2020, "Approximating KL divergence", k3; Shao et al. 2024 (DeepSeekMath),
+        equation 4.
     """
     _check_shapes(logprobs_N, reference_N)
     delta_N = (reference_N - logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
@@ -135,11 +143,14 @@ def grpo_loss(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, dict[str, Tens
     Returns:
         The loss, and detached sums over tokens; `ratio_max` is a maximum instead.
 
-    Source: Shao et al. 2024 (DeepSeekMath), equation 3, with one token-level denominator (Yu et al. 2025, DAPO).
+    Source: Shao et al. 2024 (DeepSeekMath), equation 3, with one token-level denominator (Yu et al.
+        2025, DAPO).
     """
     ratio_N = ratio(batch.logprobs_N, batch.behaviour_N)
     loss = clipped_surrogate(ratio_N, batch.advantages_N, spec.clip_low, spec.clip_high).sum()
-    stats = _ratio_stats(ratio_N.detach(), batch.advantages_N, spec) | {"entropy": batch.entropy_N.sum()}
+    stats = _ratio_stats(ratio_N.detach(), batch.advantages_N, spec) | {
+        "entropy": batch.entropy_N.sum()
+    }
     if spec.kl_coef:
         kl = k3_kl(batch.logprobs_N, batch.reference_N).sum()
         loss = loss + spec.kl_coef * kl
@@ -153,7 +164,9 @@ def loss_of(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, dict[str, Tensor
 
 
 def _ratio_stats(ratio_N: Tensor, advantages_N: Tensor, spec: LossSpec) -> dict[str, Tensor]:
-    """A token counts as clipped where the clip takes its gradient away, so the sign of the advantage matters."""
+    """A token counts as clipped where the clip takes its gradient away, so the sign of the
+    advantage matters.
+    """
     return {
         "ratio_mean": ratio_N.sum(),
         "ratio_max": ratio_N.max() if ratio_N.numel() else ratio_N.new_zeros(()),

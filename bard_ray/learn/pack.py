@@ -1,8 +1,9 @@
 """Packing: sequences of many lengths into rows, rows into micro-batches, micro-batches over ranks.
 
-Padding is what a learner pays for nothing, so sequences share rows. Inside a row, positions restart at 0 with every
-sequence; transformers reads sequence borders from those restarts (when it gets no attention mask) and keeps attention
-inside each sequence. The padding at a row's end is one more such sequence, so it neither sees nor is seen by tokens.
+Padding is what a learner pays for nothing, so sequences share rows. Inside a row, positions restart
+at 0 with every sequence; transformers reads sequence borders from those restarts (when it gets no
+attention mask) and keeps attention inside each sequence. The padding at a row's end is one more
+such sequence, so it neither sees nor is seen by tokens.
 
 Axes: R rows of a micro-batch, T tokens of a row, N trained tokens of a micro-batch.
 """
@@ -35,7 +36,8 @@ class PackSpec:
     def of(cls, pack_len: int, micro_tokens: int, attention: str) -> PackSpec:
         """The specification that `learner.pack_len`, `micro_tokens` and `attention` ask for.
 
-        Flash attention gets one long row: transformers takes its variable-length path for a batch of one only.
+        Flash attention gets one long row: transformers takes its variable-length path for a batch
+            of one only.
         """
         if attention == "flash_attention_2":
             return cls(row_tokens=max(pack_len, micro_tokens), rows=1)
@@ -78,7 +80,9 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """Who computes what in one step: sequence indices of each rank, and the micro-batches every rank runs."""
+    """Who computes what in one step: sequence indices of each rank, and the micro-batches every
+    rank runs.
+    """
 
     shares: tuple[tuple[int, ...], ...]
     num_micro_batches: int
@@ -87,8 +91,8 @@ class StepPlan:
 def split_balanced(lengths: Sequence[int], ranks: int) -> tuple[tuple[int, ...], ...]:
     """Indices of the sequences of each rank, in ascending order, with nearly equal token counts.
 
-    Longest first, each to the rank with the fewest tokens so far, the lowest such rank on a tie. Loads differ by the
-    longest sequence at most.
+    Longest first, each to the rank with the fewest tokens so far, the lowest such rank on a tie.
+    Loads differ by the longest sequence at most.
     """
     shares: list[list[int]] = [[] for _ in range(ranks)]
     loads = [0] * ranks
@@ -102,7 +106,8 @@ def split_balanced(lengths: Sequence[int], ranks: int) -> tuple[tuple[int, ...],
 def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
     """Split a step over ranks, and find how many micro-batches the busiest one needs.
 
-    Every rank runs that many: ZeRO-3 gathers parameters inside forward and backward, so ranks must run in step.
+    Every rank runs that many: ZeRO-3 gathers parameters inside forward and backward, so ranks must
+        run in step.
     """
     shares = split_balanced(lengths, ranks)
     counts = [len(_group_rows([lengths[i] for i in share], spec)) for share in shares]
@@ -121,7 +126,12 @@ def assign_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
         length = lengths[index]
         if length > row_tokens:
             rule = f"one sequence has {length} tokens and does not fit a row"
-            raise ConfigError("learner.pack_len", row_tokens, rule, "Raise learner.pack_len or lower student.max_len.")
+            raise ConfigError(
+                "learner.pack_len",
+                row_tokens,
+                rule,
+                "Raise learner.pack_len or lower student.max_len.",
+            )
         fits = np.flatnonzero(free[: len(rows)] >= length)
         row = int(fits[0]) if fits.size else len(rows)
         if row == len(rows):
@@ -132,15 +142,21 @@ def assign_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     return rows
 
 
-def pack(sequences: Sequence[TrainSequence], spec: PackSpec, num_micro_batches: int = 0) -> list[MicroBatch]:
-    """Pack sequences into at least `num_micro_batches` micro-batches; those without sequences have an empty mask.
+def pack(
+    sequences: Sequence[TrainSequence], spec: PackSpec, num_micro_batches: int = 0
+) -> list[MicroBatch]:
+    """Pack sequences into at least `num_micro_batches` micro-batches; those without sequences have
+    an empty mask.
 
     Raises:
         ConfigError: a sequence is longer than a row.
-        InvariantError: more micro-batches came out than were planned, or a first token is to be trained on.
+        InvariantError: more micro-batches came out than were planned, or a first token is to be
+            trained on.
     """
     if any(s.mask_T[:1].any() for s in sequences):
-        raise InvariantError("the first token of a sequence has no prediction and cannot enter the loss")
+        raise InvariantError(
+            "the first token of a sequence has no prediction and cannot enter the loss"
+        )
     groups = _group_rows([s.tokens_T.size for s in sequences], spec)
     if num_micro_batches and len(groups) > num_micro_batches:
         raise InvariantError(f"{len(groups)} micro-batches where {num_micro_batches} were planned")
@@ -148,8 +164,12 @@ def pack(sequences: Sequence[TrainSequence], spec: PackSpec, num_micro_batches: 
     return [_micro_batch(sequences, rows) for rows in groups]
 
 
-def unpack(batches: Sequence[MicroBatch], values: Sequence[Floats], num_sequences: int) -> list[Floats]:
-    """One value a token, per micro-batch [R, T], back to one array [T] per sequence, in the order given to `pack`."""
+def unpack(
+    batches: Sequence[MicroBatch], values: Sequence[Floats], num_sequences: int
+) -> list[Floats]:
+    """One value a token, per micro-batch [R, T], back to one array [T] per sequence, in the order
+    given to `pack`.
+    """
     found: dict[int, Floats] = {}
     for batch, values_RT in zip(batches, values, strict=True):
         for span in batch.spans:
@@ -162,7 +182,9 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
 
 
 def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]:
-    """Rows of each micro-batch: as few micro-batches as `spec.rows` allows, and the rows spread evenly over them."""
+    """Rows of each micro-batch: as few micro-batches as `spec.rows` allows, and the rows spread
+    evenly over them.
+    """
     rows = assign_rows(lengths, spec.row_tokens)
     count = -(-len(rows) // spec.rows)
     edges = [len(rows) * i // count for i in range(count + 1)] if count else [0]
@@ -175,7 +197,9 @@ def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int
     # Two tokens at least: an empty micro-batch still has to run.
     shape = len(rows), max([2, *(span.start + span.length for span in spans)])
 
-    def laid_out(part: Callable[[TrainSequence], Ints | Floats | Bools | None], dtype: type) -> np.ndarray:
+    def laid_out(
+        part: Callable[[TrainSequence], Ints | Floats | Bools | None], dtype: type
+    ) -> np.ndarray:
         array_RT: np.ndarray = np.zeros(shape, dtype)
         for span in spans:
             part_T = part(sequences[span.sequence])

@@ -15,19 +15,24 @@ from bard_ray.records import Floats
 
 Precision = Literal["float32", "bf16_autocast", "bfloat16"]
 
-# Transformations of the logits that some families apply after the output embedding; LogprobHead knows none of them.
+# Transformations of the logits that some families apply after the output embedding; LogprobHead
+# knows none of them.
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 def weight_dtype(precision: Precision) -> torch.dtype:
-    """Type of the weights; under `bf16_autocast` they stay float32 and only the matrix products run in bfloat16."""
+    """Type of the weights; under `bf16_autocast` they stay float32 and only the matrix products run
+    in bfloat16.
+    """
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 class Policy(nn.Module):
-    """A transformers model whose forward pass gives the log-probs of the trained tokens of a micro-batch."""
+    """A transformers model whose forward pass gives the log-probs of the trained tokens of a
+    micro-batch.
+    """
 
-    def __init__(self, model: Any, precision: Precision) -> None:  # noqa: ANN401  (transformers' models share no useful type)
+    def __init__(self, model: Any, precision: Precision) -> None:
         """Take over `model`: its `lm_head` becomes a `LogprobHead` with the same parameters.
 
         Raises:
@@ -55,11 +60,13 @@ class Policy(nn.Module):
             return self.model.get_output_embeddings()(hidden_NH, targets_N, temperature)
 
     def named_weights(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters under the names of the model directory; a tied output embedding is listed once."""
+        """Parameters under the names of the model directory; a tied output embedding is listed
+        once.
+        """
         return list(self.model.named_parameters())
 
 
-def check_head(model: Any) -> None:  # noqa: ANN401  (see Policy)
+def check_head(model: Any) -> None:
     """Refuse models whose log-probs would silently be wrong.
 
     Raises:
@@ -68,9 +75,15 @@ def check_head(model: Any) -> None:  # noqa: ANN401  (see Policy)
     fix = "Use a model whose logits are one linear map of the hidden states (Qwen, Llama, Mistral, ...)."
     if not isinstance(model.get_output_embeddings(), nn.Linear):
         raise DataError(type(model).__name__, "its output embedding is not a linear layer", fix)
-    set_ones = [name for name in _LOGIT_TRANSFORMS if getattr(model.config, name, None) not in (None, 1, 1.0)]
+    set_ones = [
+        name
+        for name in _LOGIT_TRANSFORMS
+        if getattr(model.config, name, None) not in (None, 1, 1.0)
+    ]
     if set_ones:
-        raise DataError(type(model).__name__, f"it transforms its logits ({', '.join(set_ones)})", fix)
+        raise DataError(
+            type(model).__name__, f"it transforms its logits ({', '.join(set_ones)})", fix
+        )
 
 
 def load_policy(path: str, attention: str, precision: Precision) -> Policy:
@@ -82,7 +95,10 @@ def load_policy(path: str, attention: str, precision: Precision) -> Policy:
     from transformers import AutoModelForCausalLM
 
     dtype = weight_dtype(precision)
-    return Policy(AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention), precision)
+    return Policy(
+        AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention),
+        precision,
+    )
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Learning rates as pure functions of the step.
 
-Both warm up linearly, reach `peak` at the last warm-up step and `peak * min_ratio` at the last step; in between one
-falls like half a cosine (supervised stages), the other linearly (reinforcement learning).
+Both warm up linearly, reach `peak` at the last warm-up step and `peak * min_ratio` at the last
+step; in between one falls like half a cosine (supervised stages), the other linearly (reinforcement
+learning).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ def warmup_cosine(step: int, num_steps: int, warmup: int, peak: float, min_ratio
     """Linear warm-up, then a half cosine.
 
     Maths:
-        lr = peak * (step + 1) / warmup                                              while step < warmup
-        lr = peak * (min_ratio + (1 - min_ratio) * (1 + cos(pi * p)) / 2)            after, p = progress in (0, 1]
+        lr = peak * (step + 1) / warmup                                              while step <
+        warmup lr = peak * (min_ratio + (1 - min_ratio) * (1 + cos(pi * p)) / 2)            after, p
+        = progress in (0, 1]
 
     Args:
         step: step about to run, from 0.
@@ -51,7 +53,11 @@ def warmup_linear(step: int, num_steps: int, warmup: int, peak: float, min_ratio
 
     Source: ours.
     """
-    return peak * _warmup(step, warmup) * (1.0 - (1.0 - min_ratio) * _progress(step, num_steps, warmup))
+    return (
+        peak
+        * _warmup(step, warmup)
+        * (1.0 - (1.0 - min_ratio) * _progress(step, num_steps, warmup))
+    )
 
 
 def _warmup(step: int, warmup: int) -> float:
@@ -59,5 +65,7 @@ def _warmup(step: int, warmup: int) -> float:
 
 
 def _progress(step: int, num_steps: int, warmup: int) -> float:
-    """Share of the decay that is done: 0 up to the last warm-up step, 1 from the last step of the stage on."""
+    """Share of the decay that is done: 0 up to the last warm-up step, 1 from the last step of the
+    stage on.
+    """
     return min(1.0, max(0.0, (step + 1 - warmup) / max(1, num_steps - warmup)))

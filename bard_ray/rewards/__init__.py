@@ -1,1 +1,3 @@
-"""Rewards: accuracy from the verdict, budget fidelity from the thinking length, and how the two compose."""
+"""Rewards: accuracy from the verdict, budget fidelity from the thinking length, and how the two
+compose.
+"""

@@ -1,7 +1,8 @@
-"""Budget fidelity: how well a thinking length L fits a budget b, in [0, 1]. One shape a class, one equation each.
+"""Budget fidelity: how well a thinking length L fits a budget b, in [0, 1]. One shape a class, one
+equation each.
 
-All lengths are thinking tokens. A budget of 0 tokens is measured as if it were 1, so that the deviation exists.
-A new shape: a frozen dataclass with `of_length`, and its line in `make_fidelity`.
+All lengths are thinking tokens. A budget of 0 tokens is measured as if it were 1, so that the
+deviation exists. A new shape: a frozen dataclass with `of_length`, and its line in `make_fidelity`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ class Fidelity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asymmetric:
-    """About b, and rather below than above: flat within the tolerance, then linear, steeper above than below.
+    """About b, and rather below than above: flat within the tolerance, then linear, steeper above
+    than below.
 
-    With d = (L - b) / b: 1 if |d| <= tolerance; over: max(0, 1 - over_slope (d - tolerance)); under:
-    max(0, 1 - under_slope (|d| - tolerance)). Source: ours, measured on the tiny task; a soft penalty above b made RL
-    overspend, since more thinking is more accurate.
+    With d = (L - b) / b: 1 if |d| <= tolerance; over: max(0, 1 - over_slope (d - tolerance));
+    under: max(0, 1 - under_slope (|d| - tolerance)). Source: ours, measured on the tiny task; a
+    soft penalty above b made RL overspend, since more thinking is more accurate.
     """
 
     tolerance: float = 0.05
@@ -68,7 +70,8 @@ def relative_deviation(thinking_tokens: int, budget_tokens: int) -> float:
 def rollout_fidelity(rollout: Rollout, fidelity: Fidelity) -> float:
     """Fidelity of a rollout to its own budget, in [0, 1].
 
-    A rollout that never closed its thinking scores 0, whatever its budget; without a budget a closed one scores 1.
+    A rollout that never closed its thinking scores 0, whatever its budget; without a budget a
+    closed one scores 1.
 
     Raises:
         ValueError: the budget names no number of tokens, so no length can be compared with it.

@@ -39,7 +39,9 @@ class Reward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProductReward:
-    """c x f: fidelity pays only for a correct answer, so short wrong answers earn nothing. Source: BARD, abstract."""
+    """c x f: fidelity pays only for a correct answer, so short wrong answers earn nothing. Source:
+    BARD, abstract.
+    """
 
     fidelity: Fidelity
 
@@ -50,7 +52,9 @@ class ProductReward:
 
 @dataclass(frozen=True, slots=True)
 class AdditiveReward:
-    """c + weight x f: an ablation; a policy can live on fidelity alone. Source: BARD's ablation, weight ours."""
+    """c + weight x f: an ablation; a policy can live on fidelity alone. Source: BARD's ablation,
+    weight ours.
+    """
 
     fidelity: Fidelity
     weight: float = 0.5
@@ -71,8 +75,12 @@ def is_unfinished(rollout: Rollout) -> bool:
 
 
 def has_broken(group: Group) -> bool:
-    """Does the group hold a verdict or rollout that the policy is not to blame for? It must be failed, not rewarded."""
-    return any(v.outcome is Outcome.BROKEN for v in group.verdicts) or any(r.finish == "abort" for r in group.rollouts)
+    """Does the group hold a verdict or rollout that the policy is not to blame for? It must be
+    failed, not rewarded.
+    """
+    return any(v.outcome is Outcome.BROKEN for v in group.verdicts) or any(
+        r.finish == "abort" for r in group.rollouts
+    )
 
 
 def count_outcomes(groups: Iterable[Group]) -> dict[Outcome, int]:
@@ -98,10 +106,14 @@ def make_reward(config: RewardConfig) -> Reward:
     return rewards[config.compose]
 
 
-def _per_rollout(group: Group, compose: Callable[[float, float], float], fidelity: Fidelity) -> Floats:
+def _per_rollout(
+    group: Group, compose: Callable[[float, float], float], fidelity: Fidelity
+) -> Floats:
     _check(group)
     rewards = [
-        UNFINISHED_REWARD if is_unfinished(r) else compose(accuracy(v), rollout_fidelity(r, fidelity))
+        UNFINISHED_REWARD
+        if is_unfinished(r)
+        else compose(accuracy(v), rollout_fidelity(r, fidelity))
         for r, v in zip(group.rollouts, group.verdicts, strict=True)
     ]
     return np.asarray(rewards, np.float32)

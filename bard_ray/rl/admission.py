@@ -1,17 +1,20 @@
 """The admission window: what bounds policy lag without ever dropping a slow group.
 
-A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and gives it back when it
-has been trained on (or was found flat or failed). Groups are trained in the order in which they were admitted.
+A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and
+gives it back when it has been trained on (or was found flat or failed). Groups are trained in the
+order in which they were admitted.
 
-The bound. Number groups 0, 1, 2, ... in admission order and let P be `prompts_per_step`. Group n enters only when at
-most (max_lag + 1) P - 1 earlier ones still hold a slot, so at least n + 1 - (max_lag + 1) P were given back; those given
-back by training came P a step, each step published before its slots were freed. Group n is trained in step n // P (not
-counting flat and failed groups, which shift both sides alike), so
+The bound. Number groups 0, 1, 2, ... in admission order and let P be `prompts_per_step`. Group n
+enters only when at most (max_lag + 1) P - 1 earlier ones still hold a slot, so at least n + 1 -
+(max_lag + 1) P were given back; those given back by training came P a step, each step published
+before its slots were freed. Group n is trained in step n // P (not counting flat and failed groups,
+which shift both sides alike), so
 
     lag(n) = n // P - version at admission(n) <= max_lag        [optimizer steps]
 
-Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on 0-3, publishes
-version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7, sampled under version 0: lag 1.
+Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on
+0-3, publishes version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7,
+sampled under version 0: lag 1.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from bard_ray.errors import InvariantError
 
 @dataclass
 class Ledger:
-    """Where every admitted group went; `admitted = trained + failed + flat + in flight` at every step."""
+    """Where every admitted group went; `admitted = trained + failed + flat + in flight` at every
+    step.
+    """
 
     admitted: int = 0
     trained: int = 0
@@ -55,7 +60,8 @@ class AdmissionWindow:
 
     Attributes:
         slots: size of the window, groups.
-        next_number: admission number of the next group; a resumed run starts where the consumed ones end.
+        next_number: admission number of the next group; a resumed run starts where the consumed
+            ones end.
     """
 
     slots: int
@@ -86,5 +92,3 @@ class AdmissionWindow:
 def window_slots(max_lag: int, prompts_per_step: int) -> int:
     """Slots of the window: (max_lag + 1) x prompts_per_step. Source: ours."""
     return (max_lag + 1) * prompts_per_step
-
-

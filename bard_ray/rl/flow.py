@@ -1,4 +1,6 @@
-"""Groups on their way through the roles: admitted, sampled, graded, rewarded, and handed over in admission order."""
+"""Groups on their way through the roles: admitted, sampled, graded, rewarded, and handed over in
+admission order.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,28 @@ from bard_ray.rewards.reward import Reward, has_broken
 from bard_ray.rl.admission import AdmissionWindow, Ledger
 from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.sequences import sequence_tokens
-from bard_ray.roles import Reference, Sampler, Verifier
+from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
 REGRADES = 2  # an answer the machinery failed to grade is graded again this often before its group counts as failed
+
+
+@dataclass(frozen=True)
+class RLRoles:
+    """Who does the work. `reference` is None where no term of the loss needs it."""
+
+    sampler: Sampler
+    verifier: Verifier
+    learner: Learner
+    reference: Reference | None
 
 
 @dataclass(frozen=True)
 class FlowSpec:
     """What the flow needs to know besides the roles."""
 
-    request: Callable[[int], GroupRequest]  # admission number -> work; the same number always gives the same work
+    request: Callable[
+        [int], GroupRequest
+    ]  # admission number -> work; the same number always gives the same work
     sampling: SamplingSpec
     total_groups: int  # trainable groups the whole run needs; nothing is admitted beyond
     max_untrainable: int  # groups in a row without a trainable one before the run stops
@@ -31,7 +45,9 @@ class FlowSpec:
 
 @dataclass
 class StepCounts:
-    """What happened since it was last taken, for the step's metrics: seconds spent, groups served and left out."""
+    """What happened since it was last taken, for the step's metrics: seconds spent, groups served
+    and left out.
+    """
 
     sample_s: float = 0.0
     grade_s: float = 0.0
@@ -44,13 +60,20 @@ class StepCounts:
 class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
 
-    Consumes free slots; produces filed groups; waits in `take` for the next number in order, unblocked by whichever
-    role files it. Bounded by the window: no more groups than slots exist at any time.
+    Consumes free slots; produces filed groups; waits in `take` for the next number in order,
+    unblocked by whichever role files it. Bounded by the window: no more groups than slots exist at
+    any time.
     """
 
-    def __init__(self, sampler: Sampler, verifier: Verifier, reference: Reference | None, reward: Reward,
-                 spec: FlowSpec, window: AdmissionWindow, ledger: Ledger) -> None:
-        self.sampler, self.verifier, self.reference, self.reward = sampler, verifier, reference, reward
+    def __init__(
+        self,
+        roles: RLRoles,
+        reward: Reward,
+        spec: FlowSpec,
+        window: AdmissionWindow,
+        ledger: Ledger,
+    ) -> None:
+        self.roles, self.reward = roles, reward
         self.spec, self.window, self.ledger = spec, window, ledger
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
@@ -65,7 +88,9 @@ class GroupFlow:
         return len(self._waiting) + self._held
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Admit the first window; failures of the flow end `tasks`, so nobody waits for a dead producer."""
+        """Admit the first window; failures of the flow end `tasks`, so nobody waits for a dead
+        producer.
+        """
         self._tasks = tasks
         self._admit()
 
@@ -75,10 +100,12 @@ class GroupFlow:
             task.cancel()
 
     async def take(self, count: int) -> list[Group]:
-        """The next `count` trainable groups in admission order; flat and failed ones are counted and replaced.
+        """The next `count` trainable groups in admission order; flat and failed ones are counted
+        and replaced.
 
         Raises:
-            InvariantError: so many groups in a row could not be trained on that the run would never end.
+            InvariantError: so many groups in a row could not be trained on that the run would never
+                end.
         """
         groups: list[Group] = []
         untrainable = 0
@@ -113,7 +140,11 @@ class GroupFlow:
             self.ledger.flat += 1
             self.counts.flat += 1
         if in_a_row >= self.spec.max_untrainable:
-            last = f"the last failed: {group.failure}" if group.failure else "the last had equal rewards throughout"
+            last = (
+                f"the last failed: {group.failure}"
+                if group.failure
+                else "the last had equal rewards throughout"
+            )
             msg = (
                 f"{in_a_row} groups in a row could not be trained on ({last}). Are the questions all too easy or too"
                 " hard for the student, or is a role broken? See rl/groups_flat and rl/groups_failed in metrics.jsonl"
@@ -150,7 +181,7 @@ class GroupFlow:
 
     async def _sample(self, requests: Sequence[GroupRequest]) -> None:
         started = time.monotonic()
-        async for group in self.sampler.sample(requests, self.spec.sampling):
+        async for group in self.roles.sampler.sample(requests, self.spec.sampling):
             self.counts.sample_s += time.monotonic() - started
             self.counts.sampled += 1
             self._spawn(self._finish(group))
@@ -159,32 +190,40 @@ class GroupFlow:
         """Grade, reward and file one group; a failed one is filed too, with its reason."""
         if not group.failure:
             group = replace(group, verdicts=tuple(await self._grade(group)))
-            group = replace(group, failure="an answer could not be graded") if has_broken(group) else group
+            group = (
+                replace(group, failure="an answer could not be graded")
+                if has_broken(group)
+                else group
+            )
         if not group.failure:
             group = replace(group, rewards_G=self.reward(group))
             group = await self._refer(group)
         self._waiting[group.number].set_result(group)
 
     async def _grade(self, group: Group) -> list[Verdict]:
-        """Verdicts of all rollouts; infrastructure trouble is tried again, never turned into a wrong answer."""
+        """Verdicts of all rollouts; infrastructure trouble is tried again, never turned into a
+        wrong answer.
+        """
         started = time.monotonic()
         question = group.request.question
         items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
-        verdicts = await self.verifier.grade(items)
+        verdicts = await self.roles.verifier.grade(items)
         for _ in range(REGRADES):
             broken = [i for i, v in enumerate(verdicts) if v.outcome is Outcome.BROKEN]
             if not broken:
                 break
-            for i, verdict in zip(broken, await self.verifier.grade([items[i] for i in broken]), strict=True):
+            for i, verdict in zip(
+                broken, await self.roles.verifier.grade([items[i] for i in broken]), strict=True
+            ):
                 verdicts[i] = verdict
         self.counts.grade_s += time.monotonic() - started
         return verdicts
 
     async def _refer(self, group: Group) -> Group:
-        if self.reference is None or group.rewards_G is None or is_flat(group.rewards_G):
+        if self.roles.reference is None or group.rewards_G is None or is_flat(group.rewards_G):
             return group
         started = time.monotonic()
         sequences = [sequence_tokens(r) for r in group.rollouts]
-        logprobs = await self.reference.logprobs(sequences, self.spec.sampling.temperature)
+        logprobs = await self.roles.reference.logprobs(sequences, self.spec.sampling.temperature)
         self.counts.reference_s += time.monotonic() - started
         return replace(group, reference_logprobs=tuple(logprobs))

@@ -6,23 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from bard_ray.errors import InvariantError
+from bard_ray.errors import InvariantError, first_error
 from bard_ray.rewards.reward import Reward
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
-from bard_ray.rl.flow import FlowSpec, GroupFlow
+from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
 from bard_ray.rl.sequences import train_sequences
-from bard_ray.roles import Learner, LossSpec, Reference, Sampler, Verifier
-
-
-@dataclass(frozen=True)
-class RLRoles:
-    """Who does the work. `reference` is None where no term of the loss needs it."""
-
-    sampler: Sampler
-    verifier: Verifier
-    learner: Learner
-    reference: Reference | None
+from bard_ray.roles import LossSpec
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,9 @@ class RLSpec:
 
 @dataclass
 class RLState:
-    """What a restart needs: steps done, weight version of step 0, and where every admitted group went."""
+    """What a restart needs: steps done, weight version of step 0, and where every admitted group
+    went.
+    """
 
     step: int = 0
     base_version: int = 0
@@ -50,25 +42,35 @@ class RLState:
 OnStep = Callable[[RLState, dict[str, float]], Awaitable[None]]
 
 
-async def train_rl(roles: RLRoles, reward: Reward, spec: RLSpec, state: RLState, on_step: OnStep) -> None:
+async def train_rl(
+    roles: RLRoles, reward: Reward, spec: RLSpec, state: RLState, on_step: OnStep
+) -> None:
     """Train for `spec.steps` optimizer steps, going on from `state`.
 
-    Consumes groups from the flow in admission order; waits for the next trainable batch, the learner and the weight
-    transfer, in that order. Generation goes on meanwhile. Each step is one weight version.
+    Consumes groups from the flow in admission order; waits for the next trainable batch, the
+    learner and the weight transfer, in that order. Generation goes on meanwhile. Each step is one
+    weight version.
 
     Raises:
         InvariantError: the ledger does not balance, or a token is older than `max_lag` steps.
     """
-    window = AdmissionWindow(window_slots(spec.max_lag, spec.prompts_per_step), next_number=state.ledger.consumed)
-    flow = GroupFlow(roles.sampler, roles.verifier, roles.reference, reward, spec.flow, window, state.ledger)
-    async with asyncio.TaskGroup() as tasks:
-        flow.start(tasks)
-        while state.step < spec.steps:
-            await _step(roles, spec, state, flow, on_step)
-        flow.stop()
+    window = AdmissionWindow(
+        window_slots(spec.max_lag, spec.prompts_per_step), next_number=state.ledger.consumed
+    )
+    flow = GroupFlow(roles, reward, spec.flow, window, state.ledger)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            flow.start(tasks)
+            while state.step < spec.steps:
+                await _step(roles, spec, state, flow, on_step)
+            flow.stop()
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from errors
 
 
-async def _step(roles: RLRoles, spec: RLSpec, state: RLState, flow: GroupFlow, on_step: OnStep) -> None:
+async def _step(
+    roles: RLRoles, spec: RLSpec, state: RLState, flow: GroupFlow, on_step: OnStep
+) -> None:
     clock = StepTimes()
     groups = await flow.take(spec.prompts_per_step)
     clock.lap("wait_s")
@@ -93,5 +95,7 @@ def check_lag(lag: int, bound: int) -> None:
         InvariantError: it is.
     """
     if lag > bound:
-        msg = f"a token is {lag} optimizer steps old; the admission window bounds the lag at {bound}"
+        msg = (
+            f"a token is {lag} optimizer steps old; the admission window bounds the lag at {bound}"
+        )
         raise InvariantError(msg)

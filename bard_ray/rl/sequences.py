@@ -25,9 +25,11 @@ def train_sequence(rollout: Rollout, advantage: float, reference_T: Floats | Non
     """One rollout with its advantage on every trained token."""
     mask_T = np.concatenate([s.mask_T for s in rollout.segments])
     return TrainSequence(
-        tokens_T=sequence_tokens(rollout), mask_T=mask_T,
+        tokens_T=sequence_tokens(rollout),
+        mask_T=mask_T,
         advantages_T=np.where(mask_T, np.float32(advantage), np.float32(0)),
-        behaviour_T=np.concatenate([s.logprobs_T for s in rollout.segments]), reference_T=reference_T,
+        behaviour_T=np.concatenate([s.logprobs_T for s in rollout.segments]),
+        reference_T=reference_T,
     )
 
 
@@ -45,5 +47,7 @@ def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[Tra
         advantages_G = group_advantages(group.rewards_G, std_normalise=std_normalise)
         references = group.reference_logprobs or (None,) * len(group.rollouts)
         rows = zip(group.rollouts, advantages_G, references, strict=True)
-        sequences += [train_sequence(rollout, float(a), reference_T) for rollout, a, reference_T in rows]
+        sequences += [
+            train_sequence(rollout, float(a), reference_T) for rollout, a, reference_T in rows
+        ]
     return sequences

@@ -10,18 +10,25 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from bard_ray.records import StepStats, TrainSequence
 from bard_ray.roles import Learner, LossSpec
 
-# Steps handed to the learner ahead of the one awaited, so that it never waits for the driver between two steps.
+# Steps handed to the learner ahead of the one awaited, so that it never waits for the driver
+# between two steps.
 AHEAD = 2
 NLL = LossSpec(kind="nll")
 
 OnStep = Callable[[int, dict[str, float]], Awaitable[None]]
 
 
-async def train_sft(learner: Learner, sequences: Sequence[TrainSequence], batches: Iterable[Sequence[int]],
-                    lr: Callable[[int], float], on_step: OnStep) -> None:
+async def train_sft(
+    learner: Learner,
+    sequences: Sequence[TrainSequence],
+    batches: Iterable[Sequence[int]],
+    lr: Callable[[int], float],
+    on_step: OnStep,
+) -> None:
     """One optimizer step per batch of row numbers.
 
-    Produces learner steps at most `AHEAD` in front of the one it waits for; the learner takes them in order.
+    Produces learner steps at most `AHEAD` in front of the one it waits for; the learner takes them
+    in order.
 
     Args:
         learner: holds the policy; its stage has begun.
@@ -44,7 +51,7 @@ async def train_sft(learner: Learner, sequences: Sequence[TrainSequence], batche
     try:
         for step, rows in enumerate(batches):
             work = learner.step([sequences[i] for i in rows], NLL, lr(step))
-            pending.append(asyncio.create_task(work))  # type: ignore[arg-type]
+            pending.append(asyncio.create_task(work))
             if len(pending) > AHEAD:
                 await finish_oldest()
         while pending:

@@ -1,7 +1,7 @@
 r"""Exact comparison of short answers, without sympy: says equal, different, or undecided.
 
-"Different" is only said of two plain rational numbers. Everything else that is not equal character by character
-after normalisation is undecided, and goes to math-verify.
+"Different" is only said of two plain rational numbers. Everything else that is not equal character
+by character after normalisation is undecided, and goes to math-verify.
 """
 
 from __future__ import annotations
@@ -20,9 +20,15 @@ _REWRITES = (
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\[!$]"), ""),
-    (re.compile(r"(?<!\\)\\[,;: ]|~"), " "),  # not after a backslash: `\\ ` ends the row of a matrix
+    (
+        re.compile(r"(?<!\\)\\[,;: ]|~"),
+        " ",
+    ),  # not after a backslash: `\\ ` ends the row of a matrix
     (re.compile(r"\s+"), " "),
-    (re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),  # `1 2/3` keeps its space, `x + 1` does not
+    (
+        re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"),
+        "",
+    ),  # `1 2/3` keeps its space, `x + 1` does not
 )
 _LAST_MARK = re.compile(r"(?<!\.)[.,;]$")  # `17.`, but not `0.333...`
 _WHOLE_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\{([^{}]*)\}")
@@ -42,7 +48,9 @@ _NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|cdot|times|div|pi|pm)(?![A-Za-z])
 
 @dataclass(frozen=True, slots=True)
 class PlainNumber:
-    """A rational number that was written out; `decimal` where it was written with a decimal point."""
+    """A rational number that was written out; `decimal` where it was written with a decimal
+    point.
+    """
 
     value: Fraction
     decimal: bool
@@ -56,8 +64,8 @@ def compare_exact(answer: str, gold: str) -> bool | None:
         gold: the reference.
 
     Returns:
-        True if surely equal, False if surely different (two plain rational numbers), None if undecided. A decimal
-        beside a fraction it may be a rounding of is undecided. Source: ours.
+        True if surely equal, False if surely different (two plain rational numbers), None if
+        undecided. A decimal beside a fraction it may be a rounding of is undecided. Source: ours.
     """
     answer, gold = normalise(answer), normalise(gold)
     if answer == gold:
@@ -71,7 +79,8 @@ def compare_exact(answer: str, gold: str) -> bool | None:
 
 
 def normalise(text: str) -> str:
-    r"""Drop markup that carries no value: math delimiters, bold, thin spaces, `\left`, a text command around it all.
+    r"""Drop markup that carries no value: math delimiters, bold, thin spaces, `\left`, a text
+    command around it all.
 
     Two texts with the same result say the same; the converse does not hold.
     """
@@ -87,7 +96,8 @@ def plain_number(text: str) -> PlainNumber | None:
     r"""Value of a number that is written out; None where the text is anything else.
 
     Args:
-        text: normalised text: `-1,234`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`, `\frac{1}{2}`, `2 1/2`.
+        text: normalised text: `-1,234`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
+            `\frac{1}{2}`, `2 1/2`.
 
     Returns:
         The number; exponents have at most two digits, so that no text can ask for a huge one.
@@ -101,15 +111,18 @@ def plain_number(text: str) -> PlainNumber | None:
 
 
 def equation_sides(text: str) -> list[str]:
-    """Sides of a chain of equalities, `x=1/2` -> [`x`, `1/2`]; one side where it is no single chain (`x=1,y=2`)."""
+    """Sides of a chain of equalities, `x=1/2` -> [`x`, `1/2`]; one side where it is no single chain
+    (`x=1,y=2`).
+    """
     return [text] if "," in text or ";" in text else _EQUALS.split(text)
 
 
 def is_contradiction(sides: list[str]) -> bool:
     r"""Does a chain of equalities offer more than one value?
 
-    Only the first side may be a name (`x`, `m+n`, `\theta`); every other must be exactly the last one.
-    `3=5` and `x=3=5` offer two values and `x=0.5=1/2` one. Source: ours, after math-verify, which takes the last side.
+    Only the first side may be a name (`x`, `m+n`, `\theta`); every other must be exactly the last
+    one. `3=5` and `x=3=5` offer two values and `x=0.5=1/2` one. Source: ours, after math-verify,
+    which takes the last side.
     """
     values = sides[1:] if _is_name(sides[0]) else sides
     return any(compare_exact(side, sides[-1]) is not True for side in values[:-1])

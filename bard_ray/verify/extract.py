@@ -1,6 +1,8 @@
-r"""Get the answer out of the text after the closing think tag. Pure string work, linear in the length of the text.
+r"""Get the answer out of the text after the closing think tag. Pure string work, linear in the
+length of the text.
 
-An answer that names several results is no answer: two different boxes are a hedge, and a hedge is unparsable.
+An answer that names several results is no answer: two different boxes are a hedge, and a hedge is
+    unparsable.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"\(?\s*([A-Za-z])\s*(?:\)?$|[).:].*$)")
-_PHRASE = re.compile(r"\b(?i:answer)\b\s*+(?i:is\b)?\s*+:?[\s*$(]*+([A-Z])(?=[ \t*$)]*+(?:[.,;:]|$))", re.MULTILINE)
+_PHRASE = re.compile(
+    r"\b(?i:answer)\b\s*+(?i:is\b)?\s*+:?[\s*$(]*+([A-Z])(?=[ \t*$)]*+(?:[.,;:]|$))", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class Extraction:
 
     Attributes:
         answer: the answer as written; empty where there is none.
-        rule: how it was found (`boxed`, `phrase`, `whole_text`), or why nothing was (`no_answer`, `empty`,
-            `unclosed_box`, `hedge`).
+        rule: how it was found (`boxed`, `phrase`, `whole_text`), or why nothing was (`no_answer`,
+            `empty`, `unclosed_box`, `hedge`).
     """
 
     answer: str
@@ -62,7 +66,8 @@ def extract_boxed(text: str) -> Extraction:
 
 
 def extract_choice(text: str) -> Extraction:
-    """Letter of a multiple-choice answer, upper case: from the box, else "the answer is (B)", else a bare letter.
+    """Letter of a multiple-choice answer, upper case: from the box, else "the answer is (B)", else
+    a bare letter.
 
     Args:
         text: answer part of a completion.
@@ -99,7 +104,8 @@ def extract_string(text: str) -> Extraction:
 
 
 def choice_letter(text: str) -> str:
-    r"""Letter that stands for a choice: `B`, `(b)`, `B) 42`, `\textbf{(B)} 42` give `B`; empty where there is none."""
+    r"""Letter that stands for a choice: `B`, `(b)`, `B) 42`, `\textbf{(B)} 42` give `B`; empty
+    where there is none."""
     match = _LETTER.match(normalise(_TEXT_COMMAND.sub(r"\1", text)))
     return match.group(1).upper() if match else ""
 
@@ -122,7 +128,8 @@ def _closing_brace(text: str, start: int) -> int:
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
             return match.start()
-    # No later box can be balanced by fewer braces for sure, and reading on from each would be quadratic.
+    # No later box can be balanced by fewer braces for sure, and reading on from each would be
+    # quadratic.
     raise UnclosedBoxError
 
 

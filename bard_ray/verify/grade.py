@@ -1,10 +1,13 @@
-r"""Grade one answer: extract it, compare it exactly, and ask math-verify only where that leaves it undecided.
+r"""Grade one answer: extract it, compare it exactly, and ask math-verify only where that leaves it
+undecided.
 
-Model text is parsed, never evaluated as code. Parsing may still take for ever or ask for terabytes, and nothing in here
-stops it: call `grade` through `bard_ray.verify.process` for any text you have not written yourself.
+Model text is parsed, never evaluated as code. Parsing may still take for ever or ask for terabytes,
+and nothing in here stops it: call `grade` through `bard_ray.verify.process` for any text you have
+    not written yourself.
 
-A new kind of answer is one function in `GRADERS`. Every verdict names the rule that decided, so that a surprising
-reward can be traced: the rules are the constants of `Rule` and those of `bard_ray.verify.extract.Extraction`.
+A new kind of answer is one function in `GRADERS`. Every verdict names the rule that decided, so
+that a surprising reward can be traced: the rules are the constants of `Rule` and those of
+    `bard_ray.verify.extract.Extraction`.
 """
 
 from __future__ import annotations
@@ -15,8 +18,20 @@ from enum import StrEnum
 from functools import cache
 
 from bard_ray.records import AnswerKind, GradeItem, Outcome, Verdict
-from bard_ray.verify.compare import compare_exact, equation_sides, is_contradiction, normalise, plain_number
-from bard_ray.verify.extract import Extraction, choice_letter, extract_boxed, extract_choice, extract_string
+from bard_ray.verify.compare import (
+    compare_exact,
+    equation_sides,
+    is_contradiction,
+    normalise,
+    plain_number,
+)
+from bard_ray.verify.extract import (
+    Extraction,
+    choice_letter,
+    extract_boxed,
+    extract_choice,
+    extract_string,
+)
 
 MAX_ANSWER_CHARS = 512  # the longest gold answer of MATH-500 has 159
 MAX_SHOWN_CHARS = 200
@@ -58,7 +73,9 @@ def grade_math(item: GradeItem) -> Verdict:
     if is_contradiction(sides):
         return _verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
     exact = compare_exact(sides[-1], gold)
-    return _verdict_of(exact, answer, Rule.EXACT) if exact is not None else _math_verify(answer, gold)
+    return (
+        _verdict_of(exact, answer, Rule.EXACT) if exact is not None else _math_verify(answer, gold)
+    )
 
 
 def grade_integer(item: GradeItem) -> Verdict:
@@ -79,7 +96,9 @@ def grade_choice(item: GradeItem) -> Verdict:
 
 
 def grade_string(item: GradeItem) -> Verdict:
-    """A plain string; upper and lower case, surrounding markup and runs of white space do not count."""
+    """A plain string; upper and lower case, surrounding markup and runs of white space do not
+    count.
+    """
     found = extract_string(item.text)
     same = normalise(found.answer).casefold() == normalise(item.gold).casefold()
     return _problem(found, item.gold) or _verdict_of(same, found.answer, Rule.EXACT)
@@ -125,8 +144,9 @@ def _math_verify(answer: str, gold: str) -> Verdict:
 
 
 def _parse(expression: str) -> list[object]:
-    # Wrapped in a box because math-verify reads bare LaTeX as something else; its own time limit needs SIGALRM on the
-    # main thread and is switched off, since the process around us is killed from outside.
+    # Wrapped in a box because math-verify reads bare LaTeX as something else; its own time limit
+    # needs SIGALRM on the main thread and is switched off, since the process around us is killed
+    # from outside.
     from math_verify import LatexExtractionConfig, parse
 
     config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)

@@ -1,13 +1,15 @@
 """Grading with a hard limit: a warm child process that is killed when one answer takes too long.
 
-Nothing inside a process stops a sympy bomb: a power of huge integers holds the GIL, so neither threads nor signals
-help. So answers are graded in a child (see `bard_ray.verify.zygote`), and this side watches the clock.
+Nothing inside a process stops a sympy bomb: a power of huge integers holds the GIL, so neither
+threads nor signals help. So answers are graded in a child (see `bard_ray.verify.zygote`), and this
+side watches the clock.
 
     GradingProcess --control socket--> zygote --fork--> child <--data socket--> GradingProcess
 
-Who dies of what: the child of the limit or of its own memory; the zygote with this process, the child with the zygote
-(kernel signal on parent death). Linux counts the *thread* that started a process as its parent, so one thread, owned by
-the `GradingProcess`, starts the zygote and does all waiting.
+Who dies of what: the child of the limit or of its own memory; the zygote with this process, the
+child with the zygote (kernel signal on parent death). Linux counts the *thread* that started a
+process as its parent, so one thread, owned by the `GradingProcess`, starts the zygote and does all
+waiting.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ CHUNK_ITEMS = 256  # items sent at once; the child reads all of them before it s
 MAX_DEATHS = 2  # an item whose child died this often is broken
 _START_LIMIT_S = 60.0  # cold start of the zygote on a busy machine
 _STOP_LIMIT_S = 2.0
-# The child works on text nobody trusts: it gets no secrets, and one thread, since a fork copies no others.
+# The child works on text nobody trusts: it gets no secrets, and one thread, since a fork copies no
+# others.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -43,10 +46,13 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 class GradingProcess:
     """Grades batches in a child process within hard limits of wall time and memory.
 
-    Batches of one process run one after the other. Thread-safe; bound to no event loop. Close it after use.
+    Batches of one process run one after the other. Thread-safe; bound to no event loop. Close it
+    after use.
     """
 
-    def __init__(self, limit_s: float, memory_mb: int, grade: Callable[[GradeItem], Verdict] = grade_by_kind) -> None:
+    def __init__(
+        self, limit_s: float, memory_mb: int, grade: Callable[[GradeItem], Verdict] = grade_by_kind
+    ) -> None:
         """Start nothing yet: the first batch or `start` does.
 
         Args:
@@ -58,7 +64,9 @@ class GradingProcess:
         self._target = f"{grade.__module__}:{grade.__qualname__}"
         self._memory_mb = memory_mb
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading")
-        self._lock = threading.Lock()  # guards _zygote and _closed against `close` from another thread
+        self._lock = (
+            threading.Lock()
+        )  # guards _zygote and _closed against `close` from another thread
         self._zygote: _Zygote | None = None
         self._wire: _Wire | None = None
         self._closed = False
@@ -78,9 +86,9 @@ class GradingProcess:
     async def grade_batch(self, items: Sequence[GradeItem]) -> list[Verdict]:
         """Grade items in order.
 
-        An item over the time limit is TIMEOUT and costs the others nothing but the limit. An item whose child dies is
-        tried once more in a new one, then BROKEN. Where no child can be started, all that is left is BROKEN.
-        A cancelled batch stops at its next answer.
+        An item over the time limit is TIMEOUT and costs the others nothing but the limit. An item
+        whose child dies is tried once more in a new one, then BROKEN. Where no child can be
+        started, all that is left is BROKEN. A cancelled batch stops at its next answer.
 
         Args:
             items: N answers; only the last `MAX_TEXT_CHARS` characters of a text are read.
@@ -93,13 +101,17 @@ class GradingProcess:
         abandoned = threading.Event()
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._grade_blocking, tuple(items), abandoned)
+            return await loop.run_in_executor(
+                self._thread, self._grade_blocking, tuple(items), abandoned
+            )
         except asyncio.CancelledError:
             abandoned.set()
             raise
 
     def close(self) -> None:
-        """End all processes; a batch that is running ends with BROKEN verdicts. Calling it again does nothing."""
+        """End all processes; a batch that is running ends with BROKEN verdicts. Calling it again
+        does nothing.
+        """
         with self._lock:
             self._closed = True
             if self._zygote is not None:
@@ -108,7 +120,9 @@ class GradingProcess:
         self._thread.shutdown(wait=True)
         self._drop_child()
 
-    def _grade_blocking(self, items: Sequence[GradeItem], abandoned: threading.Event) -> list[Verdict]:
+    def _grade_blocking(
+        self, items: Sequence[GradeItem], abandoned: threading.Event
+    ) -> list[Verdict]:
         verdicts: list[Verdict] = []
         deaths = 0  # of children, on the item that is next
         while len(verdicts) < len(items) and not abandoned.is_set():
@@ -129,11 +143,17 @@ class GradingProcess:
         return verdicts
 
     def _stream(
-        self, wire: _Wire, items: Sequence[GradeItem], verdicts: list[Verdict], abandoned: threading.Event
+        self,
+        wire: _Wire,
+        items: Sequence[GradeItem],
+        verdicts: list[Verdict],
+        abandoned: threading.Event,
     ) -> _Ending:
         """Send items and append their verdicts as they come, up to the first that does not come."""
         try:
-            wire.send(json.dumps([[i.text[-MAX_TEXT_CHARS:], i.gold, i.kind] for i in items]).encode())
+            wire.send(
+                json.dumps([[i.text[-MAX_TEXT_CHARS:], i.gold, i.kind] for i in items]).encode()
+            )
             for _ in items:
                 verdicts.append(_decode(wire.read_line(self._limit_s)))
                 if abandoned.is_set():
@@ -158,7 +178,9 @@ class GradingProcess:
             return self._warm_zygote().fork()
         except OSError as error:
             self._drop_zygote()
-            raise InfrastructureError(f"the grading process cannot fork a child: {error}") from error
+            raise InfrastructureError(
+                f"the grading process cannot fork a child: {error}"
+            ) from error
 
     def _warm_zygote(self) -> _Zygote:
         with self._lock:
@@ -216,7 +238,8 @@ class _Wire:
         """
         deadline = time.monotonic() + limit_s
         while (end := self._buffer.find(b"\n")) < 0:
-            # Never zero, so that what has arrived is read even if this thread was held up past the deadline.
+            # Never zero, so that what has arrived is read even if this thread was held up past the
+            # deadline.
             self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
             data = self._socket.recv(1 << 16)
             if not data:
@@ -237,10 +260,19 @@ class _Zygote:
         """Start it and wait until it is warm.
 
         Raises:
-            InfrastructureError: it ended, or was not ready in time; its own error is on standard error.
+            InfrastructureError: it ended, or was not ready in time; its own error is on standard
+                error.
         """
         self._control, theirs = socket.socketpair()
-        program = [sys.executable, "-P", "-m", "bard_ray.verify.zygote", str(os.getpid()), str(memory_mb), target]
+        program = [
+            sys.executable,
+            "-P",
+            "-m",
+            "bard_ray.verify.zygote",
+            str(os.getpid()),
+            str(memory_mb),
+            target,
+        ]
         with theirs:
             self.process = subprocess.Popen(
                 program, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=_environment()
@@ -302,6 +334,8 @@ def _broken(rule: str) -> Verdict:
 
 
 def _count_deaths(ending: _Ending, deaths: int, *, progress: bool) -> int:
-    """Deaths on the item that is next, after a stream ended; any verdict in between starts the count anew."""
+    """Deaths on the item that is next, after a stream ended; any verdict in between starts the
+    count anew.
+    """
     before = 0 if progress else deaths
     return before + (ending is _Ending.DIED)

@@ -1,14 +1,17 @@
-"""The program that grading children are forked from: it imports math-verify once and never touches model text.
+"""The program that grading children are forked from: it imports math-verify once and never touches
+model text.
 
-Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on one answer is cheap
-to replace. `bard_ray.verify.process` starts this program and talks to it:
+Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on
+one answer is cheap to replace. `bard_ray.verify.process` starts this program and talks to it:
 
-    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <module:function that grades>
+    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <module:function that
+    grades>
 
-File descriptor 0 is the control socket. Each message on it carries the descriptor of a fresh data socket and asks: kill
-the present child, if any, and fork a new one that serves this socket. End of file asks to kill the child and to exit.
-On the data socket a line of JSON is a batch of [text, gold, kind]; each item is answered by a line
-[outcome, extracted, rule, seconds]. JSON, because the parent must not unpickle what such a child sends.
+File descriptor 0 is the control socket. Each message on it carries the descriptor of a fresh data
+socket and asks: kill the present child, if any, and fork a new one that serves this socket. End of
+file asks to kill the child and to exit. On the data socket a line of JSON is a batch of [text,
+gold, kind]; each item is answered by a line [outcome, extracted, rule, seconds]. JSON, because the
+parent must not unpickle what such a child sends.
 """
 
 from __future__ import annotations
@@ -53,9 +56,11 @@ def main(arguments: list[str]) -> None:
 
 
 def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
-    """Consume fork requests, one living child at a time; waits for the parent only, ends with its socket.
+    """Consume fork requests, one living child at a time; waits for the parent only, ends with its
+    socket.
 
-    In a forked child this function serves the data socket and then returns as well, up to the end of the program.
+    In a forked child this function serves the data socket and then returns as well, up to the end
+    of the program.
     """
     child = 0
     while True:
@@ -72,13 +77,16 @@ def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
                 control.close()
                 die_with(zygote)
                 limit_resources(memory_mb)
-                with suppress(BrokenPipeError, ConnectionResetError):  # the parent wants no more answers
+                with suppress(
+                    BrokenPipeError, ConnectionResetError
+                ):  # the parent wants no more answers
                     serve_batches(wire, grade)
                 return
 
 
 def serve_batches(wire: socket.socket, grade: Grade) -> None:
-    """Grade batch after batch, one answer line an item; waits for the parent only, ends when it closes the socket.
+    """Grade batch after batch, one answer line an item; waits for the parent only, ends when it
+    closes the socket.
 
     A batch is read whole before its first item is graded, so the two ends never both wait to write.
     """

@@ -1,4 +1,6 @@
-"""SIGKILL of the stateless workers in the middle of a run: they are replaced and the run ends as if nothing happened."""
+"""SIGKILL of the stateless workers in the middle of a run: they are replaced and the run ends as if
+nothing happened.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Engines are started once a session and shared: a vLLM engine takes ten seconds or more to start."""
+"""Engines are started once a session and shared: a vLLM engine takes ten seconds or more to
+start.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ import pytest
 
 from actors.cluster import ActorSpec, Cluster
 from actors.settings import apply_driver_env, engine_env
-from bard_ray.config.schema import BudgetConfig, ChainConfig, ClusterConfig, RolloutConfig, StudentConfig, TinyModelConfig
+from bard_ray.config.schema import (
+    BudgetConfig,
+    ChainConfig,
+    ClusterConfig,
+    RolloutConfig,
+    StudentConfig,
+    TinyModelConfig,
+)
 
 MAX_LEN = 256
 
@@ -50,9 +59,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.close()
 
 
-def spawn_worker(cluster: Cluster, name: str, bundle: int, model: str, config: RolloutConfig, student: StudentConfig):
+def spawn_worker(
+    cluster: Cluster,
+    name: str,
+    bundle: int,
+    model: str,
+    config: RolloutConfig,
+    student: StudentConfig,
+):
     """A hosted rollout worker, not started yet."""
     from actors.rollout import RolloutWorker
 
     spec = ActorSpec(name, bundle, cpus=1.0, gpus=0.0, env=engine_env(on_gpu=False))
-    return cluster.spawn(RolloutWorker, spec, model, config, student, BudgetConfig(codec="digits"), 0)
+    return cluster.spawn(
+        RolloutWorker, spec, model, config, student, BudgetConfig(codec="digits"), 0
+    )

@@ -1,4 +1,6 @@
-"""Whole runs of the tiny recipe in processes of their own, for the tests that look at what a run leaves behind."""
+"""Whole runs of the tiny recipe in processes of their own, for the tests that look at what a run
+leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,17 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = "BARD_TEST_MARK"
 # Enough supervised training for groups to have reward variance, and few RL steps.
 SMALL = [
-    "base.rows=2500", "distil.questions=600", "sft_full.enabled=false", "data.eval_questions=8",
-    "evaluate.budgets=[8,24,30]", "rl.steps=6", "rl.prompts_per_step=4", "rl.warmup_steps=2", "verifier.cpus=0.1",
-    "cluster.cpus=6", "cluster.object_store_mb=256",
+    "base.rows=2500",
+    "distil.questions=600",
+    "sft_full.enabled=false",
+    "data.eval_questions=8",
+    "evaluate.budgets=[8,24,30]",
+    "rl.steps=6",
+    "rl.prompts_per_step=4",
+    "rl.warmup_steps=2",
+    "verifier.cpus=0.1",
+    "cluster.cpus=6",
+    "cluster.object_store_mb=256",
 ]
 TRACE = ("rl/reward", "rl/loss", "rl/grad_norm", "rl/kl", "rl/thinking_tokens", "rl/groups_flat")
 
@@ -31,6 +41,7 @@ class Recipe:
 
     directory: Path
     name: str
+    out: str = ""  # what a command printed, where a fixture keeps it
 
     @property
     def path(self) -> Path:
@@ -39,10 +50,17 @@ class Recipe:
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         self.mark = uuid.uuid4().hex
         where = [f"run.dir={self.directory}", f"run.name={self.name}"]
-        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {MARK: self.mark}
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {
+            MARK: self.mark
+        }
         return subprocess.Popen(
-            [sys.executable, "recipes/bard_tiny.py", *where, *SMALL, *overrides], cwd=ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "recipes/bard_tiny.py", *where, *SMALL, *overrides],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def run(self, *overrides: str, code: int = 0, timeout_s: float = 280) -> str:
@@ -57,11 +75,15 @@ class Recipe:
 
     def copy(self, name: str) -> Recipe:
         """The same run under another name, to go on from where this one is."""
-        shutil.copytree(self.path, self.directory / name, ignore=shutil.ignore_patterns("logs", ".lock"))
+        shutil.copytree(
+            self.path, self.directory / name, ignore=shutil.ignore_patterns("logs", ".lock")
+        )
         return Recipe(self.directory, name)
 
     def records(self, stage: str = "rl") -> list[dict]:
-        lines = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()
+        ]
         return [r for r in lines if r["stage"] == stage]
 
     def trace(self) -> list[list[float]]:
@@ -70,7 +92,9 @@ class Recipe:
     def facts(self, stage: str) -> dict:
         return json.loads((self.path / "state.json").read_text())["stages"][stage]["facts"]
 
-    def wait_for_rl_step(self, step: int, process: subprocess.Popen[str], limit_s: float = 200) -> None:
+    def wait_for_rl_step(
+        self, step: int, process: subprocess.Popen[str], limit_s: float = 200
+    ) -> None:
         give_up = time.monotonic() + limit_s
         while time.monotonic() < give_up:
             assert process.poll() is None, process.communicate()[0]
@@ -81,7 +105,9 @@ class Recipe:
 
     def actor_pid(self, name: str) -> int:
         """Process of the latest attempt of an actor, from its log."""
-        return int(re.findall(r"process (\d+)", (self.path / "logs" / f"{name}.log").read_text())[-1])
+        return int(
+            re.findall(r"process (\d+)", (self.path / "logs" / f"{name}.log").read_text())[-1]
+        )
 
     def survivors(self, within_s: float = 20) -> list[str]:
         """Processes this command started that are still there after a while."""
@@ -95,10 +121,18 @@ def _marked(mark: str) -> list[str]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+            if (
+                entry.name.isdigit()
+                and f"{MARK}={mark}".encode() in (entry / "environ").read_bytes()
+            ):
                 state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
                 if state != "Z":
-                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120])
+                    found.append(
+                        (entry / "cmdline")
+                        .read_bytes()
+                        .replace(b"\0", b" ")
+                        .decode(errors="replace")[:120]
+                    )
         except OSError:
             continue
     return found

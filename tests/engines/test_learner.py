@@ -1,6 +1,8 @@
-"""Learner ranks against a plain torch loop. Ranks are processes without Ray, one per rank for the whole module.
+"""Learner ranks against a plain torch loop. Ranks are processes without Ray, one per rank for the
+whole module.
 
-A process runs every scenario of its group in turn and sends back plain numbers; the tests judge those.
+A process runs every scenario of its group in turn and sends back plain numbers; the tests judge
+those.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ LR = 3e-3
 NLL = LossSpec("nll")
 GRPO = LossSpec("grpo", kl_coef=0.1)
 OPTIM = OptimSpec(betas=(0.9, 0.95), weight_decay=0.1, grad_clip=0.5)
-BASE = LearnerConfig(precision="float32", attention="eager", pack_len=64, micro_tokens=128, call_timeout_s=60.0)
+BASE = LearnerConfig(
+    precision="float32", attention="eager", pack_len=64, micro_tokens=128, call_timeout_s=60.0
+)
 STAGES = (0, 1, 2, 3)
 
 Weights = dict[str, np.ndarray]
@@ -46,8 +50,16 @@ def sequences(kind: str = "nll", count: int = 9) -> list[TrainSequence]:
     out = []
     for length in [60, 58, 7, 31, 9, 12, 44, 5, 23][:count]:
         floats = [rng.normal(size=length).astype(np.float32) for _ in range(3)]
-        extra = (floats[0], floats[1] * 0.3 - 4.2, floats[2] * 0.3 - 4.2) if kind == "grpo" else (None, None, None)
-        out.append(TrainSequence(rng.integers(0, VOCAB, length).astype(np.int32), np.arange(length) >= 3, *extra))
+        extra = (
+            (floats[0], floats[1] * 0.3 - 4.2, floats[2] * 0.3 - 4.2)
+            if kind == "grpo"
+            else (None, None, None)
+        )
+        out.append(
+            TrainSequence(
+                rng.integers(0, VOCAB, length).astype(np.int32), np.arange(length) >= 3, *extra
+            )
+        )
     return out
 
 
@@ -57,7 +69,9 @@ def sequences(kind: str = "nll", count: int = 9) -> list[TrainSequence]:
 class Rank:
     """One rank of one group, with the few lines the driver would have."""
 
-    def __init__(self, rank: int, world_size: int, address: Callable[[LearnerRank], tuple[str, int]]) -> None:
+    def __init__(
+        self, rank: int, world_size: int, address: Callable[[LearnerRank], tuple[str, int]]
+    ) -> None:
         self.rank, self.world_size, self.address = rank, world_size, address
         self.learner = LearnerRank(rank, world_size, BASE, seed=0)
 
@@ -74,7 +88,9 @@ class Rank:
         plan = plan_step([s.tokens_T.size for s in given], self.world_size, spec)
         trained = sum(int(s.mask_T.sum()) for s in given)
         mine = [given[i] for i in plan.shares[self.rank]]
-        return self.learner.step(mine, NLL if kind == "nll" else GRPO, LR, trained, plan.num_micro_batches)
+        return self.learner.step(
+            mine, NLL if kind == "nll" else GRPO, LR, trained, plan.num_micro_batches
+        )
 
     def steps(self, num: int, kind: str = "nll", count: int = 9) -> Trace:
         return [self.step(kind, count) for _ in range(num)], self.weights()
@@ -100,7 +116,9 @@ def raised(call: Callable[[], object]) -> str:
 
 
 def traces(rank: Rank, model: str, stages: tuple[int, ...]) -> dict[str, Any]:
-    """Three steps under every ZeRO stage, both losses, and a step in which a rank may have nothing to do."""
+    """Three steps under every ZeRO stage, both losses, and a step in which a rank may have nothing
+    to do.
+    """
     out: dict[str, Any] = {}
     for stage in stages:
         for kind in ("nll", "grpo"):
@@ -169,10 +187,17 @@ def exported(rank: Rank, model: str, work: Path) -> dict[str, Any]:
     tokens = torch.arange(20)[None] % VOCAB
     reloaded = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
     original = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager")
-    original.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=False)
-    rounded = {n: torch.from_numpy(v).bfloat16().view(torch.uint16).numpy() for n, v in weights.items()}
+    original.load_state_dict(
+        {name: torch.from_numpy(value) for name, value in weights.items()}, strict=False
+    )
+    rounded = {
+        n: torch.from_numpy(v).bfloat16().view(torch.uint16).numpy() for n, v in weights.items()
+    }
     return {
-        "logits": (reloaded(tokens).logits.detach().numpy(), original(tokens).logits.detach().numpy()),
+        "logits": (
+            reloaded(tokens).logits.detach().numpy(),
+            original(tokens).logits.detach().numpy(),
+        ),
         "halves_agree": all(np.array_equal(half[name], rounded[name]) for name in rounded),
         "dtype": str(reloaded.dtype),
         "files": sorted(file.name for file in Path(path).iterdir()),
@@ -191,7 +216,11 @@ def refused(rank: Rank, model: str) -> dict[str, str]:
         "none": raised(lambda: learner.step([], NLL, LR, 0, 1)),
         "advantages": raised(lambda: learner.step(nll, GRPO, LR, trained, 9)),
         "reference": raised(lambda: learner.step(no_reference, GRPO, LR, trained, 9)),
-        "precision": raised(lambda: rank.start(replace(BASE, zero_stage=0, precision="bfloat16")).begin(model, OPTIM)),
+        "precision": raised(
+            lambda: rank.start(replace(BASE, zero_stage=0, precision="bfloat16")).begin(
+                model, OPTIM
+            )
+        ),
     }
 
 
@@ -211,8 +240,14 @@ def lone_rank(rank: Rank, model: str, work: Path) -> dict[str, Any]:
     return {
         **traces(rank, model, STAGES),
         "single_micro_batch": single_micro_batch(rank, model),
-        **{f"resumed{stage}": resumed(rank, model, work, replace(BASE, zero_stage=stage)) for stage in STAGES},
-        **{f"next{stage}": next_stage(rank, model, work, replace(BASE, zero_stage=stage)) for stage in STAGES},
+        **{
+            f"resumed{stage}": resumed(rank, model, work, replace(BASE, zero_stage=stage))
+            for stage in STAGES
+        },
+        **{
+            f"next{stage}": next_stage(rank, model, work, replace(BASE, zero_stage=stage))
+            for stage in STAGES
+        },
         "resumed_half2": resumed(rank, model, work, half),
         "next_half2": next_stage(rank, model, work, half),
         "next_half3": next_stage(rank, model, work, replace(half, zero_stage=3)),
@@ -232,7 +267,9 @@ def pair_of_ranks(rank: Rank, model: str, work: Path) -> dict[str, Any]:
 
 def rank_process(rank: int, world_size: int, model: str, work: str, pipe: Connection) -> None:
     """Entry of a rank's process; the parent relays rank 0's rendezvous addresses."""
-    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", GLOO_SOCKET_IFNAME="lo", LOCAL_SIZE="1")
+    os.environ.update(
+        OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", GLOO_SOCKET_IFNAME="lo", LOCAL_SIZE="1"
+    )
 
     def address(learner: LearnerRank) -> tuple[str, int]:
         if rank == 0:
@@ -259,7 +296,9 @@ def run_group(world_size: int, model: str, work: Path) -> list[dict[str, Any]]:
     pipes, processes = [], []
     for rank in range(world_size):
         ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=rank_process, args=(rank, world_size, model, str(work), theirs))
+        process = spawn.Process(
+            target=rank_process, args=(rank, world_size, model, str(work), theirs)
+        )
         process.start()
         theirs.close()  # so that a dead rank is an EOFError here, not a wait without end
         pipes.append(ours)
@@ -306,12 +345,16 @@ def shared_memory() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(model: str, tmp_path_factory: pytest.TempPathFactory, shared_memory: set[str]) -> dict[str, Any]:
+def alone(
+    model: str, tmp_path_factory: pytest.TempPathFactory, shared_memory: set[str]
+) -> dict[str, Any]:
     return run_group(1, model, tmp_path_factory.mktemp("alone"))[0]
 
 
 @pytest.fixture(scope="module")
-def pair(model: str, tmp_path_factory: pytest.TempPathFactory, shared_memory: set[str]) -> list[dict[str, Any]]:
+def pair(
+    model: str, tmp_path_factory: pytest.TempPathFactory, shared_memory: set[str]
+) -> list[dict[str, Any]]:
     return run_group(2, model, tmp_path_factory.mktemp("pair"))
 
 
@@ -323,7 +366,9 @@ def plain_loss(logprobs: Any, sequence: TrainSequence) -> Any:
     if sequence.advantages_T is None:
         return -logprobs[mask].sum()
     given = sequence.advantages_T, sequence.behaviour_T, sequence.reference_T
-    advantages, behaviour, reference = (torch.from_numpy(array[1:]) for array in given if array is not None)
+    advantages, behaviour, reference = (
+        torch.from_numpy(array[1:]) for array in given if array is not None
+    )
     ratio = (logprobs - behaviour).exp()
     clipped = ratio.clamp(1 - GRPO.clip_low, 1 + GRPO.clip_high)
     policy = -torch.minimum(ratio * advantages, clipped * advantages)
@@ -336,8 +381,12 @@ def plain_loop(model: str, kind: str, steps: int, count: int = 9) -> Trace:
     import torch
     from transformers import AutoModelForCausalLM
 
-    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
-    adam = torch.optim.AdamW(net.parameters(), lr=LR, betas=OPTIM.betas, weight_decay=OPTIM.weight_decay)
+    net = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, attn_implementation="eager"
+    )
+    adam = torch.optim.AdamW(
+        net.parameters(), lr=LR, betas=OPTIM.betas, weight_decay=OPTIM.weight_decay
+    )
     given = sequences(kind, count)
     trained = sum(int(s.mask_T.sum()) for s in given)
     values = []
@@ -345,7 +394,9 @@ def plain_loop(model: str, kind: str, steps: int, count: int = 9) -> Trace:
         loss = torch.zeros(())
         for sequence in given:
             tokens = torch.from_numpy(sequence.tokens_T).long()
-            logprobs = net(tokens[None]).logits[0, :-1].log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
+            logprobs = (
+                net(tokens[None]).logits[0, :-1].log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
+            )
             loss = loss + plain_loss(logprobs, sequence) / trained
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), OPTIM.grad_clip)
@@ -360,7 +411,9 @@ def assert_close(found: Trace, want: Trace, tolerance: float = 1e-5) -> None:
     assert len(found[0]) == len(want[0])
     for step, (ours, theirs) in enumerate(zip(found[0], want[0], strict=True)):
         for name, value in theirs.items():
-            assert ours[name] == pytest.approx(value, rel=1e-4, abs=tolerance), f"{name} of step {step}"
+            assert ours[name] == pytest.approx(value, rel=1e-4, abs=tolerance), (
+                f"{name} of step {step}"
+            )
     assert found[1].keys() == want[1].keys()
     for name, values in want[1].items():
         np.testing.assert_allclose(found[1][name], values, atol=tolerance, err_msg=name)
@@ -374,7 +427,9 @@ def assert_same(found: Trace, want: Trace) -> None:
 
 @pytest.mark.parametrize("kind", ["nll", "grpo"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_rank_equals_a_plain_torch_loop(alone: dict[str, Any], model: str, stage: int, kind: str) -> None:
+def test_one_rank_equals_a_plain_torch_loop(
+    alone: dict[str, Any], model: str, stage: int, kind: str
+) -> None:
     assert_close(alone[f"{kind}{stage}"], plain_loop(model, kind, 3))
 
 
@@ -387,7 +442,9 @@ def test_two_uneven_ranks_equal_a_plain_torch_loop(
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
-def test_every_rank_reports_the_reduced_numbers(pair: list[dict[str, Any]], alone: dict[str, Any], stage: int) -> None:
+def test_every_rank_reports_the_reduced_numbers(
+    pair: list[dict[str, Any]], alone: dict[str, Any], stage: int
+) -> None:
     for kind in ("nll", "grpo"):
         ours, others = pair[0][f"{kind}{stage}"][0], pair[1][f"{kind}{stage}"][0]
         assert others == ours
@@ -396,7 +453,9 @@ def test_every_rank_reports_the_reduced_numbers(pair: list[dict[str, Any]], alon
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
-def test_a_rank_without_sequences_keeps_in_step(pair: list[dict[str, Any]], model: str, stage: int) -> None:
+def test_a_rank_without_sequences_keeps_in_step(
+    pair: list[dict[str, Any]], model: str, stage: int
+) -> None:
     assert_close(pair[0][f"one{stage}"], plain_loop(model, "nll", 1, count=1))
 
 
@@ -414,7 +473,17 @@ def test_metrics_are_those_of_the_table(alone: dict[str, Any]) -> None:
     assert set(sft) == {"sft/loss", "sft/grad_norm", "sft/lr", "sft/tokens"}
     assert set(rl) == {
         f"rl/{name}"
-        for name in ("loss", "kl", "entropy", "ratio_mean", "ratio_max", "clip_low", "clip_high", "grad_norm", "lr")
+        for name in (
+            "loss",
+            "kl",
+            "entropy",
+            "ratio_mean",
+            "ratio_max",
+            "clip_low",
+            "clip_high",
+            "grad_norm",
+            "lr",
+        )
     }
     assert set(sft) | set(rl) <= set(TABLE)
     assert sft["sft/tokens"] == sum(s.tokens_T.size for s in sequences())
@@ -426,7 +495,15 @@ def test_metrics_are_those_of_the_table(alone: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("ranks", "case"),
-    [(1, "next0"), (1, "next1"), (1, "next2"), (1, "next3"), (1, "next_half2"), (1, "next_half3"), (2, "next2")],
+    [
+        (1, "next0"),
+        (1, "next1"),
+        (1, "next2"),
+        (1, "next3"),
+        (1, "next_half2"),
+        (1, "next_half3"),
+        (2, "next2"),
+    ],
 )
 def test_a_stage_begun_in_place_equals_one_rebuilt_from_the_files(
     alone: dict[str, Any], pair: list[dict[str, Any]], ranks: int, case: str
@@ -440,7 +517,9 @@ def test_a_stage_begun_in_place_equals_one_rebuilt_from_the_files(
 
 
 @pytest.mark.parametrize("case", ["resumed0", "resumed1", "resumed2", "resumed3", "resumed_half2"])
-def test_training_goes_on_from_saved_state_as_if_never_stopped(alone: dict[str, Any], case: str) -> None:
+def test_training_goes_on_from_saved_state_as_if_never_stopped(
+    alone: dict[str, Any], case: str
+) -> None:
     results = alone[case]
     assert_same(results["again"], results["on"])
     assert_same(results["in_place"], results["on"])
@@ -461,7 +540,12 @@ def test_an_export_is_the_model(alone: dict[str, Any]) -> None:
     results = alone["exported"]
     np.testing.assert_array_equal(*results["logits"])
     assert results["dtype"] == "torch.float32"
-    assert results["files"] == ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
+    assert results["files"] == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     assert results["beside"] == ["export"]  # nothing half-written is left
     assert results["halves_agree"]
 
@@ -483,8 +567,11 @@ def test_wrong_steps_are_refused(alone: dict[str, Any]) -> None:
     assert errors["precision"].startswith("ConfigError: learner.zero_stage = 0")
 
 
-def test_no_shared_memory_is_left(alone: dict[str, Any], pair: list[dict[str, Any]], shared_memory: set[str]) -> None:
-    # LOCAL_SIZE was set in the ranks' environment, which makes DeepSpeed allocate such buffers unless we prevent it.
+def test_no_shared_memory_is_left(
+    alone: dict[str, Any], pair: list[dict[str, Any]], shared_memory: set[str]
+) -> None:
+    # LOCAL_SIZE was set in the ranks' environment, which makes DeepSpeed allocate such buffers
+    # unless we prevent it.
     assert {name for name in os.listdir("/dev/shm") if "deepspeed" in name} <= shared_memory
 
 

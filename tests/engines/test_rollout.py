@@ -1,4 +1,6 @@
-"""A real vLLM engine in a Ray actor: exact log-probs, weight updates, and the traps that fail silently."""
+"""A real vLLM engine in a Ray actor: exact log-probs, weight updates, and the traps that fail
+silently.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from actors.supervise import call
 from actors.weights import read_checkpoint
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget
-from bard_ray.config.schema import RolloutConfig
+from bard_ray.config.schema import ChainConfig, RolloutConfig
 from bard_ray.data.chain import chain_question
-from bard_ray.config.schema import ChainConfig
 from bard_ray.errors import WeightSyncError
 from bard_ray.records import Group, GroupRequest, Message, Question, Rollout, SamplingSpec
 from bard_ray.rl.sequences import sampled_versions, sequence_tokens
-from actors.supervise import call
 from tests.engines.conftest import spawn_worker
 
 pytestmark = [pytest.mark.engines]
@@ -30,7 +31,9 @@ TOLERANCE = 2e-4  # nats, float32 engine against a float32 forward
 
 @pytest.fixture(scope="module")
 def worker(cluster, models, student) -> Iterator[object]:
-    handle = spawn_worker(cluster, "rollout-test", 0, models[0], RolloutConfig(kv_cache_mb=64), student)
+    handle = spawn_worker(
+        cluster, "rollout-test", 0, models[0], RolloutConfig(kv_cache_mb=64), student
+    )
     asyncio.run(call(handle.start.remote(), LIMIT_S, "start"))
     yield handle
     cluster.kill(handle)
@@ -49,7 +52,9 @@ def requests(count: int, group: int = 2, budget=NO_BUDGET, first: int = 0) -> li
 
 async def sample(handle, work: list[GroupRequest], spec: SamplingSpec) -> list[Group]:
     stream = handle.generate.options(num_returns="streaming").remote(work, spec)
-    groups = [await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work]
+    groups = [
+        await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work
+    ]
     return sorted(groups, key=lambda g: g.number)
 
 
@@ -60,7 +65,9 @@ async def load(handle, path: str, version: int) -> None:
 
 
 def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> float:
-    """Largest difference between the engine's log-probs and a Hugging Face forward of the weights in `model_path`."""
+    """Largest difference between the engine's log-probs and a Hugging Face forward of the weights
+    in `model_path`.
+    """
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     tokens = torch.from_numpy(sequence_tokens(rollout).astype(np.int64))[None]
     with torch.no_grad():
@@ -88,8 +95,12 @@ async def test_behaviour_logprobs_are_those_of_the_sampling_distribution(worker,
         assert gap < TOLERANCE
 
 
-async def test_after_an_update_logprobs_and_greedy_tokens_are_the_new_models(worker, models, version):
-    """Tied embeddings: without the repair in the transport, the output head silently keeps its old values."""
+async def test_after_an_update_logprobs_and_greedy_tokens_are_the_new_models(
+    worker, models, version
+):
+    """Tied embeddings: without the repair in the transport, the output head silently keeps its old
+    values.
+    """
     for path in (models[1], models[2]):
         await load(worker, path, next(version))
         group = (await sample(worker, requests(1), SamplingSpec(0.0, max_new_tokens=20)))[0]
@@ -97,7 +108,9 @@ async def test_after_an_update_logprobs_and_greedy_tokens_are_the_new_models(wor
         completion = sequence_tokens(rollout)[rollout.segments[0].tokens_T.size :]
         expected = greedy(path, rollout.segments[0].tokens_T, completion.size)
         assert completion.tolist() == expected
-        sampled = (await sample(worker, requests(3), SamplingSpec(max_new_tokens=30)))[0].rollouts[0]
+        sampled = (await sample(worker, requests(3), SamplingSpec(max_new_tokens=30)))[0].rollouts[
+            0
+        ]
         assert forward_gap(sampled, path) < TOLERANCE
 
 
@@ -112,20 +125,30 @@ async def test_cached_prefixes_of_old_weights_are_not_used(worker, models, versi
             assert forward_gap(group.rollouts[0], path) < TOLERANCE
 
 
-async def test_requests_keep_running_across_an_update_and_every_token_carries_its_version(worker, models, version):
+async def test_requests_keep_running_across_an_update_and_every_token_carries_its_version(
+    worker, models, version
+):
     await load(worker, models[0], before := next(version))
-    running = asyncio.create_task(sample(worker, requests(48, group=8), SamplingSpec(max_new_tokens=200)))
+    running = asyncio.create_task(
+        sample(worker, requests(48, group=8), SamplingSpec(max_new_tokens=200))
+    )
     await asyncio.sleep(0.4)
     await load(worker, models[1], after := next(version))
     groups = await asyncio.wait_for(running, LIMIT_S)
     versions = [sampled_versions(r) for g in groups for r in g.rollouts]
     assert {int(v) for vs in versions for v in vs} == {before, after}
     assert all((np.diff(vs) >= 0).all() for vs in versions)
-    assert any(set(vs.tolist()) == {before, after} for vs in versions), "no request was in flight during the update"
+    assert any(set(vs.tolist()) == {before, after} for vs in versions), (
+        "no request was in flight during the update"
+    )
 
 
-async def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(worker, models, version):
-    """vLLM itself raises nothing for a missing name and is left unusable by a buffer that ends too early."""
+async def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(
+    worker, models, version
+):
+    """vLLM itself raises nothing for a missing name and is left unusable by a buffer that ends too
+    early.
+    """
     await load(worker, models[2], next(version))
     good = read_checkpoint(models[3], "float32")
     parts = zip(good.names, good.dtypes, good.shapes, good.offsets, strict=True)
@@ -163,10 +186,19 @@ async def test_the_engine_forces_the_thinking_closed_at_the_budget(worker, model
 
 
 async def test_many_seeded_prompts_at_once_are_served_and_repeat_exactly(worker, models, version):
-    """More prompt tokens than one engine step takes: a split prompt would crash the CPU sampler's generators."""
+    """More prompt tokens than one engine step takes: a split prompt would crash the CPU sampler's
+    generators.
+    """
     text = "8a" + "+1b*3c" * 30 + "?"
-    work = [GroupRequest(i, Question(f"q{i}", (Message("user", text + "1" * (i % 3)),), "0"), (NO_BUDGET,) * 8, seed=i)
-            for i in range(24)]
+    work = [
+        GroupRequest(
+            i,
+            Question(f"q{i}", (Message("user", text + "1" * (i % 3)),), "0"),
+            (NO_BUDGET,) * 8,
+            seed=i,
+        )
+        for i in range(24)
+    ]
     tokens = []
     for _ in range(2):
         await load(worker, models[0], next(version))
@@ -186,16 +218,30 @@ def _threads() -> dict[str, object]:
 
     import torch
 
-    return {"omp": os.environ["OMP_NUM_THREADS"], "policy": os.environ["OMP_WAIT_POLICY"], "torch": torch.get_num_threads()}
+    return {
+        "omp": os.environ["OMP_NUM_THREADS"],
+        "policy": os.environ["OMP_WAIT_POLICY"],
+        "torch": torch.get_num_threads(),
+    }
 
 
-async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(cluster, models, student):
-    """bf16 attention kernels crash on processors with AMX when a process's first prompt is shorter than 5 tokens."""
+async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(
+    cluster, models, student
+):
+    """bf16 attention kernels crash on processors with AMX when a process's first prompt is shorter
+    than 5 tokens.
+    """
     config = RolloutConfig(dtype="bfloat16", kv_cache_mb=64)
     handle = spawn_worker(cluster, "rollout-bf16", 1, models[0], config, student)
     await call(handle.start.remote(), LIMIT_S, "start")
-    question = Question("short", (Message("user", ""),), "0", "integer")  # the prompt is the open think tag alone
-    group = (await sample(handle, [GroupRequest(0, question, (NO_BUDGET,), 1)], SamplingSpec(max_new_tokens=20)))[0]
+    question = Question(
+        "short", (Message("user", ""),), "0", "integer"
+    )  # the prompt is the open think tag alone
+    group = (
+        await sample(
+            handle, [GroupRequest(0, question, (NO_BUDGET,), 1)], SamplingSpec(max_new_tokens=20)
+        )
+    )[0]
     assert group.rollouts[0].segments[0].tokens_T.size == 1
     assert forward_gap(group.rollouts[0], models[0]) < 0.1
     cluster.kill(handle)
@@ -208,7 +254,9 @@ async def test_the_multi_process_engine_behaves_the_same(cluster, models, studen
     await call(handle.start.remote(), 240.0, "start")
     group = (await sample(handle, requests(2), SamplingSpec(max_new_tokens=20)))[0]
     assert forward_gap(group.rollouts[0], models[0]) < TOLERANCE
-    running = asyncio.create_task(sample(handle, requests(16, group=4, first=10), SamplingSpec(max_new_tokens=200)))
+    running = asyncio.create_task(
+        sample(handle, requests(16, group=4, first=10), SamplingSpec(max_new_tokens=200))
+    )
     await asyncio.sleep(0.4)
     await load(handle, models[1], 1)
     groups = await asyncio.wait_for(running, LIMIT_S)

@@ -1,4 +1,6 @@
-"""The tiny recipe through its command line: results, golden trace, resume, parallel settings, interruption."""
+"""The tiny recipe through its command line: results, golden trace, resume, parallel settings,
+interruption.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def sft(tmp_path_factory) -> Recipe:
 def whole(sft) -> Recipe:
     """The same run, synchronous, to its end."""
     recipe = sft.copy("whole")
-    recipe.out = recipe.run("rl.max_lag=0")  # type: ignore[attr-defined]
+    recipe.out = recipe.run("rl.max_lag=0")
     return recipe
 
 
@@ -45,7 +47,10 @@ def test_a_run_leaves_results_report_student_and_no_process(whole):
     assert (whole.path / "config.yaml").exists()
     assert list((whole.path / "tensorboard").rglob("events.*"))
     assert {f.name for f in (whole.path / "logs").glob("*-0.log")} == {
-        "learner-0.log", "reference-0.log", "rollout-0.log", "verifier-0.log"
+        "learner-0.log",
+        "reference-0.log",
+        "rollout-0.log",
+        "verifier-0.log",
     }
 
 
@@ -54,9 +59,15 @@ def test_the_export_is_an_ordinary_model_that_keeps_to_a_budget(whole):
 
     tokenizer = AutoTokenizer.from_pretrained(whole.path / "export")
     model = AutoModelForCausalLM.from_pretrained(whole.path / "export")
-    question = [{"role": "user", "content": "8a+1b*3c+1d*3e+1f*3g+1h*3i+1j*3k+1?<budget>24</budget>"}]
-    prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    out = model.generate(**prompt, max_new_tokens=60, do_sample=False)[0, prompt["input_ids"].shape[1] :].tolist()
+    question = [
+        {"role": "user", "content": "8a+1b*3c+1d*3e+1f*3g+1h*3i+1j*3k+1?<budget>24</budget>"}
+    ]
+    prompt = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    out = model.generate(**prompt, max_new_tokens=60, do_sample=False)[
+        0, prompt["input_ids"].shape[1] :
+    ].tolist()
     close = tokenizer.convert_tokens_to_ids("</think>")
     assert close in out
     assert abs(out.index(close) - 24) <= 8
@@ -76,7 +87,9 @@ def test_other_settings_are_refused_for_stages_that_are_done(whole):
 
 
 def test_synchronous_mode_reproduces_its_trace_and_goes_on_from_a_checkpoint(sft, whole):
-    """Run again, terminated after a checkpoint inside the stage and resumed: the same numbers, digit by digit."""
+    """Run again, terminated after a checkpoint inside the stage and resumed: the same numbers,
+    digit by digit.
+    """
     again = sft.copy("again")
     options = ["rl.max_lag=0", "rl.checkpoint_every=2"]
     process = again.start(*options)
@@ -92,13 +105,20 @@ def test_synchronous_mode_reproduces_its_trace_and_goes_on_from_a_checkpoint(sft
 
 def test_more_workers_ranks_zero3_and_lag_have_the_same_effects(sft):
     wide = sft.copy("wide")
-    wide.run("rollout.workers=2", "learner.ranks=2", "learner.zero_stage=3", "rl.max_lag=2", "evaluate.no_budget=false")
+    wide.run(
+        "rollout.workers=2",
+        "learner.ranks=2",
+        "learner.zero_stage=3",
+        "rl.max_lag=2",
+        "evaluate.no_budget=false",
+    )
     records = wide.records()
     assert len(records) == 6
     assert max(r["rl/lag_max"] for r in records) <= 2
     assert all(r["rl/version"] == records[0]["rl/version"] + i for i, r in enumerate(records))
     assert np.mean([r["rl/reward"] for r in records]) > 0.05
-    # Behaviour log-probs of the engine and the learner's own agree: weights of both learner ranks arrive whole.
+    # Behaviour log-probs of the engine and the learner's own agree: weights of both learner ranks
+    # arrive whole.
     assert all(abs(r["rl/ratio_mean"] - 1) < 0.02 for r in records)
     assert not list(Path("/dev/shm").glob("deepspeed_*"))
 

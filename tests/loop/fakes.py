@@ -1,4 +1,6 @@
-"""Roles in one process: a softmax policy over thinking lengths that really learns, with latencies a test chooses."""
+"""Roles in one process: a softmax policy over thinking lengths that really learns, with latencies a
+test chooses.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,10 @@ from bard_ray.records import (
     Verdict,
 )
 from bard_ray.rewards.reward import make_reward
-from bard_ray.rl.assemble import assemble, prompt_segment
-from bard_ray.rl.flow import FlowSpec
-from bard_ray.rl.loop import RLRoles, RLSpec, RLState, train_rl
-from bard_ray.roles import LossSpec, Published
+from bard_ray.rl.assemble import Completion, assemble, prompt_segment
+from bard_ray.rl.flow import FlowSpec, RLRoles
+from bard_ray.rl.loop import RLSpec, RLState, train_rl
+from bard_ray.roles import LossSpec, OptimSpec, Published
 
 CLOSE, THINK, ANSWER = 1, 2, 3
 LENGTHS = 8  # the policy thinks 1..LENGTHS tokens
@@ -39,15 +41,21 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass
 class FakeSampler:
-    """Samples thinking lengths from published logits; the whole log-prob sits on the first token."""
+    """Samples thinking lengths from published logits; the whole log-prob sits on the first
+    token.
+    """
 
     latency: Callable[[GroupRequest], float] = lambda request: 0.0
     fail: Callable[[GroupRequest], str] = lambda request: ""
     logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
     version: int = -1
-    seen: list[tuple[int, int]] = field(default_factory=list)  # (admission number, version it was sampled under)
+    seen: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # (admission number, version it was sampled under)
 
-    async def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
+    async def sample(
+        self, requests: Sequence[GroupRequest], spec: SamplingSpec
+    ) -> AsyncIterator[Group]:
         tasks = [asyncio.create_task(self._one(request)) for request in requests]
         for done in asyncio.as_completed(tasks):
             yield await done
@@ -60,7 +68,13 @@ class FakeSampler:
         if reason:
             return Group(request, failure=reason)
         generator = np.random.default_rng(request.seed)
-        return Group(request, tuple(self._rollout(request, i, logprobs, version, generator) for i in range(len(request.budgets))))
+        return Group(
+            request,
+            tuple(
+                self._rollout(request, i, logprobs, version, generator)
+                for i in range(len(request.budgets))
+            ),
+        )
 
     def _rollout(self, request, index, logprobs, version, generator):
         choice = int(generator.choice(LENGTHS, p=np.exp(logprobs) / np.exp(logprobs).sum()))
@@ -68,9 +82,9 @@ class FakeSampler:
         behaviour = np.zeros(tokens.size, np.float32)
         behaviour[0] = logprobs[choice]
         versions = np.full(tokens.size, version, np.int32)
+        completion = Completion(tokens, behaviour, versions, "stop")
         return assemble(
-            PROMPT, tokens, behaviour, versions, close_id=CLOSE, finish="stop", budget=request.budgets[index],
-            forced_at=None, decode=lambda ids: "right",
+            PROMPT, completion, request.budgets[index], CLOSE, None, lambda ids: "right"
         )
 
     async def publish(self, weights: Published, version: int) -> float:
@@ -92,22 +106,42 @@ class FakeVerifier:
         return [Verdict(self.outcome(item)) for item in items]
 
 
+class StageMethods:
+    """The rest of the learner role, which the loop never calls."""
+
+    async def begin(self, init_path: str, optim: OptimSpec) -> None:
+        raise AssertionError
+
+    async def export(self, path: str) -> None:
+        raise AssertionError
+
+    async def save(self, path: str) -> None:
+        raise AssertionError
+
+    async def restore(self, path: str, optim: OptimSpec) -> None:
+        raise AssertionError
+
+
 @dataclass
-class FakeLearner:
+class FakeLearner(StageMethods):
     """Plain policy gradient on the logits; knows the length from the sequence's tokens."""
 
     latency: float = 0.0
     logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
     batches: list[list[TrainSequence]] = field(default_factory=list)
 
-    async def step(self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float) -> StepStats:
+    async def step(
+        self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
+    ) -> StepStats:
         await asyncio.sleep(self.latency)
         self.batches.append(list(sequences))
         probabilities, gradient = np.exp(log_softmax(self.logits)), np.zeros(LENGTHS)
         for sequence in sequences:
             assert sequence.advantages_T is not None
             length = int((sequence.tokens_T == THINK).sum())
-            gradient += float(sequence.advantages_T[2]) * (np.eye(LENGTHS)[length - 1] - probabilities)
+            gradient += float(sequence.advantages_T[2]) * (
+                np.eye(LENGTHS)[length - 1] - probabilities
+            )
         self.logits = self.logits + lr * gradient / len(sequences)
         return StepStats({"rl/loss": 0.0})
 
@@ -133,21 +167,39 @@ class Run:
 
     def request(self, number: int) -> GroupRequest:
         question = Question(f"q{number}", (Message("user", "?"),), "right", "string")
-        return GroupRequest(number, question, (TokenBudget(self.budget),) * self.group_size, seed=number)
+        return GroupRequest(
+            number, question, (TokenBudget(self.budget),) * self.group_size, seed=number
+        )
 
     async def on_step(self, state: RLState, values: dict[str, float]) -> None:
         self.records.append(values)
 
     async def go(self) -> Run:
         flow = FlowSpec(
-            request=self.request, sampling=SamplingSpec(), total_groups=self.steps * self.prompts,
-            max_untrainable=50, synchronous=self.max_lag == 0,
+            request=self.request,
+            sampling=SamplingSpec(),
+            total_groups=self.steps * self.prompts,
+            max_untrainable=50,
+            synchronous=self.max_lag == 0,
         )
         spec = RLSpec(
-            self.steps, self.prompts, self.max_lag, std_normalise=True, loss=LossSpec("grpo"), flow=flow,
+            self.steps,
+            self.prompts,
+            self.max_lag,
+            std_normalise=True,
+            loss=LossSpec("grpo"),
+            flow=flow,
             lr=lambda step: self.lr,
         )
-        await self.sampler.publish(await self.learner.publish(), self.state.base_version + self.state.step)
+        await self.sampler.publish(
+            await self.learner.publish(), self.state.base_version + self.state.step
+        )
         reward = make_reward(RewardConfig())
-        await train_rl(RLRoles(self.sampler, self.verifier, self.learner, None), reward, spec, self.state, self.on_step)
+        await train_rl(
+            RLRoles(self.sampler, self.verifier, self.learner, None),
+            reward,
+            spec,
+            self.state,
+            self.on_step,
+        )
         return self

@@ -1,4 +1,6 @@
-"""The RL loop against fakes: it learns, keeps its books, bounds the lag, and never waits for the dead."""
+"""The RL loop against fakes: it learns, keeps its books, bounds the lag, and never waits for the
+dead.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,12 @@ from bard_ray.rl.loop import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
 
 
-def root(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 @pytest.mark.parametrize("max_lag", [0, 2])
 async def test_the_policy_learns_to_meet_the_budget(max_lag):
     run = await Run(max_lag=max_lag, steps=30, prompts=4, group_size=16, lr=0.3).go()
-    early, late = (np.mean([r["rl/reward"] for r in part]) for part in (run.records[:5], run.records[-5:]))
+    early, late = (
+        np.mean([r["rl/reward"] for r in part]) for part in (run.records[:5], run.records[-5:])
+    )
     assert early < 0.4
     assert late > 0.6
     assert int(run.learner.logits.argmax()) + 1 == run.budget
@@ -36,7 +34,9 @@ async def test_synchronous_mode_repeats_itself_whatever_the_latencies():
         generator = np.random.default_rng(seed)
         return lambda request: float(generator.random()) * 0.003
 
-    runs = [await Run(steps=6, sampler=FakeSampler(latency=latencies(seed))).go() for seed in (1, 2)]
+    runs = [
+        await Run(steps=6, sampler=FakeSampler(latency=latencies(seed))).go() for seed in (1, 2)
+    ]
     assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
     traces = [[r["rl/reward"] for r in run.records] for run in runs]
     assert traces[0] == traces[1]
@@ -44,10 +44,15 @@ async def test_synchronous_mode_repeats_itself_whatever_the_latencies():
 
 
 async def test_slow_groups_are_waited_for_and_never_dropped():
-    run = await Run(max_lag=2, steps=6, sampler=FakeSampler(latency=lambda r: 0.05 if r.number % 3 == 0 else 0.0)).go()
+    run = await Run(
+        max_lag=2,
+        steps=6,
+        sampler=FakeSampler(latency=lambda r: 0.05 if r.number % 3 == 0 else 0.0),
+    ).go()
     trained = run.state.ledger.trained
     assert trained == 12
-    # Every admitted number up to the last consumed one was trained on or counted: none went missing for being slow.
+    # Every admitted number up to the last consumed one was trained on or counted: none went missing
+    # for being slow.
     assert run.state.ledger.consumed == trained + run.state.ledger.flat
     assert run.state.ledger.failed == 0
 
@@ -57,7 +62,8 @@ async def test_flat_groups_are_counted_and_replaced():
         async def grade(self, items):
             wrong = items[0].gold == "right" and self.graded % 8 == 0
             self.graded += len(items)
-            return [v for v in await FakeVerifier(lambda i: Outcome.WRONG if wrong else Outcome.CORRECT).grade(items)]
+            outcome = Outcome.WRONG if wrong else Outcome.CORRECT
+            return await FakeVerifier(lambda item: outcome).grade(items)
 
     run = await Run(steps=4, verifier=Hard()).go()
     assert run.state.ledger.flat >= 4
@@ -84,7 +90,9 @@ async def test_a_group_whose_grading_stays_broken_is_failed():
 
     def outcome(item):
         calls["n"] += 1
-        return Outcome.BROKEN if calls["n"] <= 6 else Outcome.CORRECT  # both groups' first rollouts, three times
+        return (
+            Outcome.BROKEN if calls["n"] <= 6 else Outcome.CORRECT
+        )  # both groups' first rollouts, three times
 
     run = await Run(steps=2, prompts=1, group_size=2, verifier=FakeVerifier(outcome)).go()
     assert run.state.ledger.failed >= 1
@@ -92,11 +100,8 @@ async def test_a_group_whose_grading_stays_broken_is_failed():
 
 
 async def test_a_run_without_any_reward_variance_stops_with_the_reason():
-    with pytest.raises(BaseException) as caught:
+    with pytest.raises(InvariantError, match="equal rewards"):
         await Run(verifier=FakeVerifier(lambda item: Outcome.WRONG)).go()
-    error = root(caught.value)
-    assert isinstance(error, InvariantError)
-    assert "equal rewards" in str(error)
 
 
 @pytest.mark.parametrize("part", ["sampler", "verifier", "learner"])
@@ -112,14 +117,16 @@ async def test_the_loop_ends_at_once_when_a_role_dies(part):
     run = Run(max_lag=1, steps=50)
     method = {"sampler": "sample", "verifier": "grade", "learner": "step"}[part]
     setattr(getattr(run, part), method, dies_streaming if part == "sampler" else dies)
-    with pytest.raises(BaseException) as caught:
+    with pytest.raises(InfrastructureError, match=f"{part} died"):
         await asyncio.wait_for(run.go(), 5)
-    assert str(root(caught.value)) == f"{part} died"
 
 
 @given(
-    max_lag=st.integers(0, 3), prompts=st.integers(1, 4), seed=st.integers(0, 2**32 - 1),
-    learner_ms=st.integers(0, 2), flat_share=st.sampled_from([0.0, 0.3]),
+    max_lag=st.integers(0, 3),
+    prompts=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+    learner_ms=st.integers(0, 2),
+    flat_share=st.sampled_from([0.0, 0.3]),
 )
 @settings(max_examples=40, deadline=None)
 def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_share):
@@ -131,9 +138,15 @@ def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_sh
     def outcome(item):
         return Outcome.CORRECT
 
-    sampler = FakeSampler(latency=latency, fail=lambda r: "unlucky" if generator.random() < flat_share else "")
+    sampler = FakeSampler(
+        latency=latency, fail=lambda r: "unlucky" if generator.random() < flat_share else ""
+    )
     run = Run(
-        max_lag=max_lag, prompts=prompts, steps=8, sampler=sampler, verifier=FakeVerifier(outcome),
+        max_lag=max_lag,
+        prompts=prompts,
+        steps=8,
+        sampler=sampler,
+        verifier=FakeVerifier(outcome),
         learner=FakeLearner(latency=learner_ms / 1000),
     )
     asyncio.run(run.go())  # the loop itself raises where a token is older than the bound

@@ -29,12 +29,16 @@ def test_a_group_shares_one_budget_and_a_number_always_gets_the_same():
 def test_uniform_over_the_budgets_with_the_share_of_unconstrained():
     counts = Counter(sample_budgets(CFG, 0, number, 1)[0] for number in range(2000))
     assert set(counts) == {NO_BUDGET, *map(TokenBudget, (4, 8, 16, 30))}
-    assert all(330 < count < 470 for count in counts.values())  # 400 each expected, four standard deviations
+    assert all(
+        330 < count < 470 for count in counts.values()
+    )  # 400 each expected, four standard deviations
 
 
 def test_order_and_repeats_in_the_list_do_not_matter():
     shuffled = BudgetConfig(train=[30, 4, 16, 8, 8], none_share=0.2)
-    assert [sample_budgets(shuffled, 0, n, 1) for n in range(20)] == [sample_budgets(CFG, 0, n, 1) for n in range(20)]
+    assert [sample_budgets(shuffled, 0, n, 1) for n in range(20)] == [
+        sample_budgets(CFG, 0, n, 1) for n in range(20)
+    ]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 50)])

@@ -1,4 +1,6 @@
-"""The chain task: golden questions, exact arithmetic, splits that do not leak, messages for wrong settings."""
+"""The chain task: golden questions, exact arithmetic, splits that do not leak, messages for wrong
+settings.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,11 @@ def test_a_question_is_what_it_always_was():
 
 def test_the_example_of_the_docstring():
     chain = Chain(8, ("+1", "*3", "+1"))
-    assert (chain.text, chain.values, gold_think(chain)) == ("8a+1b*3c+1?", [9, 7, 8], "a+19b*37c+18")
+    assert (chain.text, chain.values, gold_think(chain)) == (
+        "8a+1b*3c+1?",
+        [9, 7, 8],
+        "a+19b*37c+18",
+    )
     assert answer_text("8") == "\\boxed{8}"
 
 
@@ -41,7 +47,9 @@ def test_gold_chain_shows_every_operation_and_the_answer(start, ops):
     chain, value = Chain(start, tuple(ops)), start
     think = gold_think(chain)
     for step, op in enumerate(ops):
-        value = {"+": value + int(op[1]), "-": value - int(op[1]), "*": value * int(op[1])}[op[0]] % 10
+        value = {"+": value + int(op[1]), "-": value - int(op[1]), "*": value * int(op[1])}[
+            op[0]
+        ] % 10
         assert think[4 * step : 4 * step + 4] == f"{'abcdefghijklmnopqrstuvwxyz'[step]}{op}{value}"
     assert len(think) == 4 * len(ops)
     assert chain.values[-1] == value
@@ -49,12 +57,17 @@ def test_gold_chain_shows_every_operation_and_the_answer(start, ops):
 
 def test_lengths_cover_the_range_and_base_has_short_ones():
     cfg = ChainConfig(min_ops=10, max_ops=12, base_min_ops=4)
-    lengths = {s: {len(chain_of(chain_question(cfg, 0, s, i)).ops) for i in range(200)} for s in ("train", "base")}
+    lengths = {
+        s: {len(chain_of(chain_question(cfg, 0, s, i)).ops) for i in range(200)}
+        for s in ("train", "base")
+    }
     assert lengths == {"train": {10, 11, 12}, "base": set(range(4, 13))}
 
 
 def test_no_evaluation_text_is_ever_trained_on():
-    cfg = ChainConfig(min_ops=3, max_ops=4, base_min_ops=3)  # 240 different questions: a leak would show at once
+    cfg = ChainConfig(
+        min_ops=3, max_ops=4, base_min_ops=3
+    )  # 240 different questions: a leak would show at once
 
     def texts(split):
         return {chain_question(cfg, 1, split, i).messages[0].content for i in range(400)}
@@ -69,7 +82,17 @@ def test_splits_indexes_and_seeds_differ():
     def text(seed, split, index):
         return chain_question(ChainConfig(), seed, split, index).messages[0].content
 
-    assert len({text(seed, split, i) for seed in (0, 1) for split in ("train", "rl", "base") for i in range(5)}) == 30
+    assert (
+        len(
+            {
+                text(seed, split, i)
+                for seed in (0, 1)
+                for split in ("train", "rl", "base")
+                for i in range(5)
+            }
+        )
+        == 30
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +113,9 @@ def test_a_wrong_setting_is_named(change, field):
 
 
 def test_a_task_too_small_for_an_evaluation_split_is_refused_not_looped_over():
-    cfg = ChainConfig(ops=["-3"], min_ops=1, max_ops=1)  # ten questions; none falls on the evaluation's side
+    cfg = ChainConfig(
+        ops=["-3"], min_ops=1, max_ops=1
+    )  # ten questions; none falls on the evaluation's side
     assert len({chain_question(cfg, 0, "train", i).answer for i in range(200)}) == 10
     with pytest.raises(ConfigError, match="too few different questions for the eval split"):
         chain_question(cfg, 0, "eval", 0)

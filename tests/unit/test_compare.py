@@ -1,4 +1,6 @@
-"""Exact comparison: what it decides, and that it decides as math-verify does wherever math-verify is right."""
+"""Exact comparison: what it decides, and that it decides as math-verify does wherever math-verify
+is right.
+"""
 
 from fractions import Fraction
 
@@ -7,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_verify import LatexExtractionConfig, parse, verify
 
-from bard_ray.verify.compare import compare_exact, equation_sides, is_contradiction, normalise, plain_number
+from bard_ray.verify.compare import (
+    compare_exact,
+    equation_sides,
+    is_contradiction,
+    normalise,
+    plain_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,18 +97,23 @@ def test_a_matrix_keeps_its_rows() -> None:
     ("x=5", False), ("m+n=17", False), (r"\theta=0.5=\frac12", False), ("5", False), (r"x\leq 5", False),
     ("x=1,y=2", False),
 ])  # fmt: skip
-def test_a_chain_of_equalities_with_two_values_is_a_contradiction(text: str, contradiction: bool) -> None:
+def test_a_chain_of_equalities_with_two_values_is_a_contradiction(
+    text: str, contradiction: bool
+) -> None:
     assert is_contradiction(equation_sides(text)) is contradiction
 
 
-# math-verify compares at six decimal places, so two different numbers here differ by more than that.
+# math-verify compares at six decimal places, so two different numbers here differ by more than
+# that.
 integers = st.integers(-(10**6), 10**6)
 written_integers = st.one_of(
     integers.map(str),
     integers.map("{:,}".format),
     st.builds(lambda zeros, n: "0" * zeros + str(n), st.integers(0, 3), st.integers(0, 999)),
 )
-written_decimals = st.builds(lambda n, places: f"{n / 10**places:.{places}f}", integers, st.integers(1, 4))
+written_decimals = st.builds(
+    lambda n, places: f"{n / 10**places:.{places}f}", integers, st.integers(1, 4)
+)
 written_fractions = st.builds(
     lambda form, a, b: form.format(a, b),
     st.sampled_from(["{}/{}", "\\frac{{{}}}{{{}}}", "\\dfrac{{{}}}{{{}}}"]),
@@ -112,7 +125,9 @@ numbers = st.one_of(written_integers, written_decimals, written_fractions)
 
 def math_verify_says(answer: str, gold: str) -> bool:
     config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    golds, answers = (parse(rf"\boxed{{{text}}}", [config], parsing_timeout=None) for text in (gold, answer))
+    golds, answers = (
+        parse(rf"\boxed{{{text}}}", [config], parsing_timeout=None) for text in (gold, answer)
+    )
     return verify(golds, answers, timeout_seconds=None)
 
 

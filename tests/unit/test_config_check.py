@@ -27,7 +27,11 @@ def test_check_raises_the_first_problem_and_passes_a_good_configuration():
 
 def test_all_problems_are_told_at_once():
     found = broken(bard_tiny.config(), "rl.group_size=1", "rl.max_lag=-1", "learner.zero_stage=4")
-    assert [problem.field for problem in found] == ["rl.group_size", "rl.max_lag", "learner.zero_stage"]
+    assert [problem.field for problem in found] == [
+        "rl.group_size",
+        "rl.max_lag",
+        "learner.zero_stage",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,9 @@ def test_all_problems_are_told_at_once():
     ],
 )
 def test_out_of_range(override):
-    assert [problem.field for problem in broken(bard_tiny.config(), override)] == [override.partition("=")[0]]
+    assert [problem.field for problem in broken(bard_tiny.config(), override)] == [
+        override.partition("=")[0]
+    ]
 
 
 @pytest.mark.parametrize("name", ["../other", "..", "a/b", "/tmp", "", ".hidden", "a b"])
@@ -134,7 +140,9 @@ def test_rule_between_fields(overrides, field, rule):
 
 
 def test_flash_attention_needs_half_precision():
-    assert_names(broken(bard_8b.config(), "learner.precision=float32"), "learner.precision", "half precision")
+    assert_names(
+        broken(bard_8b.config(), "learner.precision=float32"), "learner.precision", "half precision"
+    )
 
 
 @pytest.mark.parametrize("field", ["budget.train", "budget.held_out", "evaluate.budgets"])
@@ -147,11 +155,17 @@ def test_flash_attention_needs_half_precision():
         (["evaluate.max_new_tokens=30"], 26, "evaluate.max_new_tokens=30 less 5"),
         # The longest prompt is 2 * 14 + 6 tokens: 70 - 34 - 5 are left.
         (["student.max_len=70"], 32, "31 tokens (student.max_len=70"),
-        (["student.max_len=999", "rl.max_new_tokens=900", "evaluate.max_new_tokens=900"], 100, "two digits"),
+        (
+            ["student.max_len=999", "rl.max_new_tokens=900", "evaluate.max_new_tokens=900"],
+            100,
+            "two digits",
+        ),
     ],
 )
 def test_impossible_budget(field, overrides, budget, limit):
-    found = broken(bard_tiny.config(), *overrides, f"{field}=[{budget}]", "distil.budgets_per_question=1")
+    found = broken(
+        bard_tiny.config(), *overrides, f"{field}=[{budget}]", "distil.budgets_per_question=1"
+    )
     assert_names(found, field, limit)
     assert [budget] in [problem.value for problem in found if problem.field == field]
 
@@ -176,12 +190,22 @@ def test_rows_need_a_path_and_a_real_student():
 def test_local_rows_must_exist(tmp_path):
     present = tmp_path / "rows.jsonl"
     present.write_text("{}\n")
-    assert_names(broken(bard_8b.config(), f"data.rows.path={tmp_path}/none.jsonl"), "data.rows.path", "not exist")
-    assert_names(broken(bard_8b.config(), "data.rows.eval_path=none.parquet"), "data.rows.eval_path", "not exist")
+    assert_names(
+        broken(bard_8b.config(), f"data.rows.path={tmp_path}/none.jsonl"),
+        "data.rows.path",
+        "not exist",
+    )
+    assert_names(
+        broken(bard_8b.config(), "data.rows.eval_path=none.parquet"),
+        "data.rows.eval_path",
+        "not exist",
+    )
     assert broken(bard_8b.config(), f"data.rows.path={present}") == []
 
 
 def test_student_directory_must_hold_a_model(tmp_path):
-    assert_names(broken(bard_8b.config(), f"student.path={tmp_path}"), "student.path", "config.json")
+    assert_names(
+        broken(bard_8b.config(), f"student.path={tmp_path}"), "student.path", "config.json"
+    )
     (tmp_path / "config.json").write_text("{}")
     assert broken(bard_8b.config(), f"student.path={tmp_path}") == []

@@ -9,9 +9,15 @@ from bard_ray.errors import ConfigError
 
 def test_override_sets_one_field_and_leaves_the_recipe_alone():
     recipe = Config()
-    loaded = load(recipe, ["rl.max_lag=3", "rl.reward.compose=additive", "budget.train=[4,9]", "rl.lr=1e-3"])
+    loaded = load(
+        recipe, ["rl.max_lag=3", "rl.reward.compose=additive", "budget.train=[4,9]", "rl.lr=1e-3"]
+    )
     assert isinstance(loaded, Config)
-    assert (loaded.rl.max_lag, loaded.rl.reward.compose, loaded.budget.train) == (3, "additive", [4, 9])
+    assert (loaded.rl.max_lag, loaded.rl.reward.compose, loaded.budget.train) == (
+        3,
+        "additive",
+        [4, 9],
+    )
     assert loaded.rl.lr == pytest.approx(0.001)
     assert recipe == Config()
 
@@ -74,7 +80,10 @@ def test_wrong_type_names_field_and_rule(override, wanted):
 
 
 def test_yaml_gives_back_the_same_configuration():
-    config = load(Config(), ["run.name=0123", "budget.train=[4,9]", 'data.chain.ops=["+1","*3"]', "rl.lr=1e-7"])
+    config = load(
+        Config(),
+        ["run.name=0123", "budget.train=[4,9]", 'data.chain.ops=["+1","*3"]', "rl.lr=1e-7"],
+    )
     assert from_yaml(to_yaml(config)) == config
 
 

@@ -21,7 +21,13 @@ from bard_ray.data.chain import Chain, chain_of, gold_think
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.distill.compress import drop_steps, hindsight_budget, jittered_target
-from bard_ray.distill.corpus import budget_corpus, gold_corpus, read_corpus, to_sequences, write_corpus
+from bard_ray.distill.corpus import (
+    budget_corpus,
+    gold_corpus,
+    read_corpus,
+    to_sequences,
+    write_corpus,
+)
 from bard_ray.errors import ConfigError, DataError
 
 BUDGET = BudgetConfig(train=[4, 5, 8, 16, 24, 30], none_share=0.05)
@@ -79,9 +85,13 @@ def test_compressed_length_is_the_target_and_the_last_step_survives(prompts, tar
 
 def test_every_step_but_the_last_is_equally_likely_to_survive():
     chain, rng = Chain(0, ("+1",) * 10), generator()
-    kept = Counter(letter for _ in range(2000) for letter in re.findall("[a-j]", drop_steps(chain, 8, rng)))
+    kept = Counter(
+        letter for _ in range(2000) for letter in re.findall("[a-j]", drop_steps(chain, 8, rng))
+    )
     assert kept["j"] == 2000
-    assert all(570 < kept[letter] < 770 for letter in "abcdefghi")  # 2000 * 3 / 9, five standard deviations
+    assert all(
+        570 < kept[letter] < 770 for letter in "abcdefghi"
+    )  # 2000 * 3 / 9, five standard deviations
 
 
 def test_targets_lie_within_the_jitter_and_reach_its_ends():
@@ -93,7 +103,8 @@ def test_targets_lie_within_the_jitter_and_reach_its_ends():
 
 
 @pytest.mark.parametrize(
-    ("length", "budget"), [(1, TokenBudget(4)), (4, TokenBudget(4)), (5, TokenBudget(9)), (9, TokenBudget(9))]
+    ("length", "budget"),
+    [(1, TokenBudget(4)), (4, TokenBudget(4)), (5, TokenBudget(9)), (9, TokenBudget(9))],
 )
 def test_hindsight_rounds_up(length, budget):
     assert hindsight_budget(length, [4, 9]) == budget
@@ -126,7 +137,9 @@ def test_unconstrained_rows_have_their_share_and_are_gold_and_mixed_in(corpus):
     assert len(places) == 63  # 63 / 1263 = 5 %
     assert places[0] < 200
     assert places[-1] > 1000
-    assert all(corpus[place].think == gold_think(chain_of(corpus[place].question)) for place in places)
+    assert all(
+        corpus[place].think == gold_think(chain_of(corpus[place].question)) for place in places
+    )
 
 
 def test_the_corpus_follows_from_the_seed(corpus):
@@ -139,7 +152,9 @@ def test_the_corpus_follows_from_the_seed(corpus):
 
 def test_without_contrast_each_question_has_one_budget_that_grows_with_its_length():
     distil = DistilConfig(questions=300, contrastive=False)
-    rows = [r for r in budget_corpus(DataConfig(), BUDGET, distil, 0, words) if r.budget != NO_BUDGET]
+    rows = [
+        r for r in budget_corpus(DataConfig(), BUDGET, distil, 0, words) if r.budget != NO_BUDGET
+    ]
     assert len(rows) == 1200 == len({row.question.id for row in rows})
     by_length = defaultdict(list)
     for row in rows:
@@ -149,7 +164,9 @@ def test_without_contrast_each_question_has_one_budget_that_grows_with_its_lengt
     assert means[0] < 6
     assert means[-1] > 23
     counts = Counter(token_limit(row.budget) for row in rows)
-    assert all(140 < counts[b] < 260 for b in BUDGET.train)  # 200 each expected: coverage stays even
+    assert all(
+        140 < counts[b] < 260 for b in BUDGET.train
+    )  # 200 each expected: coverage stays even
 
 
 def test_gold_corpora(prompts):
@@ -166,12 +183,15 @@ def test_gold_corpora(prompts):
 
 @pytest.fixture
 def rows_data(tmp_path):
-    """Three training questions with chains of 3, 6 and 40 words, 6 and 7, none; one held-out question."""
+    """Three training questions with chains of 3, 6 and 40 words, 6 and 7, none; one held-out
+    question.
+    """
     thinks = [("q0", 3), ("q0", 6), ("q0", 40), ("q1", 6), ("q1", 7), ("q2", 1), ("q3", 2)]
     path = tmp_path / "set.jsonl"
     path.write_text(
         "".join(
-            json.dumps({"id": q, "question": f"{q}?", "answer": "1", "think": " ".join(["w"] * n)}) + "\n"
+            json.dumps({"id": q, "question": f"{q}?", "answer": "1", "think": " ".join(["w"] * n)})
+            + "\n"
             for q, n in thinks
         )
     )
@@ -179,7 +199,9 @@ def rows_data(tmp_path):
 
 
 def summary(rows):
-    return sorted((row.question.id, getattr(row.budget, "tokens", 0), len(row.think.split())) for row in rows)
+    return sorted(
+        (row.question.id, getattr(row.budget, "tokens", 0), len(row.think.split())) for row in rows
+    )
 
 
 def test_hindsight_labels_natural_chains(rows_data):
@@ -201,7 +223,9 @@ def test_hindsight_adds_the_share_of_unconstrained_rows(rows_data):
 
 def test_gold_rows_of_a_data_set_take_first_chains_first(rows_data):
     def order(n):
-        return [(r.question.id, len(r.think.split())) for r in gold_corpus(rows_data, n, 0, "sft_full")]
+        return [
+            (r.question.id, len(r.think.split())) for r in gold_corpus(rows_data, n, 0, "sft_full")
+        ]
 
     assert order(4) == [("q0", 3), ("q1", 6), ("q2", 1), ("q0", 6)]
     assert len(order(0)) == 6
@@ -245,7 +269,9 @@ def test_sequences_train_on_the_completion_only(corpus, prompts):
     sequences, dropped = to_sequences(corpus[:50], prompts, max_len=128)
     assert (len(sequences), dropped) == (50, 0)
     for row, sequence in zip(corpus, sequences, strict=False):
-        assert prompts.decode(sequence.tokens_T[~sequence.mask_T]) == prompts.prompt_text(row.question, row.budget)
+        assert prompts.decode(sequence.tokens_T[~sequence.mask_T]) == prompts.prompt_text(
+            row.question, row.budget
+        )
         trained = sequence.tokens_T[sequence.mask_T]
         assert prompts.decode(trained) == f"{row.think}</think>{row.answer_text}"
         assert trained[-1] == prompts.eos_id
@@ -285,7 +311,13 @@ def test_a_budget_beyond_two_digits_is_named_when_rows_are_tokenised(prompts):
 )
 def test_a_wrong_setting_is_named(budget, distil, field):
     with pytest.raises(ConfigError) as caught:
-        budget_corpus(DataConfig(), BudgetConfig(**{"train": [4, 8, 9, 12]} | budget), DistilConfig(**distil), 0, words)
+        budget_corpus(
+            DataConfig(),
+            BudgetConfig(**{"train": [4, 8, 9, 12]} | budget),
+            DistilConfig(**distil),
+            0,
+            words,
+        )
     assert caught.value.field == field
 
 

@@ -1,4 +1,6 @@
-"""Bad input through a recipe's command line: one clear message, exit code 2, and no engine or cluster started."""
+"""Bad input through a recipe's command line: one clear message, exit code 2, and no engine or
+cluster started.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,20 @@ from bard_ray.data.tiny_model import write_tiny_model
 from recipes.bard_8b import config as config_8b
 from recipes.bard_tiny import config
 
-
-ROOM = ["rl.max_new_tokens=120", "evaluate.max_new_tokens=120", "student.max_len=400", "learner.pack_len=400"]
+ROOM = [
+    "rl.max_new_tokens=120",
+    "evaluate.max_new_tokens=120",
+    "student.max_len=400",
+    "learner.pack_len=400",
+]
 
 
 @pytest.fixture
 def run(tmp_path, capsys, monkeypatch):
     """Runs the tiny recipe; starting Ray would be a bug."""
-    monkeypatch.setattr("actors.cluster.Cluster.connect", lambda self: pytest.fail("a cluster was started"))
+    monkeypatch.setattr(
+        "actors.cluster.Cluster.connect", lambda self: pytest.fail("a cluster was started")
+    )
 
     def go(*overrides: str, recipe=config) -> tuple[int, str]:
         code = main(recipe(), [f"run.dir={tmp_path}", *overrides])
@@ -34,7 +42,13 @@ def rows(tmp_path, *lines: str) -> list[str]:
     path, model = tmp_path / "rows.jsonl", tmp_path / "model"
     path.write_text("".join(f"{line}\n" for line in lines))
     write_tiny_model(str(model), TinyModelConfig(), ChainConfig(), 0, 128)
-    return ["data.source=rows", f"data.rows.path={path}", "distil.compressor=hindsight", f"student.path={model}", *ROOM]
+    return [
+        "data.source=rows",
+        f"data.rows.path={path}",
+        "distil.compressor=hindsight",
+        f"student.path={model}",
+        *ROOM,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +72,12 @@ def test_a_bad_setting_is_named_with_its_fix(run, overrides, words):
 
 
 def test_a_missing_model_is_refused(run):
-    data = ["data.source=rows", "data.rows.path=some/data", "distil.compressor=hindsight", "budget.codec=sentence"]
+    data = [
+        "data.source=rows",
+        "data.rows.path=some/data",
+        "distil.compressor=hindsight",
+        "budget.codec=sentence",
+    ]
     code, out = run("student.path=nobody/no-such-model", "student.params=4e5", *data, *ROOM)
     assert code == 2
     assert "nobody/no-such-model" in out

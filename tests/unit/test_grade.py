@@ -1,11 +1,18 @@
-"""The verdicts a user sees, one row a case; among them wrong verdicts of math-verify 0.9 that are settled here."""
+"""The verdicts a user sees, one row a case; among them wrong verdicts of math-verify 0.9 that are
+settled here.
+"""
 
 import pytest
 
 from bard_ray.records import AnswerKind, GradeItem, Outcome
 from bard_ray.verify.grade import MAX_ANSWER_CHARS, grade
 
-CORRECT, WRONG, UNPARSABLE, BROKEN = Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE, Outcome.BROKEN
+CORRECT, WRONG, UNPARSABLE, BROKEN = (
+    Outcome.CORRECT,
+    Outcome.WRONG,
+    Outcome.UNPARSABLE,
+    Outcome.BROKEN,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +61,9 @@ CORRECT, WRONG, UNPARSABLE, BROKEN = Outcome.CORRECT, Outcome.WRONG, Outcome.UNP
         ("string", "cba", "abc", WRONG, "exact"),
     ],
 )
-def test_boxed_answers(kind: AnswerKind, answer: str, gold: str, outcome: Outcome, rule: str) -> None:
+def test_boxed_answers(
+    kind: AnswerKind, answer: str, gold: str, outcome: Outcome, rule: str
+) -> None:
     verdict = grade(GradeItem(rf"So the answer is \boxed{{{answer}}}.", gold, kind))
     assert (verdict.outcome, verdict.rule) == (outcome, rule)
 

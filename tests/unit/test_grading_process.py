@@ -1,4 +1,6 @@
-"""What the grading process promises: hard limits, nothing lost, nothing left behind. Linux: it looks into /proc."""
+"""What the grading process promises: hard limits, nothing lost, nothing left behind. Linux: it
+looks into /proc.
+"""
 
 import asyncio
 import importlib
@@ -45,7 +47,11 @@ def children(pid: int) -> list[int]:
 
 
 def zygote() -> int:
-    (pid,) = (p for p in children(os.getpid()) if "bard_ray.verify.zygote" in Path(f"/proc/{p}/cmdline").read_text())
+    (pid,) = (
+        p
+        for p in children(os.getpid())
+        if "bard_ray.verify.zygote" in Path(f"/proc/{p}/cmdline").read_text()
+    )
     return pid
 
 
@@ -92,7 +98,13 @@ async def kill_grader_when_busy() -> None:
 async def test_a_bomb_costs_its_limit_and_the_rest_is_graded(process: GradingProcess) -> None:
     await process.start()
     begun = time.perf_counter()
-    assert await outcomes(process, [GOOD, BAD, BOMB, GOOD, BAD]) == [CORRECT, WRONG, TIMEOUT, CORRECT, WRONG]
+    assert await outcomes(process, [GOOD, BAD, BOMB, GOOD, BAD]) == [
+        CORRECT,
+        WRONG,
+        TIMEOUT,
+        CORRECT,
+        WRONG,
+    ]
     assert time.perf_counter() - begun < LIMIT_S + 0.5
 
 
@@ -122,7 +134,9 @@ async def test_a_child_killed_once_loses_nothing(process: GradingProcess) -> Non
     assert await batch == [CORRECT, TIMEOUT, WRONG]
 
 
-async def test_an_item_whose_child_dies_twice_is_broken_and_the_rest_is_graded(process: GradingProcess) -> None:
+async def test_an_item_whose_child_dies_twice_is_broken_and_the_rest_is_graded(
+    process: GradingProcess,
+) -> None:
     await process.start()
     first = grader()
     batch = asyncio.create_task(process.grade_batch([GOOD, BOMB, BAD]))
@@ -155,7 +169,10 @@ async def test_memory_is_bounded() -> None:
 
 
 async def test_a_batch_larger_than_a_chunk_keeps_its_order(process: GradingProcess) -> None:
-    items = [GradeItem(rf"\boxed{{{n}}}" + "x" * 1000, str(n - n % 2), "integer") for n in range(2 * CHUNK_ITEMS + 3)]
+    items = [
+        GradeItem(rf"\boxed{{{n}}}" + "x" * 1000, str(n - n % 2), "integer")
+        for n in range(2 * CHUNK_ITEMS + 3)
+    ]
     verdicts = await process.grade_batch(items)
     assert [v.extracted for v in verdicts] == [str(n) for n in range(len(items))]
     assert [v.outcome for v in verdicts] == [WRONG if n % 2 else CORRECT for n in range(len(items))]
@@ -197,7 +214,11 @@ async def test_nothing_outlives_a_killed_parent() -> None:
         "asyncio.run(process.start()); print('ready', flush=True); time.sleep(60)"
     )
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()}
+        sys.executable,
+        "-c",
+        program,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
     )
     assert parent.stdout is not None
     await parent.stdout.readline()
@@ -209,7 +230,9 @@ async def test_nothing_outlives_a_killed_parent() -> None:
     await until(lambda: not any(is_alive(pid) for pid in orphans), limit_s=2.0)
 
 
-async def test_secrets_stay_out_of_the_child(process: GradingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_secrets_stay_out_of_the_child(
+    process: GradingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     await process.start()
     assert b"HF_TOKEN" not in environment(grader())

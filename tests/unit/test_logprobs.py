@@ -1,4 +1,6 @@
-"""Packed log-probs are those of each sequence on its own, whatever the attention, the chunks and the neighbours."""
+"""Packed log-probs are those of each sequence on its own, whatever the attention, the chunks and
+the neighbours.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,17 @@ def qwen(attention: str, **changes: object) -> nn.Module:
         "tie_word_embeddings": True,
     }
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(Qwen3Config(**settings | changes), attn_implementation=attention).eval()
+    return AutoModelForCausalLM.from_config(
+        Qwen3Config(**settings | changes), attn_implementation=attention
+    ).eval()
 
 
 def sequences() -> list[TrainSequence]:
     rng = np.random.default_rng(0)
-    return [TrainSequence(rng.integers(0, VOCAB, n).astype(np.int32), np.arange(n) >= 1 + n // 4) for n in LENGTHS]
+    return [
+        TrainSequence(rng.integers(0, VOCAB, n).astype(np.int32), np.arange(n) >= 1 + n // 4)
+        for n in LENGTHS
+    ]
 
 
 def plain_logprobs(model: nn.Module, sequence: TrainSequence, temperature: float) -> Tensor:
@@ -55,9 +62,13 @@ def plain_logprobs(model: nn.Module, sequence: TrainSequence, temperature: float
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("spec", [PackSpec(32, 1), PackSpec(32, 3), PackSpec(64, 8), PackSpec(256, 1)])
+@pytest.mark.parametrize(
+    "spec", [PackSpec(32, 1), PackSpec(32, 3), PackSpec(64, 8), PackSpec(256, 1)]
+)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_packed_equals_each_sequence_alone(attention: str, spec: PackSpec, temperature: float) -> None:
+def test_packed_equals_each_sequence_alone(
+    attention: str, spec: PackSpec, temperature: float
+) -> None:
     model, given = qwen(attention), sequences()
     with torch.no_grad():
         expected = [plain_logprobs(model, sequence, temperature).numpy() for sequence in given]
@@ -90,11 +101,14 @@ def test_padding_changes_nothing() -> None:
     poisoned = padded.tokens_RT.copy()
     poisoned[1, 9:] = 7  # other padding
     other = MicroBatch(
-        poisoned, *(getattr(padded, name) for name in MicroBatch.__dataclass_fields__ if name != "tokens_RT")
+        poisoned,
+        *(getattr(padded, name) for name in MicroBatch.__dataclass_fields__ if name != "tokens_RT"),
     )
     want = token_logprobs(policy, alone, 1.0)[0]
     np.testing.assert_allclose(token_logprobs(policy, padded, 1.0)[1, :9], want, atol=1e-5)
-    np.testing.assert_array_equal(token_logprobs(policy, other, 1.0)[1, :9], token_logprobs(policy, padded, 1.0)[1, :9])
+    np.testing.assert_array_equal(
+        token_logprobs(policy, other, 1.0)[1, :9], token_logprobs(policy, padded, 1.0)[1, :9]
+    )
 
 
 def test_an_empty_micro_batch_runs_and_gives_zero_gradients() -> None:
@@ -117,7 +131,15 @@ def test_chunks_change_neither_values_nor_gradients(rows: int) -> None:
         linear.zero_grad()
         logprobs, entropy = head(hidden, targets, 0.8)
         (logprobs * torch.arange(20)).sum().backward()
-        results.append((logprobs.detach(), entropy, hidden.grad, linear.weight.grad.clone(), linear.bias.grad.clone()))
+        results.append(
+            (
+                logprobs.detach(),
+                entropy,
+                hidden.grad,
+                linear.weight.grad.clone(),
+                linear.bias.grad.clone(),
+            )
+        )
     for whole, chunked in zip(*results, strict=True):
         torch.testing.assert_close(chunked, whole)
 
@@ -166,7 +188,8 @@ def test_the_reference_worker_scores_every_token_but_the_first(tmp_path: Path) -
     model = qwen("eager")
     model.save_pretrained(tmp_path)
     worker = ReferenceWorker(
-        ReferenceConfig(precision="float32"), LearnerConfig(attention="sdpa", pack_len=32, micro_tokens=64)
+        ReferenceConfig(precision="float32"),
+        LearnerConfig(attention="sdpa", pack_len=32, micro_tokens=64),
     )
     with pytest.raises(InvariantError, match="before it was given a policy"):
         worker.logprobs([np.ones(3, np.int32)], 1.0)

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from bard_ray.learn.losses import TokenBatch, clipped_surrogate, grpo_loss, k3_kl, loss_of, nll, ratio
+from bard_ray.learn.losses import (
+    TokenBatch,
+    clipped_surrogate,
+    grpo_loss,
+    k3_kl,
+    loss_of,
+    nll,
+    ratio,
+)
 from bard_ray.roles import LossSpec
 
 
@@ -17,7 +25,9 @@ def vector(*values: float) -> Tensor:
 
 
 def batch() -> TokenBatch:
-    """Ratios 2, 0.5, 1 with advantages 1, -1, 2; reference log-probs log 1/2 away at the last token."""
+    """Ratios 2, 0.5, 1 with advantages 1, -1, 2; reference log-probs log 1/2 away at the last
+    token.
+    """
     behaviour = vector(-1.0, -1.0, -3.0)
     logprobs = (behaviour + vector(math.log(2.0), math.log(0.5), 0.0)).requires_grad_()
     reference = logprobs.detach() + vector(0.0, 0.0, math.log(0.5))
@@ -37,10 +47,14 @@ def test_clipped_surrogate() -> None:
     ratios = vector(2.0, 2.0, 0.5, 0.5, 1.1)
     advantages = vector(1.0, -1.0, 1.0, -1.0, 3.0)
     # clipped from above; pessimistic; pessimistic; clipped from below; inside
-    torch.testing.assert_close(clipped_surrogate(ratios, advantages, 0.2, 0.28), vector(-1.28, 2.0, -0.5, 0.8, -3.3))
+    torch.testing.assert_close(
+        clipped_surrogate(ratios, advantages, 0.2, 0.28), vector(-1.28, 2.0, -0.5, 0.8, -3.3)
+    )
 
 
-@pytest.mark.parametrize(("advantage", "value", "moves"), [(1.0, 2.0, False), (-1.0, 2.0, True), (-1.0, 0.5, False)])
+@pytest.mark.parametrize(
+    ("advantage", "value", "moves"), [(1.0, 2.0, False), (-1.0, 2.0, True), (-1.0, 0.5, False)]
+)
 def test_clipped_tokens_have_no_gradient(advantage: float, value: float, moves: bool) -> None:
     logprobs = torch.tensor([math.log(value)], requires_grad=True)
     clipped_surrogate(ratio(logprobs, vector(0.0)), vector(advantage), 0.2, 0.28).sum().backward()
@@ -79,7 +93,11 @@ def test_grpo_is_a_sum_with_its_statistics() -> None:
 def test_without_kl_weight_the_reference_does_not_matter() -> None:
     tokens = batch()
     other = TokenBatch(
-        tokens.logprobs_N, tokens.entropy_N, tokens.advantages_N, tokens.behaviour_N, tokens.reference_N * float("nan")
+        tokens.logprobs_N,
+        tokens.entropy_N,
+        tokens.advantages_N,
+        tokens.behaviour_N,
+        tokens.reference_N * float("nan"),
     )
     spec = LossSpec("grpo")
     assert grpo_loss(tokens, spec)[0].item() == grpo_loss(other, spec)[0].item()

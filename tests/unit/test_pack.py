@@ -28,7 +28,9 @@ def sequence(length: int, seed: int = 0) -> TrainSequence:
 
 
 @given(LENGTHS, SPECS, st.integers(0, 9))
-def test_every_token_comes_back_once_and_in_order(lengths: list[int], spec: PackSpec, extra: int) -> None:
+def test_every_token_comes_back_once_and_in_order(
+    lengths: list[int], spec: PackSpec, extra: int
+) -> None:
     sequences = [sequence(n, seed) for seed, n in enumerate(lengths)]
     batches = pack(sequences, spec, plan_step(lengths, 1, spec).num_micro_batches + extra)
     for part in ("tokens", "mask", "advantages", "behaviour", "reference"):
@@ -87,7 +89,9 @@ def test_first_fit_decreasing_golden() -> None:
 
 
 @given(LENGTHS, SPECS, st.integers(1, 4))
-def test_every_rank_can_run_the_planned_number_of_micro_batches(lengths: list[int], spec: PackSpec, ranks: int) -> None:
+def test_every_rank_can_run_the_planned_number_of_micro_batches(
+    lengths: list[int], spec: PackSpec, ranks: int
+) -> None:
     plan = plan_step(lengths, ranks, spec)
     assert plan.num_micro_batches >= 1
     for share in plan.shares:

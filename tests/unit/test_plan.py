@@ -69,12 +69,23 @@ def test_tiny_shape_is_that_of_the_model_really_written(tmp_path):
     planned = model_shape(config)
     assert planned.params == stored_params(tmp_path) == TINY_PARAMS
     written = model_shape(load(config, [f"student.path={tmp_path}"]))
-    assert (written.layers, written.hidden, written.vocab, written.params) == (2, 128, planned.vocab, TINY_PARAMS)
+    assert (written.layers, written.hidden, written.vocab, written.params) == (
+        2,
+        128,
+        planned.vocab,
+        TINY_PARAMS,
+    )
 
 
 def test_parameters_are_read_from_the_headers_of_every_shard(tmp_path):
-    save_file({"a": torch.zeros(3, 5)}, tmp_path / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
-    save_file({"b": torch.zeros(7), "c": torch.zeros(())}, tmp_path / "model-00002-of-00002.safetensors")
+    save_file(
+        {"a": torch.zeros(3, 5)},
+        tmp_path / "model-00001-of-00002.safetensors",
+        metadata={"format": "pt"},
+    )
+    save_file(
+        {"b": torch.zeros(7), "c": torch.zeros(())}, tmp_path / "model-00002-of-00002.safetensors"
+    )
     assert stored_params(tmp_path) == 15 + 7 + 1
     assert stored_params(tmp_path / "none") == 0
 
@@ -116,9 +127,12 @@ def test_float32_states_take_sixteen_bytes_a_parameter():
 
 
 def test_activations_with_and_without_recompute():
-    # 2 bytes, 10,240 tokens, per layer 8*4096 + 2*1024 + 4*12,288 values; recompute keeps 4,096 a layer and one layer.
+    # 2 bytes, 10,240 tokens, per layer 8*4096 + 2*1024 + 4*12,288 values; recompute keeps 4,096 a
+    # layer and one layer.
     layer = 2 * 10_240 * (8 * 4096 + 2 * 1024 + 4 * 12_288)
-    assert parts(large("learner.recompute=false"), "learner")["activations"] == pytest.approx(36 * layer / GIB)
+    assert parts(large("learner.recompute=false"), "learner")["activations"] == pytest.approx(
+        36 * layer / GIB
+    )
     kept = 2 * 10_240 * 4096 * 36
     assert parts(large(), "learner")["activations"] == pytest.approx((kept + layer) / GIB)
 

@@ -1,4 +1,6 @@
-"""Prompts and completions as ids, for the tiny model and for a chat model with a byte-level BPE and ChatML."""
+"""Prompts and completions as ids, for the tiny model and for a chat model with a byte-level BPE and
+ChatML.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from bard_ray.records import DistilRow, Message, Question
 
 QUESTION = Question("q", (Message("user", "8a+1b*3?"),), "7", "integer")
 CHAT = Question("q", (Message("system", "Be brief."), Message("user", "What is 1+1?")), "2")
-# The shape of the Qwen3 template: it opens no think tag, and closes an empty one when told not to think.
+# The shape of the Qwen3 template: it opens no think tag, and closes an empty one when told not to
+# think.
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
@@ -36,9 +39,12 @@ def bpe(think_tokens=("<think>", "</think>"), template=CHATML, eos="<|im_end|>")
     core.decoder = decoders.ByteLevel()
     corpus = ["Think for at most 100 tokens. What is it? The answer is </think> \\boxed{2}"] * 3
     core.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        corpus,
+        trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, chat_template=template, eos_token=eos)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, chat_template=template, eos_token=eos
+    )
     tokenizer.add_tokens([AddedToken(tag, special=True) for tag in ("<|im_start|>", "<|im_end|>")])
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in think_tokens])
     return tokenizer
@@ -46,7 +52,18 @@ def bpe(think_tokens=("<think>", "</think>"), template=CHATML, eos="<|im_end|>")
 
 def test_tiny_prompt_and_completion_are_these_ids(tiny):
     assert tiny.prompt_text(QUESTION, TokenBudget(8)) == "8a+1b*3?<budget>08</budget><think>"
-    assert tiny.prompt_ids(QUESTION, TokenBudget(8)).tolist() == [27, 29, 55, 30, 56, 3, 9, 27, 8, 4]
+    assert tiny.prompt_ids(QUESTION, TokenBudget(8)).tolist() == [
+        27,
+        29,
+        55,
+        30,
+        56,
+        3,
+        9,
+        27,
+        8,
+        4,
+    ]
     assert tiny.completion_ids("a9b7", "\\boxed{7}").tolist() == [29, 28, 30, 26, 5, 6, 26, 7, 1]
     assert tiny.prompt_ids(QUESTION, TokenBudget(8)).dtype == np.int32
 
@@ -130,7 +147,10 @@ def test_a_closing_tag_the_tiny_model_does_not_know_is_refused(tiny):
 
 @pytest.mark.parametrize(
     ("broken", "problem"),
-    [({"template": None}, "without a chat template"), ({"eos": None}, "without an end-of-sequence token")],
+    [
+        ({"template": None}, "without a chat template"),
+        ({"eos": None}, "without an end-of-sequence token"),
+    ],
 )
 def test_a_tokenizer_that_cannot_chat_is_refused(broken, problem):
     with pytest.raises(ConfigError, match=problem):

@@ -13,7 +13,9 @@ from bard_ray.config.load import from_yaml, load, to_yaml
 from recipes import bard_8b, bard_tiny
 
 NAMES = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
-TINY_OVERRIDES = (Path(__file__).parent.parent / "fixtures" / "tiny_overrides.txt").read_text().split()
+TINY_OVERRIDES = (
+    (Path(__file__).parent.parent / "fixtures" / "tiny_overrides.txt").read_text().split()
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

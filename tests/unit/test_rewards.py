@@ -23,12 +23,25 @@ def rollout(thinking_tokens: int = 20, budget: Budget = TWENTY, **changes: objec
 
 def group(*graded: tuple[Rollout, Outcome]) -> Group:
     request = GroupRequest(7, QUESTION, tuple(r.budget for r, _ in graded), seed=0)
-    return Group(request, tuple(r for r, _ in graded), tuple(Verdict(outcome) for _, outcome in graded))
+    return Group(
+        request, tuple(r for r, _ in graded), tuple(Verdict(outcome) for _, outcome in graded)
+    )
 
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [(20, 1.0), (21, 1.0), (19, 1.0), (22, 0.6), (23, 0.2), (24, 0.0), (18, 0.8), (16, 0.4), (14, 0.0), (0, 0.0)],
+    [
+        (20, 1.0),
+        (21, 1.0),
+        (19, 1.0),
+        (22, 0.6),
+        (23, 0.2),
+        (24, 0.0),
+        (18, 0.8),
+        (16, 0.4),
+        (14, 0.0),
+        (0, 0.0),
+    ],
 )
 def test_asymmetric_at_a_budget_of_20(length: int, expected: float) -> None:
     # d = +0.10: 1 - 8 (0.10 - 0.05) = 0.6; d = -0.10: 1 - 4 (0.10 - 0.05) = 0.8
@@ -37,11 +50,14 @@ def test_asymmetric_at_a_budget_of_20(length: int, expected: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "expected"), [(0, 1.0), (1000, 1.0), (1100, 1.0), (1200, 0.8), (1350, 0.5), (1600, 0.0), (9000, 0.0)]
+    ("length", "expected"),
+    [(0, 1.0), (1000, 1.0), (1100, 1.0), (1200, 0.8), (1350, 0.5), (1600, 0.0), (9000, 0.0)],
 )
 def test_cap_linear_at_a_budget_of_1000(length: int, expected: float) -> None:
     # L/b = 1.2: 1 - 2 (1.2 - 1 - 0.1) = 0.8
-    assert CapLinear(tolerance=0.1, over_slope=2.0).of_length(length, 1000) == pytest.approx(expected, abs=1e-12)
+    assert CapLinear(tolerance=0.1, over_slope=2.0).of_length(length, 1000) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_a_budget_of_zero_asks_for_no_thinking() -> None:

@@ -10,7 +10,13 @@ from bard_ray.data.questions import eval_questions, split_rows, training_questio
 from bard_ray.data.rows import TeacherChain, load_rows
 from bard_ray.errors import ConfigError, DataError
 
-ROW = {"id": "q1", "question": "What is 1+1?", "answer": "2", "kind": "integer", "think": "One and one."}
+ROW = {
+    "id": "q1",
+    "question": "What is 1+1?",
+    "answer": "2",
+    "kind": "integer",
+    "think": "One and one.",
+}
 
 
 def openr1_row(**change):
@@ -48,7 +54,9 @@ def write_parquet(path, *rows):
     return str(path)
 
 
-WRITERS = pytest.mark.parametrize(("write", "name"), [(write_jsonl, "set.jsonl"), (write_parquet, "set.parquet")])
+WRITERS = pytest.mark.parametrize(
+    ("write", "name"), [(write_jsonl, "set.jsonl"), (write_parquet, "set.parquet")]
+)
 
 
 @WRITERS
@@ -56,7 +64,12 @@ def test_rows_give_questions_and_chains(tmp_path, write, name):
     source = write(tmp_path / name, ROW | {"answer_text": "It is \\boxed{2}."})
     (row,) = load_rows(RowsConfig(path=source))
     question = row.question
-    assert (question.id, question.answer, question.kind, question.source) == ("q1", "2", "integer", source)
+    assert (question.id, question.answer, question.kind, question.source) == (
+        "q1",
+        "2",
+        "integer",
+        source,
+    )
     assert [(m.role, m.content) for m in question.messages] == [("user", "What is 1+1?")]
     assert row.chains == (TeacherChain("One and one.", "It is \\boxed{2}."),)
 
@@ -95,21 +108,39 @@ def test_openr1_question_without_a_usable_chain_stays_a_question(tmp_path):
 
 
 def test_openr1_generation_without_an_answer_is_no_chain(tmp_path):
-    rows = [openr1_row(), openr1_row(uuid="u2", generations=["<think>x</think>\n", "<think>y", "z"])]
+    rows = [
+        openr1_row(),
+        openr1_row(uuid="u2", generations=["<think>x</think>\n", "<think>y", "z"]),
+    ]
     source = write_jsonl(tmp_path / "set.jsonl", *rows)
-    assert [len(row.chains) for row in load_rows(RowsConfig(path=source, format="openr1"))] == [1, 0]
+    assert [len(row.chains) for row in load_rows(RowsConfig(path=source, format="openr1"))] == [
+        1,
+        0,
+    ]
 
 
 BROKEN = [
-    ("rows", {"question": "1+1?", "answer": "2"}, r"row 2 has no column 'think' \(it has: question, answer\)"),
+    (
+        "rows",
+        {"question": "1+1?", "answer": "2"},
+        r"row 2 has no column 'think' \(it has: question, answer\)",
+    ),
     ("rows", {"problem": "1+1?"}, "row 2 has no column 'question'"),
     ("rows", ROW | {"id": "q2", "answer": " "}, "row 2 column 'answer' must be text and not blank"),
     ("rows", ROW | {"id": "q2", "answer": ["2"]}, "row 2 column 'answer' must be text"),
-    ("rows", ROW | {"id": "q2", "kind": "essay"}, "row 2 has the unknown kind 'essay'. Use one of math, integer"),
+    (
+        "rows",
+        ROW | {"id": "q2", "kind": "essay"},
+        "row 2 has the unknown kind 'essay'. Use one of math, integer",
+    ),
     ("rows", ROW | {"id": "q2", "think": "a</think>2"}, "row 2 column 'think' holds </think>"),
     ("rows", ROW | {"question": "Another?"}, "two different questions have the id 'q1'"),
     ("openr1", ROW, "row 2 has no column 'problem'"),
-    ("openr1", openr1_row(correctness_math_verify=[True]), "has 3 generations but 1 and 3 judgements"),
+    (
+        "openr1",
+        openr1_row(correctness_math_verify=[True]),
+        "has 3 generations but 1 and 3 judgements",
+    ),
     ("openr1", openr1_row(generations="<think>"), "column 'generations' must be a list"),
 ]
 
@@ -162,7 +193,10 @@ def test_no_path_empty_set_and_no_usable_chain(tmp_path):
 
 @pytest.fixture
 def ten(tmp_path):
-    rows = [{"id": f"q{n}", "question": f"{n}+1?", "answer": str(n + 1), "think": "x"} for n in range(10)]
+    rows = [
+        {"id": f"q{n}", "question": f"{n}+1?", "answer": str(n + 1), "think": "x"}
+        for n in range(10)
+    ]
     return RowsConfig(path=write_jsonl(tmp_path / "ten.jsonl", *rows))
 
 

@@ -15,7 +15,9 @@ from bard_ray.learn.schedule import warmup_cosine, warmup_linear
 def test_warmup_cosine_golden() -> None:
     lrs = [warmup_cosine(step, 8, 4, 2.0, 0.1) for step in range(8)]
     halves = [(1 + math.cos(math.pi * p / 4)) / 2 for p in range(1, 5)]
-    assert lrs == pytest.approx([0.5, 1.0, 1.5, 2.0, *(2.0 * (0.1 + 0.9 * half) for half in halves)])
+    assert lrs == pytest.approx(
+        [0.5, 1.0, 1.5, 2.0, *(2.0 * (0.1 + 0.9 * half) for half in halves)]
+    )
     assert lrs[-1] == pytest.approx(0.2)
 
 
@@ -35,7 +37,9 @@ def test_a_warmup_longer_than_the_stage_only_warms_up() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3), st.data())
-def test_a_resumed_order_is_the_same_order(num_rows: int, batch_rows: int, seed: int, data: st.DataObject) -> None:
+def test_a_resumed_order_is_the_same_order(
+    num_rows: int, batch_rows: int, seed: int, data: st.DataObject
+) -> None:
     whole = list(sft_batches(num_rows, batch_rows, 2.5, seed))
     start = data.draw(st.integers(0, len(whole)))
     assert list(sft_batches(num_rows, batch_rows, 2.5, seed, start)) == whole[start:]

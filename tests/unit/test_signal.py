@@ -55,7 +55,11 @@ def test_what_is_no_budget_does_not_parse(text):
 
 @pytest.mark.parametrize(
     ("budget", "text"),
-    [(TokenBudget(8), "<budget>08</budget>"), (TokenBudget(99), "<budget>99</budget>"), (NO_BUDGET, "")],
+    [
+        (TokenBudget(8), "<budget>08</budget>"),
+        (TokenBudget(99), "<budget>99</budget>"),
+        (NO_BUDGET, ""),
+    ],
 )
 def test_digits_are_always_two(budget, text):
     assert DigitsCodec().encode(budget) == text

@@ -1,4 +1,6 @@
-"""The tiny model directory is an ordinary Hugging Face one: tokens round-trip, it loads, it generates."""
+"""The tiny model directory is an ordinary Hugging Face one: tokens round-trip, it loads, it
+generates.
+"""
 
 import json
 
@@ -36,7 +38,8 @@ def test_500_of_500_texts_round_trip_without_unknown_tokens(tokenizer):
         chain = chain_of(question)
         body = f"{question.messages[0].content}{budget}<think>{gold_think(chain)}</think>{answer_text(question.answer)}"
         ids = tokenizer(body, add_special_tokens=False)["input_ids"]
-        # start, letter and op each, ?, three budget tokens, open tag, three a step, close tag, three of the answer
+        # start, letter and op each, ?, three budget tokens, open tag, three a step, close tag,
+        # three of the answer
         assert len(ids) == 1 + 2 * len(chain.ops) + 1 + 3 + 1 + 3 * len(chain.ops) + 1 + 3
         assert tokenizer.decode(ids) == body
 
@@ -73,7 +76,9 @@ def test_vocabulary_is_a_multiple_of_64_and_every_id_has_text():
 def test_it_loads_as_the_model_of_the_tiny_task_and_generates(directory, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(directory)
     assert type(model).__name__ == "Qwen3ForCausalLM"
-    assert sum(p.numel() for p in model.parameters()) == 434_944  # 0.435M: head tied to the embedding
+    assert (
+        sum(p.numel() for p in model.parameters()) == 434_944
+    )  # 0.435M: head tied to the embedding
     assert model.config.vocab_size == len(tokenizer) == 64
     prompt = tokenizer("8a+1b*3?<think>", return_tensors="pt", add_special_tokens=False)
     out = model.generate(**prompt, max_new_tokens=8, do_sample=False, min_new_tokens=8)
@@ -84,15 +89,24 @@ def test_it_loads_as_the_model_of_the_tiny_task_and_generates(directory, tokeniz
 
 def test_config_says_what_other_engines_read(directory):
     config = json.loads((directory / "config.json").read_text())
-    expected = {"head_dim": 32, "num_key_value_heads": 4, "max_position_embeddings": 128, "tie_word_embeddings": True}
+    expected = {
+        "head_dim": 32,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": True,
+    }
     assert {key: config[key] for key in expected} == expected
     assert config["rope_parameters"]["rope_theta"] == 1e4
 
 
-def test_the_seed_decides_the_weights_and_the_callers_random_state_is_untouched(directory, tmp_path):
+def test_the_seed_decides_the_weights_and_the_callers_random_state_is_untouched(
+    directory, tmp_path
+):
     state = torch.random.get_rng_state()
     for name, seed in (("same", 0), ("other", 1)):
-        write_tiny_model(tmp_path / name, TinyModelConfig(), ChainConfig(ops=OPS), seed=seed, max_len=128)
+        write_tiny_model(
+            tmp_path / name, TinyModelConfig(), ChainConfig(ops=OPS), seed=seed, max_len=128
+        )
     assert torch.equal(state, torch.random.get_rng_state())
     weights = (directory / "model.safetensors").read_bytes()
     assert (tmp_path / "same/model.safetensors").read_bytes() == weights
