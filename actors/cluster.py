@@ -161,11 +161,10 @@ def hosted(cls: type, log_path: str, attempt: int) -> type:
 
     def start(self: Any, *args: Any) -> None:
         redirect_output(log_path, attempt)
-        super(actor, self).__init__(*args)
+        cls.__init__(self, *args)  # type: ignore[misc]
 
     body = {"__init__": start, "__module__": __name__, "__doc__": cls.__doc__}
-    actor = type(cls.__name__, (cls,), body)
-    return actor
+    return type(cls.__name__, (cls,), body)
 
 
 def redirect_output(path: str, attempt: int) -> None:
