@@ -72,6 +72,7 @@ class Cluster:
                 address="local",
                 num_cpus=self._config.cpus or None,
                 include_dashboard=False,
+                _node_ip_address="127.0.0.1",  # nothing is bound beyond loopback
                 object_store_memory=self._config.object_store_mb << 20,
                 **common,
             )

@@ -112,13 +112,14 @@ class Recipe:
     def survivors(self, within_s: float = 20) -> list[str]:
         """Processes this command started that are still there after a while."""
         give_up = time.monotonic() + within_s
-        while (alive := _marked(self.mark)) and time.monotonic() < give_up:
+        while (alive := list(marked(self.mark).values())) and time.monotonic() < give_up:
             time.sleep(0.2)
         return alive
 
 
-def _marked(mark: str) -> list[str]:
-    found = []
+def marked(mark: str) -> dict[int, str]:
+    """Living processes that carry a mark in their environment, with their command lines."""
+    found = {}
     for entry in Path("/proc").iterdir():
         try:
             if (
@@ -127,12 +128,8 @@ def _marked(mark: str) -> list[str]:
             ):
                 state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
                 if state != "Z":
-                    found.append(
-                        (entry / "cmdline")
-                        .read_bytes()
-                        .replace(b"\0", b" ")
-                        .decode(errors="replace")[:120]
-                    )
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(entry.name)] = command.decode(errors="replace")[:120]
         except OSError:
             continue
     return found
