@@ -35,7 +35,7 @@ def config() -> s.Config:
         sft=s.SFTConfig(
             batch_rows=16, lr=2e-3
         ),  # twice the steps of 32 rows at the same cost, and a far better student
-        rl=s.RLConfig(steps=160, prompts_per_step=16, group_size=8, lr=4e-4),
+        rl=s.RLConfig(steps=200, prompts_per_step=16, group_size=8, lr=4e-4),
         evaluate=s.EvalConfig(budgets=MEASURED),
         learner=s.LearnerConfig(
             zero_stage=0, pack_len=128

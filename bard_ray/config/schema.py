@@ -139,7 +139,7 @@ class RLConfig:
     """Asynchronous GRPO."""
 
     enabled: bool = True
-    steps: int = 160  # optimizer steps; each is one weight version
+    steps: int = 200  # optimizer steps; each is one weight version
     prompts_per_step: int = 16
     group_size: int = 8
     max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training

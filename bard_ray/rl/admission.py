@@ -1,16 +1,17 @@
 """The admission window: what bounds policy lag without ever dropping a slow group.
 
 A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and
-gives it back when it has been trained on (or was found flat or failed). Groups are trained in the
-order in which they were admitted.
+keeps it until it has been trained on; one that turns out flat or failed gives it back at once.
+Groups are trained on in the order in which they were admitted.
 
-The bound. Number groups 0, 1, 2, ... in admission order and let P be `prompts_per_step`. Group n
-enters only when at most (max_lag + 1) P - 1 earlier ones still hold a slot, so at least n + 1 -
-(max_lag + 1) P were given back; those given back by training came P a step, each step published
-before its slots were freed. Group n is trained in step n // P (not counting flat and failed groups,
-which shift both sides alike), so
+The bound. Let P be `prompts_per_step`. When a group is admitted under version v, steps 0 to v - 1
+are done and published. At most (max_lag + 1) P - 1 other groups hold a slot at that moment, and no
+group without a slot will ever be trained on, so at most that many are trained on before it. Each
+step trains on P, in order, so the group is trained on in step v + max_lag at the latest, and
 
-    lag(n) = n // P - version at admission(n) <= max_lag        [optimizer steps]
+    lag = step it is trained in - version it was admitted under <= max_lag      [optimizer steps]
+
+Tokens sampled after an update in flight are newer than the admission, so the bound holds for them.
 
 Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on
 0-3, publishes version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7,
@@ -70,6 +71,11 @@ class AdmissionWindow:
 
     def __post_init__(self) -> None:
         self.free = self.slots
+
+    @property
+    def taken(self) -> int:
+        """Slots in use."""
+        return self.slots - self.free
 
     def take(self, wanted: int) -> range:
         """The next numbers that may be admitted now, at most `wanted` of them."""

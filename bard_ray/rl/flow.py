@@ -20,6 +20,9 @@ from bard_ray.roles import Learner, Reference, Sampler, Verifier
 REGRADES = 2  # an answer the machinery failed to grade is graded again this often before its group counts as failed
 
 
+BACKLOG = 4  # groups kept in all, in multiples of the window
+
+
 @dataclass(frozen=True)
 class RLRoles:
     """Who does the work. `reference` is None where no term of the loss needs it."""
@@ -34,9 +37,8 @@ class RLRoles:
 class FlowSpec:
     """What the flow needs to know besides the roles."""
 
-    request: Callable[
-        [int], GroupRequest
-    ]  # admission number -> work; the same number always gives the same work
+    # Admission number to work; the same number always gives the same work.
+    request: Callable[[int], GroupRequest]
     sampling: SamplingSpec
     total_groups: int  # trainable groups the whole run needs; nothing is admitted beyond
     max_untrainable: int  # groups in a row without a trainable one before the run stops
@@ -45,9 +47,7 @@ class FlowSpec:
 
 @dataclass
 class StepCounts:
-    """What happened since it was last taken, for the step's metrics: seconds spent, groups served
-    and left out.
-    """
+    """What happened since it was last taken: seconds spent, groups served and left out."""
 
     sample_s: float = 0.0
     grade_s: float = 0.0
@@ -60,9 +60,11 @@ class StepCounts:
 class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
 
-    Consumes free slots; produces filed groups; waits in `take` for the next number in order,
-    unblocked by whichever role files it. Bounded by the window: no more groups than slots exist at
-    any time.
+    Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
+    some role files it. A group holds its slot until it has been trained on; one that turns out flat
+    or failed gives it back at once, so that its replacement is under way while the learner works.
+    Bounded: no more groups than slots are being worked on, and at most `BACKLOG` times as many are
+    kept in all.
     """
 
     def __init__(
@@ -84,13 +86,11 @@ class GroupFlow:
 
     @property
     def in_flight(self) -> int:
-        """Groups that hold a slot: asked for and not consumed."""
+        """Groups asked for and neither trained on nor counted as flat or failed."""
         return len(self._waiting) + self._held
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Admit the first window; failures of the flow end `tasks`, so nobody waits for a dead
-        producer.
-        """
+        """Admit the first window. A failure here ends `tasks`: nobody waits for a dead producer."""
         self._tasks = tasks
         self._admit()
 
@@ -100,8 +100,7 @@ class GroupFlow:
             task.cancel()
 
     async def take(self, count: int) -> list[Group]:
-        """The next `count` trainable groups in admission order; flat and failed ones are counted
-        and replaced.
+        """The next `count` trainable groups in admission order; the others are counted.
 
         Raises:
             InvariantError: so many groups in a row could not be trained on that the run would never
@@ -111,21 +110,20 @@ class GroupFlow:
         untrainable = 0
         while len(groups) < count:
             group = await self._next()
-            if not group.failure and group.rewards_G is not None and not is_flat(group.rewards_G):
+            if is_trainable(group):
                 self._held += 1
                 untrainable = 0
                 groups.append(group)
-                continue
-            untrainable += 1
-            self._count_untrainable(group, untrainable)
-            self._release(1)
+            else:
+                untrainable += 1
+                self._count_untrainable(group, untrainable)
         return groups
 
     def release(self, count: int) -> None:
         """Give back the slots of trained groups, after their weights were published."""
         self._held -= count
         self.ledger.trained += count
-        self._release(count)
+        self._free(count)
 
     def take_counts(self) -> StepCounts:
         """The counts since the last call."""
@@ -140,14 +138,11 @@ class GroupFlow:
             self.ledger.flat += 1
             self.counts.flat += 1
         if in_a_row >= self.spec.max_untrainable:
-            last = (
-                f"the last failed: {group.failure}"
-                if group.failure
-                else "the last had equal rewards throughout"
-            )
+            reason = f"failed: {group.failure}" if group.failure else "had equal rewards throughout"
             msg = (
-                f"{in_a_row} groups in a row could not be trained on ({last}). Are the questions all too easy or too"
-                " hard for the student, or is a role broken? See rl/groups_flat and rl/groups_failed in metrics.jsonl"
+                f"{in_a_row} groups in a row could not be trained on (the last {reason}). Are the"
+                " questions all too easy or too hard for the student, or is a role broken? See"
+                " rl/groups_flat and rl/groups_failed in metrics.jsonl"
             )
             raise InvariantError(msg)
 
@@ -159,14 +154,16 @@ class GroupFlow:
         self._next_in_order += 1
         return group
 
-    def _release(self, count: int) -> None:
+    def _free(self, count: int) -> None:
         self.window.release(count)
         if not self.spec.synchronous:  # else `_next` refills once the wave is used up
             self._admit()
 
     def _admit(self) -> None:
-        needed = self.spec.total_groups - self.ledger.trained - self.in_flight
-        requests = [self.spec.request(number) for number in self.window.take(needed)]
+        """Ask for as many groups as slots are free and the rest of the run can use."""
+        needed = self.spec.total_groups - self.ledger.trained - self.window.taken
+        room = BACKLOG * self.window.slots - len(self._waiting)
+        requests = [self.spec.request(number) for number in self.window.take(min(needed, room))]
         if not requests:
             return
         self.ledger.admitted += len(requests)
@@ -190,15 +187,14 @@ class GroupFlow:
         """Grade, reward and file one group; a failed one is filed too, with its reason."""
         if not group.failure:
             group = replace(group, verdicts=tuple(await self._grade(group)))
-            group = (
-                replace(group, failure="an answer could not be graded")
-                if has_broken(group)
-                else group
-            )
+            if has_broken(group):
+                group = replace(group, failure="an answer could not be graded")
         if not group.failure:
             group = replace(group, rewards_G=self.reward(group))
             group = await self._refer(group)
         self._waiting[group.number].set_result(group)
+        if not is_trainable(group):
+            self._free(1)
 
     async def _grade(self, group: Group) -> list[Verdict]:
         """Verdicts of all rollouts; infrastructure trouble is tried again, never turned into a
@@ -227,3 +223,8 @@ class GroupFlow:
         logprobs = await self.roles.reference.logprobs(sequences, self.spec.sampling.temperature)
         self.counts.reference_s += time.monotonic() - started
         return replace(group, reference_logprobs=tuple(logprobs))
+
+
+def is_trainable(group: Group) -> bool:
+    """Did the group come through, and do its rewards differ?"""
+    return not group.failure and group.rewards_G is not None and not is_flat(group.rewards_G)

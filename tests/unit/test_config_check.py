@@ -119,7 +119,7 @@ def test_run_name_cannot_lead_out_of_the_runs_directory(name):
         (["distil.budgets_per_question=24"], "distil.budgets_per_question", "23 different"),
         (["student.max_len=80"], "student.max_len", "81 tokens"),
         (["learner.pack_len=127"], "learner.pack_len", "128"),
-        (["learner.micro_tokens=255"], "learner.micro_tokens", "256"),
+        (["learner.micro_tokens=127"], "learner.micro_tokens", "128"),
         (["rl.max_new_tokens=128"], "rl.max_new_tokens", "no room"),
         (["evaluate.max_new_tokens=128"], "evaluate.max_new_tokens", "no room"),
         (["base.rows=0"], "base.rows", "how many rows"),
