@@ -1,5 +1,6 @@
-"""The stateless roles over Ray: clients that spread work over actors and replace the ones that are
-lost.
+"""The stateless roles over Ray.
+
+Clients that spread work over actors and replace the ones that are lost.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ Kill = Callable[["ActorHandle"], None]
 
 @dataclass
 class Slot:
-    """One worker's place: its actor, how much it has to do, and a lock that lets one failure
-    replace it once.
+    """One worker's place.
+
+    Its actor, how much it has to do, and a lock that lets one failure replace it once.
     """
 
     handle: ActorHandle
@@ -67,8 +69,9 @@ class Fleet:
         await asyncio.gather(*(self._prepare(slot.handle) for slot in self.slots))
 
     def least_loaded(self) -> int:
-        """Index of the worker with the least to do; the first of equals, so that an idle fleet is
-        filled in order.
+        """Index of the worker with the least to do.
+
+        The first of equals, so that an idle fleet is filled in order.
         """
         return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
 
@@ -140,8 +143,9 @@ class RaySampler:
         return float(stall_s)
 
     async def publish(self, weights: Published, version: int) -> float:
-        """Load weights into every worker while requests run; returns the longest stall in
-        seconds.
+        """Load weights into every worker while requests run.
+
+        Returns the longest stall in seconds.
         """
         self._weights, self._path, self._version = weights, "", version
         return await self._send_all()
@@ -169,8 +173,9 @@ class RaySampler:
     async def sample(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
     ) -> AsyncIterator[Group]:
-        """Spread requests over the workers and yield groups as they complete; a lost worker's are
-        issued again.
+        """Spread requests over the workers and yield groups as they complete.
+
+        A lost worker's are issued again.
         """
         groups: asyncio.Queue[Group] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
@@ -283,7 +288,7 @@ class RayReference:
         """Load the frozen policy from a Hugging Face model directory."""
         self._path = path
         if not await self._fleet.on_worker(0, self._prepare):
-            msg = "the reference worker was lost again and again while loading its policy; see logs/reference-0.log"
+            msg = "the reference worker was lost while loading its policy; see logs/reference-0.log"
             raise InfrastructureError(msg)
 
     async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:

@@ -1,5 +1,6 @@
-"""The Ray side of a run: start or join a cluster, reserve the placement, make plain classes remote,
-stop everything.
+"""The Ray side of a run.
+
+Start or join a cluster, reserve the placement, make plain classes remote, stop everything.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 
 def in_submitted_job() -> bool:
-    """True where a cluster is given from outside: `ray job submit`, or a user who set
-    RAY_ADDRESS.
+    """True where a cluster is given from outside.
+
+    `ray job submit`, or a user who set RAY_ADDRESS.
     """
     return bool(os.environ.get("RAY_ADDRESS"))
 
@@ -41,8 +43,9 @@ class ActorSpec:
 
 
 class Cluster:
-    """One run's hold on Ray: a placement group and the actors in it. Closing it leaves no process
-    behind.
+    """One run's hold on Ray: a placement group and the actors in it.
+
+    Closing it leaves no process behind.
     """
 
     def __init__(self, config: ClusterConfig, log_dir: Path, *, verbose: bool) -> None:
@@ -56,7 +59,7 @@ class Cluster:
         """Join the given cluster or start one here; returns its resources.
 
         A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
-            machine.
+        machine.
         """
         import ray
 
@@ -95,7 +98,8 @@ class Cluster:
             available = ray.cluster_resources()
             resource = "GPU" if any(b.get("GPU") for b in bundles) else "CPU"
             needed = sum(b.get(resource, 0.0) for b in bundles)
-            fix = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow; give it more nodes or lower the worker counts."
+            waited = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow"
+            fix = f"{waited}; give it more nodes or lower the worker counts."
             raise ResourceError(
                 resource, needed, float(available.get(resource, 0.0)), fix
             ) from error
@@ -136,9 +140,7 @@ class Cluster:
         self._actors = [a for a in self._actors if a is not handle]
 
     def close(self) -> None:
-        """Kill every actor, give the placement back, and stop the cluster if it was started
-        here.
-        """
+        """Kill every actor, free the placement, stop a cluster that was started here."""
         import ray
         from ray.util.placement_group import remove_placement_group
 

@@ -1,5 +1,6 @@
-"""The driver: from a configuration to a finished run. Start the roles, run the stages in order,
-stop the roles.
+"""The driver: from a configuration to a finished run.
+
+Start the roles, run the stages in order, stop the roles.
 
 One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can mend it, 3 the
 machinery failed, 4 a bug of ours, 130 interrupted, 143 terminated.
@@ -110,8 +111,9 @@ def _shared_memory_gib(config: Config) -> float | None:
 
 
 def _run_until_signal(driver: _Driver) -> int:
-    """Run the driver; Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process
-    ends.
+    """Run the driver.
+
+    Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process ends.
     """
     terminated = False
 
@@ -161,8 +163,9 @@ class _Driver:
             run.close()
 
     async def _stages(self, run: RunDirectory) -> None:
-        """Run the stages that are left; bring cluster and roles up for the first that needs them,
-        and down at the end.
+        """Run the stages that are left.
+
+        Bring cluster and roles up for the first that needs them, and down at the end.
         """
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)

@@ -1,5 +1,6 @@
-"""What a rollout worker needs of an inference engine, whichever way vLLM is run behind it: tokens
-in, tokens out.
+"""What a rollout worker needs of an inference engine, whichever way vLLM is run behind it.
+
+Tokens in, tokens out.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ WARMUP_TOKENS = 40
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One completion to sample. `force_at`: close the thinking span after that many tokens (None:
-    never).
+    """One completion to sample.
+
+    `force_at`: close the thinking span after that many tokens (None: never).
     """
 
     id: str
@@ -70,14 +72,16 @@ class TokenEngine(Protocol):
     """An engine that samples continuously; requests keep running across weight updates."""
 
     async def start(self) -> None:
-        """Bring the engine up and warm it; returns when the first request would be served at full
-        speed.
+        """Bring the engine up and warm it.
+
+        Returns when the first request would be served at full speed.
         """
         ...
 
     def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
-        """Yield outputs as requests finish, in any order. All requests enter the engine before its
-        next step.
+        """Yield outputs as requests finish, in any order.
+
+        All requests enter the engine before its next step.
         """
         ...
 

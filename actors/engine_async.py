@@ -1,5 +1,6 @@
-"""vLLM's multi-process `AsyncLLM` behind the same interface: the engine of a worker that spans
-several devices.
+"""vLLM's multi-process `AsyncLLM` behind the same interface.
+
+The engine of a worker that spans several devices.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 
 class AsyncEngine:
-    """A `TokenEngine` over one `AsyncLLM`; requests are paused, not dropped, while weights are
-    loaded.
+    """A `TokenEngine` over one `AsyncLLM`.
+
+    Requests are paused, not dropped, while weights are loaded.
     """
 
     def __init__(

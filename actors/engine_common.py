@@ -1,5 +1,6 @@
-"""What both ways of running vLLM share: engine arguments, sampling parameters, reading an
-output.
+"""What both ways of running vLLM share.
+
+Engine arguments, sampling parameters, reading an output.
 """
 
 from __future__ import annotations
@@ -90,15 +91,17 @@ def sampling_params(request: TokenRequest) -> SamplingParams:
 
 
 def engine_prompt(request: TokenRequest, version: int) -> Any:
-    """Prompt with the weight version as cache salt: an update does not clear the prefix cache, so
-    old hits must miss.
+    """Prompt with the weight version as cache salt.
+
+    An update does not clear the prefix cache, so old hits must miss.
     """
     return {"prompt_token_ids": request.prompt_T.tolist(), "cache_salt": f"v{version}"}
 
 
 def warmup_requests(vocab_low: int = 5) -> list[TokenRequest]:
-    """The first work of a fresh engine: long enough for the attention kernels, then one of one
-    token.
+    """The first work of a fresh engine.
+
+    Long enough for the attention kernels, then one of one token.
     """
     long = np.full(WARMUP_TOKENS, vocab_low, dtype=np.int32)
     return [

@@ -1,5 +1,6 @@
-"""One in-process `LLMEngine`, stepped by a thread of its own: the engine of a worker that owns one
-device.
+"""One in-process `LLMEngine`, stepped by a thread of its own.
+
+The engine of a worker that owns one device.
 
 In-process starts in a third of the time and half the memory of the multi-process form, and
 generates half as many tokens again on a CPU (measured).
@@ -37,7 +38,7 @@ class LocalEngine:
 
     The stepping thread owns the engine. Everything else reaches it as a command in `_inbox`, run
     between two steps, which is also what makes an update atomic: no step sees half of the new
-        weights.
+    weights.
     """
 
     def __init__(
@@ -180,8 +181,9 @@ class LocalEngine:
         self._loop.call_soon_threadsafe(put)
 
     def _fail(self, reason: str) -> InfrastructureError:
-        """Give the engine up: tell everybody who waits, and take no more work. The worker has to be
-        replaced.
+        """Give the engine up: tell everybody who waits, and take no more work.
+
+        The worker has to be replaced.
         """
         self._closing = True
         error = InfrastructureError(reason)

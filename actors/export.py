@@ -1,5 +1,6 @@
-"""What a run hands over: the trained student as a Hugging Face model directory with a model
-card.
+"""What a run hands over.
+
+The trained student as a Hugging Face model directory with a model card.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""vLLM's side of the flat weight transport: a `WeightTransferEngine` that loads parameters from one
-byte buffer.
+"""vLLM's side of the flat weight transport.
+
+A `WeightTransferEngine` that loads parameters from one byte buffer.
 
 Imported by vLLM itself (through its registry) in the process that holds the model.
 """
@@ -43,8 +44,9 @@ class FlatUpdateInfo(WeightTransferUpdateInfo):
 
 
 class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo]):
-    """Loads through vLLM's layerwise reload, then repairs what that reload leaves stale on a
-    CPU.
+    """Loads through vLLM's layerwise reload.
+
+    Repairs afterwards what that reload leaves stale on a CPU.
     """
 
     init_info_cls = FlatInitInfo
@@ -54,8 +56,9 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
         """No data-plane rendezvous is needed."""
 
     def start_weight_update(self) -> None:
-        """Prepare the layers to take checkpoint-format weights again (packed ones were freed after
-        loading).
+        """Prepare the layers to take checkpoint-format weights again.
+
+        Packed layers freed those after loading.
         """
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
@@ -80,8 +83,9 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
 
 
 def repack_heads(model: Any) -> None:
-    """Refresh the packed copy of a tied output head, which layerwise reload on a CPU leaves at its
-    old values.
+    """Refresh the packed copy of a tied output head.
+
+    Layerwise reload on a CPU leaves it at its old values.
     """
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
@@ -91,8 +95,9 @@ def repack_heads(model: Any) -> None:
 
 
 class FlatWorkerExtension:
-    """Named as vLLM's `worker_extension_cls`: importing this module in a worker process registers
-    the backend.
+    """Named as vLLM's `worker_extension_cls`.
+
+    Importing this module in a worker process registers the backend.
     """
 
 

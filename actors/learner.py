@@ -2,7 +2,7 @@
 
 Every method is called on all ranks at about the same time, since most of them meet in collectives.
 A rank keeps its model between stages: `begin` with the directory that `export` wrote resets the
-    optimizer in place.
+optimizer in place.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ class LearnerRank:
     # ------------------------------------------------------------------ group
 
     def rendezvous_address(self, host: str = "127.0.0.1") -> tuple[str, int]:
-        """Rank 0 opens the rendezvous on `host` (an address of this machine that the other ranks
-        reach).
+        """Rank 0 opens the rendezvous on `host`.
+
+        `host` is an address of this machine that the other ranks reach.
         """
         self._store = zero.open_store(host, self._world_size)
         return host, int(self._store.port)
@@ -93,8 +94,9 @@ class LearnerRank:
     # ------------------------------------------------------------------ stages
 
     def begin(self, init_path: str, optim: OptimSpec) -> bool:
-        """Start a stage from a model directory with a fresh optimizer; returns whether weights had
-        to be read.
+        """Start a stage from a model directory with a fresh optimizer.
+
+        Returns whether weights had to be read.
 
         Raises:
             DataError: the directory is incomplete, or its model is of a kind whose log-probs we
@@ -278,8 +280,9 @@ class LearnerRank:
         )
 
     def _layout(self, dtype: str) -> FlatWeights:
-        """Names, shapes and offsets of the flat buffer, and on rank 0 the buffer itself, allocated
-        once.
+        """Names, shapes and offsets of the flat buffer.
+
+        On rank 0 the buffer too, allocated once.
         """
         import torch
 

@@ -27,8 +27,9 @@ class LearnerActor(LearnerRank):
         return self.rendezvous_address(ray.util.get_node_ip_address())
 
     def publish(self, dtype: str) -> tuple[tuple[tuple[str, ...], int], FlatWeights]:
-        """Rank 0: what was gathered, and the weights themselves; called with two returns, so they
-        part ways.
+        """Rank 0: what was gathered, and the weights themselves.
+
+        Called with two returns, so they part ways.
         """
         flat = self.gather(dtype)
         if flat is None:

@@ -1,5 +1,6 @@
-"""The `Learner` role over a group of rank actors: every call goes to all ranks, and the first
-failure ends it.
+"""The `Learner` role over a group of rank actors.
+
+Every call goes to all ranks, and the first failure ends it.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class RayLearner:
         return StepStats(values[0])
 
     async def publish(self) -> Published:
-        """Gather the weights into the object store; they are owned by this process, so they outlive
-        the learner.
+        """Gather the weights into the object store.
+
+        They are owned by this process, so they outlive the learner.
         """
         dtype = self._dtype
         meta, weights = self._ranks[0].publish.options(num_returns=2).remote(dtype)

@@ -1,5 +1,6 @@
-"""Hugging Face model directories: written whole or not at all, recognised again, with the files
-beside the weights.
+"""Hugging Face model directories.
+
+Written whole or not at all, recognised again, with the files beside the weights.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ _SIDE_PATTERNS = (
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """Tokenizer and generation files, kept in memory: the directory they came from may be gone at
-    export.
+    """Tokenizer and generation files, kept in memory.
+
+    The directory they came from may be gone at export.
     """
 
     content: dict[str, bytes] = field(default_factory=dict)
@@ -56,8 +58,9 @@ class SideFiles:
 
 
 def stamp(path: str) -> Stamp:
-    """Identity of a directory's weights without reading them; the same stamp means the same
-    weights.
+    """Identity of a directory's weights without reading them.
+
+    The same stamp means the same weights.
     """
     files = sorted(Path(path).glob("*.safetensors"))
     return os.path.realpath(path), tuple(
@@ -66,8 +69,9 @@ def stamp(path: str) -> Stamp:
 
 
 def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFiles) -> None:
-    """Write a model directory beside its final place and rename it; what was there before is
-    replaced.
+    """Write a model directory beside its final place and rename it.
+
+    What was there before is replaced.
 
     Args:
         path: final directory.
@@ -91,8 +95,9 @@ def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFil
 
 
 def replace_directory(new: Path, final: Path) -> None:
-    """Put `new` in the place of `final`. A crash in between leaves the old one beside, under
-    another name.
+    """Put `new` in the place of `final`.
+
+    A crash in between leaves the old one beside, under another name.
     """
     old = Path(f"{final}.old-{os.getpid()}")
     if final.exists():

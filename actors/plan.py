@@ -1,5 +1,6 @@
-"""Placement and memory plan: which processes a configuration starts, what each asks of Ray, and
-whether it all fits.
+"""Placement and memory plan.
+
+Which processes a configuration starts, what each asks of Ray, and whether it all fits.
 
 Pure: computed from the configuration before Ray starts, printed by `--dry-run`, and later turned
     into bundles.
@@ -33,18 +34,21 @@ RoleName = Literal["rollout", "learner", "reference", "verifier"]
 _SLACK = 1e-6
 
 _MEMORY_FIXES: dict[RoleName, str] = {
-    "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or rollout.gpu_memory_utilization, "
-    "or lower student.max_len.",
-    "learner": "Raise learner.ranks or learner.zero_stage, lower learner.micro_tokens, or set learner.recompute=true.",
-    "reference": "Set reference.precision=bfloat16, lower learner.micro_tokens, or set rl.kl_coef=0.",
+    "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
+    "rollout.gpu_memory_utilization, or lower student.max_len.",
+    "learner": "Raise learner.ranks or learner.zero_stage, lower learner.micro_tokens, "
+    "or set learner.recompute=true.",
+    "reference": "Set reference.precision=bfloat16, lower learner.micro_tokens, "
+    "or set rl.kl_coef=0.",
     "verifier": "Lower verifier.workers.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`count` equal processes; CPUs, GPUs and memory are those of one. Memory is that of each of
-    its devices.
+    """`count` equal processes; CPUs, GPUs and memory are those of one.
+
+    Memory is that of each of its devices.
     """
 
     name: RoleName
@@ -80,8 +84,9 @@ class Plan:
 
     @property
     def cached_sequences(self) -> int:
-        """Sequences of `student.max_len` tokens that one rollout worker's cache holds; shorter ones
-        fit more often.
+        """Sequences of `student.max_len` tokens that one rollout worker's cache holds.
+
+        Shorter ones fit more often.
         """
         rollout = self.role("rollout")
         return int(rollout.memory.parts["kv cache"] // self.sequence_cache) if rollout else 0
@@ -119,8 +124,9 @@ def make_plan(config: Config) -> Plan:
 
 
 def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
-    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU": 2,
-    "GPU": 0}.
+    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU".
+
+    2, "GPU": 0}.
 
     Raises:
         ResourceError: the plan asks for more.
@@ -153,8 +159,9 @@ def _takes(role: Role, resource: str) -> str:
 
 
 def check_memory(plan: Plan, host_gib: float | None = None) -> None:
-    """Refuse a plan that some device cannot hold; `host_gib` is the machine's main memory where all
-    CPU roles share it.
+    """Refuse a plan that some device cannot hold.
+
+    `host_gib` is the machine's main memory where all CPU roles share it.
 
     Raises:
         ResourceError: a device's plan exceeds its memory, or the cache cannot hold one sequence.
@@ -173,7 +180,10 @@ def check_memory(plan: Plan, host_gib: float | None = None) -> None:
             fix = "Raise rollout.kv_cache_mb or lower student.max_len."
             _refuse("GiB of key-value cache on a rollout worker", plan.sequence_cache, cache, fix)
     if host_gib is not None and plan.host_bytes > host_gib * GIB:
-        fix = "Lower rollout.workers, learner.ranks, verifier.workers or rollout.kv_cache_mb, or use a smaller student."
+        fix = (
+            "Lower rollout.workers, learner.ranks, verifier.workers or rollout.kv_cache_mb, "
+            "or use a smaller student."
+        )
         _refuse("GiB of main memory", plan.host_bytes, host_gib * GIB, fix)
 
 
@@ -191,14 +201,15 @@ def render(plan: Plan) -> str:
     student = plan.student
     lines = [
         f"{plan.run_name}: {summary(plan)}",
-        f"student: {_count(student.params)} parameters, {student.layers} layers, hidden {student.hidden} "
-        f"(sizes: {student.source})",
+        f"student: {_count(student.params)} parameters, {student.layers} layers, "
+        f"hidden {student.hidden} (sizes: {student.source})",
         "",
         f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'memory':>10}{'of':>10}  made of",
         *map(_row, plan.roles),
         f"{'total':<10}{'':>6}{plan.total('CPU'):>7g}{plan.total('GPU'):>6g}",
         "",
-        "memory: of each process, on its GPU where it has one; activations, logits and process are estimates",
+        "memory: of each process, on its GPU where it has one; activations, logits and process are"
+        " estimates",
         f"main memory of all roles without a GPU: {_size(plan.host_bytes)}",
         f"sequences of full length in a rollout worker's cache: {plan.cached_sequences}",
     ]

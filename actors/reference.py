@@ -20,8 +20,9 @@ class ReferenceWorker:
     """Scores sequences with the learner's own packing and log-prob code, without gradients."""
 
     def __init__(self, config: ReferenceConfig, learner: LearnerConfig) -> None:
-        """Take packing, attention and threads from the learner, so that both see the same
-        numbers.
+        """Take packing, attention and threads from the learner.
+
+        So both see the same numbers.
         """
         self._config, self._learner = config, learner
         self._spec = PackSpec.of(learner.pack_len, learner.micro_tokens, learner.attention)
@@ -38,8 +39,9 @@ class ReferenceWorker:
         self._policy = policy.to("cuda" if self._config.gpus else "cpu")
 
     def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
-        """Per sequence of T tokens an array of T log-probs; index 0 is 0, since nothing predicts
-        the first token.
+        """Per sequence of T tokens an array of T log-probs.
+
+        Index 0 is 0, since nothing predicts the first token.
 
         Raises:
             InvariantError: no policy is loaded.

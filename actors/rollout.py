@@ -18,14 +18,16 @@ from bard_ray.rl.assemble import assemble, prompt_segment
 if TYPE_CHECKING:
     from bard_ray.data.prompt import PromptFormat
 
-SEED_STRIDE = 1_000_003  # rollout g of a group samples with seed * stride + g, so no two groups share a stream
+# Rollout g of a group samples with seed * stride + g, so no two groups share a stream.
+SEED_STRIDE = 1_000_003
 
 
 def make_engine(
     model_path: str, config: RolloutConfig, student: StudentConfig, seed: int
 ) -> TokenEngine:
-    """The engine the configuration asks for; `auto` takes the in-process one unless tensor
-    parallelism needs more.
+    """The engine the configuration asks for.
+
+    `auto` takes the in-process one unless tensor parallelism needs more.
     """
     if config.engine == "async" or (config.engine == "auto" and config.tensor_parallel > 1):
         from actors.engine_async import AsyncEngine
@@ -37,8 +39,9 @@ def make_engine(
 
 
 class RolloutWorker:
-    """One engine and what it needs to speak in records. An actor hosts it; all methods are
-    async.
+    """One engine and what it needs to speak in records. An actor hosts it.
+
+    All methods are async.
     """
 
     def __init__(
@@ -72,8 +75,9 @@ class RolloutWorker:
     async def generate(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
     ) -> AsyncIterator[Group]:
-        """Yield each group as its last rollout finishes. All rollouts enter the engine before its
-        next step.
+        """Yield each group as its last rollout finishes.
+
+        All rollouts enter the engine before its next step.
         """
         self._calls += 1
         prompts: dict[str, tuple[GroupRequest, int, Segment]] = {}
@@ -125,8 +129,9 @@ class RolloutWorker:
         return assemble(prompt, output, budget, close_id, forced_at, decode)
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
-        """Load weights that were published as `version`; returns the version now loaded and the
-        stall in seconds.
+        """Load weights that were published as `version`.
+
+        Returns the version now loaded and the stall in seconds.
 
         Raises:
             WeightSyncError: the weights are not the model's, or the version is not newer than the

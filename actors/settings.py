@@ -50,8 +50,9 @@ def thread_env(threads: int) -> dict[str, str]:
 
 
 def engine_env(*, on_gpu: bool) -> dict[str, str]:
-    """VLLM settings: one process per engine, no core pinning (several engines would pin to the same
-    core).
+    """VLLM settings.
+
+    One process per engine, no core pinning (several engines would pin to the same core).
     """
     env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"}
     if not on_gpu:
@@ -66,8 +67,9 @@ def engine_env(*, on_gpu: bool) -> dict[str, str]:
 
 
 def learner_env(*, on_gpu: bool, loopback: bool) -> dict[str, str]:
-    """DeepSpeed settings. LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments
-    behind.
+    """DeepSpeed settings.
+
+    LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments behind.
     """
     env = {} if on_gpu else {"DS_ACCELERATOR": "cpu"}
     return env | ({"GLOO_SOCKET_IFNAME": "lo"} if loopback else {})

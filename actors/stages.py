@@ -1,5 +1,6 @@
-"""The stages of a run, in order. Each one is a coroutine that turns what earlier stages left into
-its own output.
+"""The stages of a run, in order.
+
+Each one is a coroutine that turns what earlier stages left into its own output.
 
 | stage | output |
 |---|---|
@@ -76,8 +77,9 @@ class Context:
         return load_prompt_format(self.student, self.config.student, self.config.budget.codec)
 
     def weights_before(self, stage: str) -> str:
-        """Model directory a stage starts from: `rl` goes on from `sft`, the supervised stages from
-        `base`.
+        """Model directory a stage starts from.
+
+        `rl` goes on from `sft`, the supervised stages from `base`.
         """
         parent = {"sft": "base", "sft_full": "base", "rl": "sft"}.get(stage)
         if parent is not None and self.run.is_done(parent):
@@ -123,7 +125,6 @@ def stages_of(config: Config) -> list[Stage]:
 
 
 # --- distil
-# ----------------------------------------------------------------------------------------------------------
 
 
 async def distil_stage(context: Context, progress: Progress) -> Facts:
@@ -159,7 +160,6 @@ def _build_corpus(context: Context, name: str, prompts: PromptFormat) -> list[Di
 
 
 # --- supervised stages
-# -----------------------------------------------------------------------------------------------
 
 
 def _sft_stage(name: str) -> Callable[[Context, Progress], Awaitable[Facts]]:
@@ -209,12 +209,12 @@ def sft_optim(config: SFTConfig) -> OptimSpec:
 
 
 # --- evaluation
-# ------------------------------------------------------------------------------------------------------
 
 
 async def evaluate_stage(context: Context, progress: Progress) -> Facts:
-    """Sweep the budgets for every student this run has; a variant that was measured before is not
-    measured again.
+    """Sweep the budgets for every student this run has.
+
+    A variant that was measured before is not measured again.
     """
     await context.roles.sampling_ready
     plan = make_plan(context.config.evaluate, context.config.run.seed)

@@ -1,5 +1,6 @@
-"""Starts the roles of a run on its cluster: which class goes into which bundle, with which
-environment and threads.
+"""Starts the roles of a run on its cluster.
+
+Which class goes into which bundle, with which environment and threads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Roles:
     """The four roles, being started; `reference` is None where no term needs it.
 
     They come up side by side and a stage waits only for those it uses: supervised training does not
-        wait for vLLM.
+    wait for vLLM.
     """
 
     sampler: RaySampler
@@ -57,8 +58,9 @@ def first_bundle(plan: Plan, name: str) -> int:
 
 
 class Starter:
-    """Knows how to spawn each role's actors; the clients call back here when one has to be
-    replaced.
+    """Knows how to spawn each role's actors.
+
+    The clients call back here when one has to be replaced.
     """
 
     def __init__(self, cluster: Cluster, plan: Plan, config: Config, model_path: str) -> None:

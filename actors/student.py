@@ -1,5 +1,6 @@
-"""Where the student's initial weights come from: made on the fly, a directory, or the hub's local
-cache.
+"""Where the student's initial weights come from.
+
+Made on the fly, a directory, or the hub's local cache.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from bard_ray.errors import ConfigError
 
 
 def student_directory(config: Config, run_path: Path) -> str:
-    """A Hugging Face model directory with the student's initial weights; the tiny one is written on
-    first use.
+    """A Hugging Face model directory with the student's initial weights.
+
+    The tiny one is written on first use.
 
     Raises:
         ConfigError: the model is not on this machine, and the network is off (as it is by default).
@@ -30,8 +32,9 @@ def student_directory(config: Config, run_path: Path) -> str:
     try:
         return snapshot_download(student.path, revision=student.revision, local_files_only=offline)
     except (LocalEntryNotFoundError, OSError) as error:
-        rule = f"is not in the local cache at revision {student.revision}, and runs do not use the network"
-        fix = f"Fetch it beforehand (`hf download {student.path}`), give a directory, or set HF_HUB_OFFLINE=0."
+        rule = f"is not in the local cache at revision {student.revision}, and the network is off"
+        fetch = f"Fetch it beforehand (`hf download {student.path}`)"
+        fix = f"{fetch}, give a directory, or set HF_HUB_OFFLINE=0."
         raise ConfigError("student.path", student.path, rule, fix) from error
 
 

@@ -1,5 +1,6 @@
-"""What to do about an exception from a remote call: the one place that decides, and the one that
-puts time limits.
+"""What to do about an exception from a remote call.
+
+The one place that decides, and the one that puts time limits.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def decide(error: BaseException) -> Decision:
     An actor that died, cannot be reached, answers too late or lost its engine is replaced: rollout,
     verifier and reference workers hold no state that cannot be given to their successor. A wrong
     configuration, a weight transfer whose two ends disagree, and anything unknown is raised:
-        repeating it would only hide it.
+    repeating it would only hide it.
     """
     import ray.exceptions as rex
 

@@ -1,5 +1,6 @@
-"""What a verifier actor hosts: one grading process. A plain class; the placement code makes it
-remote.
+"""What a verifier actor hosts: one grading process. A plain class.
+
+The placement code makes it remote.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from bard_ray.verify.process import GradingProcess
 
 
 class VerifierWorker:
-    """Grades answers in a killable child process (role `bard_ray.roles.Verifier`). Stateless: it
-    can be replaced.
+    """Grades answers in a killable child process (role `bard_ray.roles.Verifier`).
+
+    Stateless: it can be replaced.
     """
 
     def __init__(self, limit_s: float, memory_mb: int) -> None:
@@ -26,8 +28,9 @@ class VerifierWorker:
         self._process = GradingProcess(limit_s, memory_mb)
 
     async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """One verdict per item, in order; infrastructure trouble is `Outcome.BROKEN`, never an
-        exception.
+        """One verdict per item, in order.
+
+        Infrastructure trouble is `Outcome.BROKEN`, never an exception.
         """
         return await self._process.grade_batch(items)
 

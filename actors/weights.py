@@ -1,5 +1,6 @@
-"""Weights on their way from the learner to the engines: one flat byte buffer, checked before
-anything is loaded.
+"""Weights on their way from the learner to the engines.
+
+One flat byte buffer, checked before anything is loaded.
 
 The transport is registered behind vLLM's weight-transfer interface under `FLAT_BACKEND`. In-process
 engines take the buffer by reference (zero copy from the object store); engines with worker
@@ -28,8 +29,9 @@ ALIGN = 64  # bytes; every parameter starts on a cache line
 
 
 def flatten(tensors: Sequence[tuple[str, torch.Tensor]], dtype: str) -> FlatWeights:
-    """Lay parameters out in one new buffer, cast to `dtype` (a torch name; the engine warns per
-    parameter otherwise).
+    """Lay parameters out in one new buffer, cast to `dtype` (a torch name.
+
+    The engine warns per parameter otherwise).
     """
     import torch
 
@@ -88,9 +90,7 @@ def checkpoint_files(path: str) -> list[Path]:
 
 
 def checkpoint_shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """Parameter names and shapes of a Hugging Face model directory, read from the files' headers
-    alone.
-    """
+    """Names and shapes of a model directory's parameters, from its files' headers alone."""
     shapes: dict[str, tuple[int, ...]] = {}
     for file in checkpoint_files(path):
         with file.open("rb") as stream:
@@ -122,7 +122,8 @@ def check_weights(weights: FlatWeights, expected: Mapping[str, tuple[int, ...]])
     sent = dict(zip(weights.names, weights.shapes, strict=True))
     missing, unknown = expected.keys() - sent.keys(), sent.keys() - expected.keys()
     if missing or unknown:
-        msg = f"weights sent do not match the model: missing {sorted(missing)[:5]}, unknown {sorted(unknown)[:5]}"
+        parts = f"missing {sorted(missing)[:5]}, unknown {sorted(unknown)[:5]}"
+        msg = f"weights sent do not match the model: {parts}"
         raise WeightSyncError(msg)
     wrong = [name for name, shape in sent.items() if tuple(shape) != expected[name]]
     if wrong:
@@ -154,8 +155,9 @@ def register_flat_backend() -> None:
 
 
 def spill(weights: FlatWeights, directory: str = "/dev/shm") -> tuple[dict[str, Any], Path]:  # noqa: S108 shared memory
-    """Put the buffer into a shared-memory file for engines with worker processes; the caller
-    unlinks it.
+    """Put the buffer into a shared-memory file for engines with worker processes.
+
+    The caller unlinks it.
     """
     import tempfile
 

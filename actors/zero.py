@@ -1,5 +1,6 @@
-"""DeepSpeed, as the learner uses it: configuration, process group, model loading, optimizer reset,
-parameter gathering.
+"""DeepSpeed, as the learner uses it.
+
+Configuration, process group, model loading, optimizer reset, parameter gathering.
 
 Importing this module is cheap; torch, transformers and deepspeed are imported inside functions.
 """
@@ -61,8 +62,9 @@ def engine_config(config: LearnerConfig) -> dict[str, Any]:
 
 
 def open_store(host: str, world_size: int) -> Any:
-    """Rank 0's side of the rendezvous: a key-value store that listens on `host` only, on a port the
-    system picks.
+    """Rank 0's side of the rendezvous.
+
+    A key-value store that listens on `host` only, on a port the system picks.
     """
     from torch.distributed import TCPStore
 
@@ -116,15 +118,17 @@ def join_group(config: LearnerConfig, rank: int, world_size: int, store: Any) ->
 
 
 def leave_group() -> None:
-    """Leave the process group; without one nothing happens. The process may join another one
-    afterwards.
+    """Leave the process group; without one nothing happens.
+
+    The process may join another one afterwards.
     """
     from torch import distributed
 
     if distributed.is_initialized():
         import deepspeed
 
-        deepspeed.comm.destroy_process_group()  # torch's own would leave DeepSpeed with handles of dead groups
+        # torch's own function would leave DeepSpeed with handles of dead groups.
+        deepspeed.comm.destroy_process_group()
 
 
 def build_engine(policy: Policy, config: LearnerConfig, optim: OptimSpec) -> Any:
@@ -157,8 +161,9 @@ def set_hyperparameters(engine: Any, optim: OptimSpec) -> None:
 
 
 def reset_optimizer(engine: Any) -> None:
-    """Forget moments and step counts, and take float32 masters from the weights again: as if just
-    built.
+    """Forget moments and step counts, and take float32 masters from the weights again.
+
+    As if just built.
     """
     inner = getattr(engine.optimizer, "optimizer", engine.optimizer)
     for state in inner.state.values():
@@ -169,8 +174,9 @@ def reset_optimizer(engine: Any) -> None:
 
 
 def reduce_and_clip(engine: Any, grad_clip: float) -> float:
-    """Without ZeRO: average gradients over ranks and clip them; returns the norm before
-    clipping.
+    """Without ZeRO: average gradients over ranks and clip them.
+
+    Returns the norm before clipping.
     """
     import torch
 
@@ -180,8 +186,9 @@ def reduce_and_clip(engine: Any, grad_clip: float) -> float:
 
 
 def gathered(weights: NamedWeights, *, write: bool = False) -> Iterator[NamedWeights]:
-    """Whole parameters, a bucket at a time, valid until the next is asked for. Every rank has to
-    iterate to the end.
+    """Whole parameters, a bucket at a time, valid until the next is asked for.
+
+    Every rank has to iterate to the end.
 
     Args:
         weights: named parameters, partitioned by ZeRO-3 or not.
@@ -193,8 +200,9 @@ def gathered(weights: NamedWeights, *, write: bool = False) -> Iterator[NamedWei
 
 
 def empty_policy(path: str, config: LearnerConfig) -> Policy:
-    """A policy of a directory's configuration, its weights still to be filled by `read_weights` or
-    a checkpoint.
+    """A policy of a directory's configuration.
+
+    Its weights are still to be filled in, by `read_weights` or a checkpoint.
 
     Under ZeRO-3 it is partitioned while it is built, so that no rank ever holds all of it.
     """
@@ -217,8 +225,9 @@ def empty_policy(path: str, config: LearnerConfig) -> Policy:
 
 
 def read_weights(policy: Policy, path: str) -> None:
-    """Fill a policy from the safetensors files of a model directory: rank 0 reads, the others
-    receive their parts.
+    """Fill a policy from the safetensors files of a model directory.
+
+    Rank 0 reads, the others receive their parts.
 
     Raises:
         DataError: the files lack parameters of the model.
@@ -242,8 +251,9 @@ def read_weights(policy: Policy, path: str) -> None:
 
 
 def remove_shared_memory(port: int, directory: str = "/dev/shm") -> list[str]:  # noqa: S108  (shared memory lives there)
-    """Delete the buffers that DeepSpeed leaves behind for a rendezvous port; returns the names
-    deleted.
+    """Delete the buffers that DeepSpeed leaves behind for a rendezvous port.
+
+    Returns the names deleted.
 
     Their names end in address, port and rank. None should be there (see `join_group`): this mends
     what an older process or another setting has left.

@@ -1,3 +1,4 @@
-"""BARD on Ray: budget-aware reasoning distillation. This package is the method; it imports no ray,
-vllm or deepspeed.
+"""BARD on Ray: budget-aware reasoning distillation. This package is the method.
+
+It imports no ray, vllm or deepspeed.
 """

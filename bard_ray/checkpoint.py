@@ -1,5 +1,6 @@
-"""Directories that are there whole or not at all: written aside, synced, described by a manifest,
-renamed into place.
+"""Directories that are there whole or not at all.
+
+Written aside, synced, described by a manifest, renamed into place.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ MANIFEST = "manifest.json"
 
 @contextlib.contextmanager
 def atomic_directory(path: Path, **facts: object) -> Iterator[Path]:
-    """Give a temporary directory to write into; on success it becomes `path`, complete with a
-    manifest.
+    """Give a temporary directory to write into.
+
+    On success it becomes `path`, complete with a manifest.
 
     Args:
         path: final place; what is there already is replaced.

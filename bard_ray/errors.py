@@ -1,5 +1,6 @@
-"""The whole error model: who is at fault decides the class, and the class decides what the driver
-does.
+"""The whole error model.
+
+Who is at fault decides the class, and the class decides what the driver does.
 
 * A user's mistake (`UserError`: configuration, data, resources, a run that does not fit) is raised
   before anything expensive starts. The driver prints its one paragraph, no traceback, and exits
@@ -47,8 +48,9 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is missing, empty or malformed; `row` shows the offending row, cut to 300
-    characters.
+    """A data set that is missing, empty or malformed.
+
+    `row` shows the offending row, cut to 300 characters.
     """
 
     def __init__(self, source: str, problem: str, fix: str, row: object = None) -> None:
@@ -68,7 +70,10 @@ class ResourceError(UserError):
         self.resource, self.needed, self.available, self.fix = resource, needed, available, fix
 
     def __str__(self) -> str:
-        return f"the plan needs {self.needed:g} {self.resource}, the cluster has {self.available:g}. {self.fix}"
+        short = (
+            f"the plan needs {self.needed:g} {self.resource}, the cluster has {self.available:g}"
+        )
+        return f"{short}. {self.fix}"
 
 
 class RunStateError(UserError):
@@ -110,7 +115,7 @@ class InvariantError(BardError):
 
 
 def first_error(error: BaseException) -> BaseException:
-    """The first plain exception of (nested) exception groups, which task groups wrap around everything."""
+    """The first plain exception inside the groups that task groups wrap around everything."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

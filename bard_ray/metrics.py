@@ -1,7 +1,10 @@
-"""Step metrics: the one table of names, and the writer of `metrics.jsonl` and the TensorBoard files.
+"""Step metrics.
 
-A name that is not in `TABLE` cannot be written, so the table is complete by construction. Every stage of a run
-(`base`, `sft`, `rl`, ...) has its own step counter; a record is one step of one stage. Evaluation results are not step
+The one table of names, and the writer of `metrics.jsonl` and the TensorBoard files.
+
+A name that is not in `TABLE` cannot be written, so the table is complete by construction. Every
+stage of a run (`base`, `sft`, `rl`, ...) has its own step counter; a record is one step of one
+stage. Evaluation results are not step
 metrics: they go to `results.json` (`bard_ray.report.results`).
 """
 
@@ -36,14 +39,24 @@ TABLE: dict[str, Metric] = {
     "sft/loss": Metric("nats", "token mean", "negative log-likelihood of the completion tokens"),
     "sft/grad_norm": Metric("1", "last", "gradient norm over all ranks, before clipping"),
     "sft/lr": Metric("1", "last", "learning rate of the step"),
-    "sft/tokens": Metric("tokens", "sum", "tokens trained on in the step, prompts included, padding not"),
+    "sft/tokens": Metric(
+        "tokens", "sum", "tokens trained on in the step, prompts included, padding not"
+    ),
     "sft/tokens_per_s": Metric("tokens/s", "mean", "sft/tokens over the wall time of the step"),
     # Reinforcement learning: what the policy did.
-    "rl/reward": Metric("1", "rollout mean", "what the advantages are made of: accuracy and budget fidelity combined"),
+    "rl/reward": Metric(
+        "1",
+        "rollout mean",
+        "what the advantages are made of: accuracy and budget fidelity combined",
+    ),
     "rl/accuracy": Metric("share", "rollout mean", "rollouts whose verdict is correct"),
     "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, the other part of the reward"),
-    "rl/rel_err": Metric("1", "rollout mean", "|L - b| / b of rollouts with a token budget b; L thinking tokens"),
-    "rl/in_band": Metric("share", "rollout mean", "rollouts with a token budget whose |L - b| <= max(1, 0.1 b)"),
+    "rl/rel_err": Metric(
+        "1", "rollout mean", "|L - b| / b of rollouts with a token budget b; L thinking tokens"
+    ),
+    "rl/in_band": Metric(
+        "share", "rollout mean", "rollouts with a token budget whose |L - b| <= max(1, 0.1 b)"
+    ),
     "rl/overrun": Metric("share", "rollout mean", "rollouts with a token budget whose L > b"),
     "rl/thinking_tokens": Metric("tokens", "rollout mean", "thinking length L"),
     "rl/truncated": Metric("share", "rollout mean", "rollouts that ended at the token limit"),
@@ -58,7 +71,9 @@ TABLE: dict[str, Metric] = {
     "rl/grad_norm": Metric("1", "last", "gradient norm over all ranks, before clipping"),
     "rl/lr": Metric("1", "last", "learning rate of the step"),
     # Reinforcement learning: asynchrony and throughput.
-    "rl/lag_mean": Metric("steps", "token mean", "version being trained minus the version that sampled the token"),
+    "rl/lag_mean": Metric(
+        "steps", "token mean", "version being trained minus the version that sampled the token"
+    ),
     "rl/lag_max": Metric("steps", "max", "largest such lag of the step; bounded by rl.max_lag"),
     "rl/version": Metric("steps", "last", "weight version after the step"),
     "rl/tokens": Metric("tokens", "sum", "tokens sampled for the groups of the step"),
@@ -67,35 +82,49 @@ TABLE: dict[str, Metric] = {
     "rl/groups_trained": Metric("groups", "sum", "groups trained on in the step"),
     "rl/groups_flat": Metric("groups", "sum", "groups without reward variance, replaced by others"),
     "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
-    "rl/groups_in_flight": Metric("groups", "last", "groups admitted and not yet filed or trained, after the step"),
+    "rl/groups_in_flight": Metric(
+        "groups", "last", "groups admitted and not yet filed or trained, after the step"
+    ),
     "verdict/correct": Metric("rollouts", "sum", "graded and right"),
     "verdict/wrong": Metric("rollouts", "sum", "graded and not right"),
-    "verdict/unparsable": Metric("rollouts", "sum", "no answer could be extracted; counts as wrong"),
+    "verdict/unparsable": Metric(
+        "rollouts", "sum", "no answer could be extracted; counts as wrong"
+    ),
     "verdict/timeout": Metric("rollouts", "sum", "grading hit its time limit; counts as wrong"),
-    "verdict/broken": Metric("rollouts", "sum", "grading failed for reasons of ours; never a zero reward"),
+    "verdict/broken": Metric(
+        "rollouts", "sum", "grading failed for reasons of ours; never a zero reward"
+    ),
     # Where the time of a step goes.
     "time/step_s": Metric("s", "last", "wall time from one weight version to the next"),
     "time/wait_s": Metric("s", "last", "learner waiting for groups"),
     "time/generate_s": Metric("s", "group mean", "admission to last sampled token of a group"),
     "time/grade_s": Metric("s", "group mean", "grading a group, queueing included"),
-    "time/reference_s": Metric("s", "group mean", "reference log-probs of a group, queueing included"),
+    "time/reference_s": Metric(
+        "s", "group mean", "reference log-probs of a group, queueing included"
+    ),
     "time/train_s": Metric("s", "last", "forward, backward and optimizer"),
-    "time/publish_s": Metric("s", "last", "gathering the weights and loading them into the rollout workers"),
+    "time/publish_s": Metric(
+        "s", "last", "gathering the weights and loading them into the rollout workers"
+    ),
     "time/stall_s": Metric("s", "max over workers", "generation paused while weights were loaded"),
 }
 
 
 def render_table() -> str:
     """`TABLE` as a Markdown table, for the README."""
-    rows = [f"| `{name}` | {m.unit} | {m.reduction} | {_escape_pipe(m.meaning)} |" for name, m in TABLE.items()]
+    rows = [
+        f"| `{name}` | {m.unit} | {m.reduction} | {_escape_pipe(m.meaning)} |"
+        for name, m in TABLE.items()
+    ]
     return "\n".join(["| name | unit | reduction | meaning |", "|---|---|---|---|", *rows])
 
 
 class MetricsWriter:
     """Appends step records to `metrics.jsonl` and scalars to `tensorboard/<stage>/`.
 
-    A record is `{"stage", "step", "time_s", <name>: value, ...}` with `time_s` in Unix seconds. A value that is not
-    finite is written as null, since JSON knows no NaN; TensorBoard gets it as it is. Opening an existing file appends.
+    A record is `{"stage", "step", "time_s", <name>: value, ...}` with `time_s` in Unix seconds. A
+    value that is not finite is written as null, since JSON knows no NaN; TensorBoard gets it as it
+    is. Opening an existing file appends.
     """
 
     def __init__(self, run_dir: str | Path, clock: Callable[[], float] = time.time) -> None:
@@ -128,7 +157,10 @@ class MetricsWriter:
         self._board(stage).write(step, numbers, time_s)
 
     def truncate_after(self, stage: str, step: int) -> None:
-        """Drop the records of `stage` beyond `step`, so that a resumed stage does not appear twice."""
+        """Drop the records of `stage` beyond `step`.
+
+        A resumed stage would appear twice otherwise.
+        """
         self._file.close()
         kept = [r for r in read_metrics(self._path) if r["stage"] != stage or r["step"] <= step]
         aside = self._path.with_suffix(".jsonl.tmp")
@@ -154,7 +186,10 @@ class MetricsWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close."""
         self.close()
@@ -162,14 +197,17 @@ class MetricsWriter:
     def _board(self, stage: str) -> _Board:
         if stage not in self._boards:
             # One TensorBoard run a stage: base and sft share names.
-            self._boards[stage] = _Board(self._dir / "tensorboard" / stage, self._purge_steps.get(stage))
+            self._boards[stage] = _Board(
+                self._dir / "tensorboard" / stage, self._purge_steps.get(stage)
+            )
         return self._boards[stage]
 
 
 class _Board:
     """Event file of one TensorBoard run.
 
-    Written with TensorBoard's own package: `torch.utils.tensorboard` would load torch (180 MiB) into the driver.
+    Written with TensorBoard's own package: `torch.utils.tensorboard` would load torch (180 MiB)
+    into the driver.
     """
 
     def __init__(self, path: Path, purge_step: int | None) -> None:
@@ -181,12 +219,18 @@ class _Board:
         self._file = EventFileWriter(str(path))
         if purge_step is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._file.add_event(self._event(wall_time=time.time(), step=purge_step, session_log=start))
+            self._file.add_event(
+                self._event(wall_time=time.time(), step=purge_step, session_log=start)
+            )
 
     def write(self, step: int, values: Mapping[str, float], time_s: float) -> None:
         """Write all values of a step as one event, and flush."""
-        scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._file.add_event(self._event(wall_time=time_s, step=step, summary=self._summary(value=scalars)))
+        scalars = [
+            self._summary.Value(tag=name, simple_value=value) for name, value in values.items()
+        ]
+        self._file.add_event(
+            self._event(wall_time=time_s, step=step, summary=self._summary(value=scalars))
+        )
         self._file.flush()
 
     def close(self) -> None:
@@ -195,7 +239,10 @@ class _Board:
 
 
 def read_metrics(path: str | Path) -> list[Record]:
-    """Records of a `metrics.jsonl`, in file order; none if there is no file. A torn last line is left out."""
+    """Records of a `metrics.jsonl`, in file order; none if there is no file.
+
+    A torn last line is left out.
+    """
     path = Path(path)
     if not path.exists():
         return []
@@ -210,7 +257,10 @@ def series(records: Sequence[Record], stage: str, name: str) -> tuple[list[int],
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut what follows the last newline: a record is written together with its newline, so that is half a record."""
+    """Cut what follows the last newline.
+
+    A record is written together with its newline, so that is half a record.
+    """
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1

@@ -1,10 +1,12 @@
 """Terminal output: `Console` writes lines, `Progress` keeps one live line for a stage.
 
-    [3/5] sft        budget-aware SFT            #######-----  step 731/1250  loss 0.46   50 s, 35 s left
+    [3/5] sft        budget-aware SFT            #######-----  step 731/1250  loss 0.46   50 s, 35 s
+    left
 
-On a terminal the line is redrawn in place; elsewhere (a log file, a CI job) a plain line appears every few seconds and
-at the end. Output is a courtesy: a closed or broken stream silences the console and never stops a run. Everything shown
-is stripped of control characters, since details may quote a model.
+On a terminal the line is redrawn in place; elsewhere (a log file, a CI job) a plain line appears
+every few seconds and at the end. Output is a courtesy: a closed or broken stream silences the
+console and never stops a run. Everything shown is stripped of control characters, since details may
+quote a model.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ ERASE_LINE = "\r\x1b[2K"
 
 
 def clean(text: str, limit: int = 2000) -> str:
-    """Text that is safe on a terminal: one line, no control, format or surrogate characters, cut to `limit`."""
+    """Text that is safe on a terminal.
+
+    One line, no control, format or surrogate characters, cut to `limit`.
+    """
     one_line = text[: 4 * limit].translate({ord(c): " " for c in "\t\n\v\f\r\x85\u2028\u2029"})
     return "".join(c for c in one_line if not unicodedata.category(c).startswith("C"))[:limit]
 
@@ -46,7 +51,10 @@ class Console:
     """Lines on one text stream, with at most one live line below them."""
 
     def __init__(
-        self, stream: TextIO, plain_line_s: float = PLAIN_LINE_S, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        plain_line_s: float = PLAIN_LINE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wrap a stream; whether it is a terminal decides how progress is shown."""
         self.clock = clock
@@ -57,7 +65,10 @@ class Console:
         self.is_terminal = self._is_terminal()
 
     def line(self, text: str = "") -> None:
-        """Write lines (control characters removed from each), above the live line if there is one."""
+        """Write lines, above the live line if there is one.
+
+        Control characters are removed.
+        """
         erase = ERASE_LINE if self._live else ""
         shown = "\n".join(clean(part) for part in text.split("\n"))
         self._write(f"{erase}{shown}\n{self._live}")
@@ -104,7 +115,10 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class StageLabel:
-    """What a progress line says about its stage; `unit` counts it (`step 3/80`), empty: percent only."""
+    """What a progress line says about its stage.
+
+    `unit` counts it (`step 3/80`), empty: percent only.
+    """
 
     index: int
     count: int
@@ -128,14 +142,16 @@ class Progress:
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Say that `done` of `total` are done; `detail` is free text such as `loss 0.46`.
 
-        The first call sets where the rate is measured from, so that a resumed stage gives a sound estimate: call it
-        with what is already done before the first step.
+        The first call sets where the rate is measured from, so that a resumed stage gives a sound
+        estimate: call it with what is already done before the first step.
         """
         self._done, self._total, self._detail = done, total, detail
         now = self._console.clock()
         if self._first is None:
             self._first = (now, done)
-        if now - self._shown_s >= (REDRAW_S if self._console.is_terminal else self._console.plain_line_s):
+        if now - self._shown_s >= (
+            REDRAW_S if self._console.is_terminal else self._console.plain_line_s
+        ):
             self._shown_s = now
             self._show()
 
@@ -149,7 +165,9 @@ class Progress:
         if self._first is None or self._done <= self._first[1]:
             return None
         since_s, already = self._first
-        return (self._console.clock() - since_s) / (self._done - already) * (self._total - self._done)
+        return (
+            (self._console.clock() - since_s) / (self._done - already) * (self._total - self._done)
+        )
 
     def __enter__(self) -> Self:
         """Show the line."""
@@ -158,7 +176,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Write the final line, saying so where the stage did not get to its end."""
         self.finish("" if kind is None else f"{self._detail}  stopped".strip())
@@ -172,12 +193,16 @@ class Progress:
         return self._console.clock() - self._start_s
 
     def _fit(self, times: str) -> str:
-        """The line, without bar, then without title, where the terminal is too narrow."""
+        """The line; on a narrow terminal first without its title, then without its bar."""
         label = self._label
         head = f"[{label.index}/{label.count}] {label.name:<{NAME_CELLS}}"
         title, tail = f"{label.title:<{TITLE_CELLS}}", f"{self._position()}  {self._detail}".strip()
         room = self._console.columns() - 1 if self._console.is_terminal else 10_000
-        for parts in ((head, title, self._bar(), tail, times), (head, title, tail, times), (head, tail, times)):
+        for parts in (
+            (head, title, self._bar(), tail, times),
+            (head, self._bar(), tail, times),
+            (head, tail, times),
+        ):
             line = "  ".join(part for part in parts if part)
             if len(line) <= room:
                 break

@@ -48,9 +48,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class DistilRow:
-    """One SFT row: a question, the budget it was compressed to, the chain between the think tags,
-    the answer part.
-    """
+    """One SFT row: question, budget, the chain between the think tags, the answer part."""
 
     question: Question
     budget: Budget
@@ -114,8 +112,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Result of grading one answer: what was extracted, which rule decided, how long it took (wall
-    seconds).
+    """Result of grading one answer.
+
+    What was extracted, which rule decided, how long it took (wall seconds).
     """
 
     outcome: Outcome
@@ -135,8 +134,9 @@ class GradeItem:
 
 @dataclass(frozen=True, slots=True)
 class GroupRequest:
-    """Work asked of a sampler. Everything follows from `number`, so a restart asks for exactly the
-    same work.
+    """Work asked of a sampler.
+
+    Everything follows from `number`, so a restart asks for exactly the same work.
     """
 
     number: int
@@ -147,8 +147,9 @@ class GroupRequest:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
-    """How to sample. top_p is 1 and top_k off by construction: else behaviour log-probs are not the
-    policy's.
+    """How to sample. top_p is 1 and top_k off by construction.
+
+    Else behaviour log-probs are not the policy's.
 
     Attributes:
         force_budget: close the thinking span at the budget's token limit (budget forcing), by the
@@ -205,8 +206,9 @@ class TrainSequence:
 
 @dataclass(frozen=True, slots=True)
 class StepStats:
-    """What one learner step reports: metric name (see `bard_ray.metrics.TABLE`) to value, already
-    reduced over ranks.
+    """What one learner step reports.
+
+    Metric name (see `bard_ray.metrics.TABLE`) to value, already reduced over ranks.
     """
 
     values: Mapping[str, float]

@@ -26,8 +26,9 @@ from bard_ray.records import (
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Weights ready to be loaded by samplers: `handle` is opaque to the library, `names` and
-    `num_bytes` are checked.
+    """Weights ready to be loaded by samplers.
+
+    `handle` is opaque to the library, `names` and `num_bytes` are checked.
     """
 
     handle: object
@@ -39,14 +40,16 @@ class Sampler(Protocol):
     """Turns group requests into groups with rollouts, under the newest weights it was given."""
 
     def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
-        """Yield one group per request as each completes, in any order; a failed one carries its
-        reason.
+        """Yield one group per request as each completes, in any order.
+
+        A failed one carries its reason.
         """
         ...
 
     async def publish(self, weights: Published, version: int) -> float:
-        """Load weights into every worker while requests run; returns the longest generation stall
-        in seconds.
+        """Load weights into every worker while requests run.
+
+        Returns the longest generation stall in seconds.
 
         Raises:
             WeightSyncError: a worker reports another version, name set or size than was sent.
@@ -62,8 +65,9 @@ class Verifier(Protocol):
     """Grades answers within a hard time limit."""
 
     async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """One verdict per item, in order; infrastructure trouble is `Outcome.BROKEN`, never an
-        exception.
+        """One verdict per item, in order.
+
+        Infrastructure trouble is `Outcome.BROKEN`, never an exception.
         """
         ...
 
@@ -76,8 +80,9 @@ class Reference(Protocol):
         ...
 
     async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
-        """Per sequence of T tokens an array of T log-probs: index t is log p(token t | tokens < t),
-        index 0 is 0.
+        """Per sequence of T tokens an array of T log-probs.
+
+        Index t is log p(token t | tokens < t), index 0 is 0.
         """
         ...
 
@@ -119,8 +124,9 @@ class Learner(Protocol):
     async def step(
         self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
     ) -> StepStats:
-        """One optimizer step over all sequences; the loss is a token mean with one global
-        denominator.
+        """One optimizer step over all sequences.
+
+        The loss is a token mean with one global denominator.
         """
         ...
 
@@ -129,8 +135,9 @@ class Learner(Protocol):
         ...
 
     async def export(self, path: str) -> None:
-        """Write the current weights as a Hugging Face model directory (config, safetensors,
-        tokenizer).
+        """Write the current weights as a Hugging Face model directory.
+
+        It holds configuration, safetensors and tokenizer.
         """
         ...
 

@@ -1,5 +1,6 @@
-"""The directory of a run: what it holds, which stages are done, and whether a command may go on
-from it.
+"""The directory of a run.
+
+What it holds, which stages are done, and whether a command may go on from it.
 
 config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  results.json
 report.html  logs/ state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages

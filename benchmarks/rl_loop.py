@@ -33,8 +33,9 @@ SETUP = [
 
 
 def measure(run_dir: Path) -> dict[str, object]:
-    """Throughput over all steps but the first ones, and seconds per step by what the learner was
-    doing.
+    """Throughput over all steps but the first ones.
+
+    And seconds per step by what the learner was doing.
 
     Returns:
         `samples_per_s` and `tokens_per_s` count what was trained on; `tokens_sampled_per_s` counts

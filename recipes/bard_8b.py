@@ -1,14 +1,13 @@
-"""BARD for an 8B student on one node of 8 GPUs with 80 GB each: 4 learner ranks, 3 rollout workers,
-1 reference.
+"""BARD for an 8B student on one node of 8 GPUs with 80 GB each.
 
-Student: Qwen/Qwen3-8B-Base (Apache 2.0). Teacher chains: open-r1/OpenR1-Math-220k (Apache 2.0),
-DeepSeek-R1's solutions, each labelled with the budget it fits. Both have to be in the Hugging Face
-cache of every node beforehand. Planned and checked only: at 8B it has not been run.
+Learner on 4 of them (ZeRO-3), rollout workers on 3, reference on 1. Student: Qwen/Qwen3-8B-Base
+(Apache 2.0). Teacher chains: open-r1/OpenR1-Math-220k (Apache 2.0), DeepSeek-R1's solutions, each
+labelled with the budget it fits. Both have to be in the Hugging Face cache of every node
+beforehand. Planned and checked only: at 8B it has not been run.
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python recipes/bard_8b.py
     python recipes/bard_8b.py --dry-run
-    python recipes/bard_8b.py $(cat tests/fixtures/tiny_overrides.txt)      this file on two CPU
-    cores, in minutes
+    python recipes/bard_8b.py $(cat tests/fixtures/tiny_overrides.txt)     on two CPU cores
 
 "Paper" marks what the BARD paper reports; every other number is ours.
 """
@@ -21,36 +20,41 @@ from bard_ray.config import schema as s
 
 TAUGHT = [500, 1000, 1500, 2000, 3000, 4000, 6000, 8000]  # paper: evaluated from 500 to 8,000
 HELD_OUT = [750, 2500, 5000]
+MEASURED = sorted(TAUGHT + HELD_OUT)
 MAX_LEN = 10_240  # the largest budget, 1.2k tokens to overrun it and answer, 1k for the question
 MAX_NEW = 9_216
 
 
 def config() -> s.Config:
     """Configuration of the 8B run; whatever is not named here has the schema's default."""
+    chains = s.RowsConfig(path="open-r1/OpenR1-Math-220k", format="openr1")
+    # Product reward: paper. The budget is an upper bound (paper); tolerance and slope are ours.
+    reward = s.RewardConfig(fidelity="cap_linear", tolerance=0.1, over_slope=2.0)
     return s.Config(
         run=s.RunConfig(name="bard_8b"),
-        student=s.StudentConfig(path="Qwen/Qwen3-8B-Base", params=8.19e9, max_len=MAX_LEN),  # paper: an 8B student
-        data=s.DataConfig(source="rows", rows=s.RowsConfig(path="open-r1/OpenR1-Math-220k", format="openr1")),
+        student=s.StudentConfig(path="Qwen/Qwen3-8B-Base", params=8.19e9, max_len=MAX_LEN),
+        data=s.DataConfig(source="rows", rows=chains),
         budget=s.BudgetConfig(codec="sentence", train=TAUGHT, held_out=HELD_OUT),
-        # The paper has a second model rewrite each chain; hindsight labels natural chains and needs
-        # no such model.
+        # The paper has a second model rewrite each chain; hindsight labels natural ones instead.
         distil=s.DistilConfig(compressor="hindsight", questions=20_000, budgets_per_question=4),
         base=s.SFTConfig(enabled=False),  # this student is pretrained
-        sft_full=s.SFTConfig(enabled=False, rows=20_000, batch_rows=64, lr=1e-5),  # the unconstrained comparison
+        sft_full=s.SFTConfig(rows=20_000, batch_rows=64, lr=1e-5),  # the unconstrained comparison
         sft=s.SFTConfig(epochs=2, batch_rows=64, lr=1e-5, beta2=0.95, weight_decay=0.0),
-        # Product reward: paper. The budget is an upper bound (paper); tolerance and slope are ours.
         rl=s.RLConfig(
-            steps=300, prompts_per_step=64, group_size=8, max_lag=2, lr=1e-6, max_new_tokens=MAX_NEW,
-            checkpoint_every=20, reward=s.RewardConfig(fidelity="cap_linear", tolerance=0.1, over_slope=2.0),
+            steps=300, prompts_per_step=64, group_size=8, max_lag=2, lr=1e-6,
+            max_new_tokens=MAX_NEW, checkpoint_every=20, reward=reward,
         ),
-        evaluate=s.EvalConfig(budgets=sorted(TAUGHT + HELD_OUT), samples=4, temperature=0.6, max_new_tokens=MAX_NEW),
+        evaluate=s.EvalConfig(
+            budgets=MEASURED, samples=4, temperature=0.6, max_new_tokens=MAX_NEW
+        ),
         rollout=s.RolloutConfig(
-            workers=3, cpus=4, gpus=1, dtype="bfloat16", enforce_eager=False, gpu_memory_utilization=0.9,
-            call_timeout_s=3600,
+            workers=3, cpus=4, gpus=1, dtype="bfloat16", enforce_eager=False,
+            gpu_memory_utilization=0.9, call_timeout_s=3600,
         ),
         learner=s.LearnerConfig(
-            ranks=4, cpus=4, gpus=1, zero_stage=3, precision="bfloat16", attention="flash_attention_2",
-            pack_len=MAX_LEN, micro_tokens=MAX_LEN, recompute=True, threads=4, call_timeout_s=1800,
+            ranks=4, cpus=4, gpus=1, zero_stage=3, precision="bfloat16",
+            attention="flash_attention_2", pack_len=MAX_LEN, micro_tokens=MAX_LEN,
+            recompute=True, threads=4, call_timeout_s=1800,
         ),
         reference=s.ReferenceConfig(cpus=4, gpus=1, precision="bfloat16", call_timeout_s=1800),
         verifier=s.VerifierConfig(workers=8, cpus=1, limit_s=10),

@@ -1,5 +1,6 @@
-"""The whole of BARD in minutes on two CPU cores: a student of 0.4 M parameters learns
-labelled-operation chains.
+"""The whole of BARD in minutes on two CPU cores.
+
+A student of 0.4 M parameters learns labelled-operation chains.
 
 Nothing is a stand-in but the size: Ray actors, vLLM, DeepSpeed, the verifier pool and weight
 syncing are those of the 8B recipe. The student has no pretraining, so a first stage (`base`)

@@ -1,3 +1,4 @@
-"""Thinking budgets: the typed signal and its codecs, samplers, and measuring the thinking span on
-token ids.
+"""Thinking budgets.
+
+The typed signal and its codecs, samplers, and measuring the thinking span on token ids.
 """

@@ -1,5 +1,6 @@
-"""Which budget a training request asks for. It follows from (seed, number) alone, so a restart asks
-the same.
+"""Which budget a training request asks for.
+
+It follows from (seed, number) alone, so a restart asks the same.
 """
 
 from __future__ import annotations

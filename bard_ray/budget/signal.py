@@ -55,8 +55,9 @@ def token_limit(budget: Budget) -> int | None:
 
 
 def label(budget: Budget) -> str:
-    """Short text for tables, file names and metric keys: `27`, `effort=0.5`, `mode=low`,
-    `tag=[Easy]`, `none`.
+    """Short text for tables, file names and metric keys.
+
+    `27`, `effort=0.5`, `mode=low`, `tag=[Easy]`, `none`.
     """
     match budget:
         case TokenBudget(tokens):
@@ -97,8 +98,9 @@ class BudgetCodec(Protocol):
 
 
 class DigitsCodec:
-    """`<budget>27</budget>`: always two digits, so that every budget has the same shape. Source:
-    ours, tiny task.
+    """`<budget>27</budget>`: always two digits, so that every budget has the same shape.
+
+    Source: ours, tiny task.
     """
 
     def encode(self, budget: Budget) -> str:
@@ -117,8 +119,9 @@ class DigitsCodec:
 
 
 class SentenceCodec:
-    """One English sentence. Source: wording ours, after L1's "maximum of N tokens" prompts (arXiv
-    2503.04697).
+    """One English sentence.
+
+    Source: wording ours, after L1's "maximum of N tokens" prompts (arXiv 2503.04697).
     """
 
     def encode(self, budget: Budget) -> str:

@@ -1,5 +1,6 @@
-"""Measuring the thinking span on token ids; words and characters drift from what the model pays
-for.
+"""Measuring the thinking span on token ids.
+
+Words and characters drift from what the model pays for.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def thinking_span(completion_T: Ints, close_id: int) -> ThinkingSpan:
     """Measure one completion (what followed the open think tag).
 
     The first closing tag counts: a later one is part of the answer, so a model gains nothing by
-        writing more.
+    writing more.
 
     Args:
         completion_T: token ids after the prompt.

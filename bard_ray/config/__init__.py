@@ -1,5 +1,7 @@
-"""Configuration: the schema (dataclasses), loading with dotted overrides, and every check that runs
-before an actor starts.
+"""Configuration.
+
+The schema (dataclasses), loading with dotted overrides, and every check that runs before an actor
+starts.
 """
 
 from bard_ray.config.load import load, to_yaml

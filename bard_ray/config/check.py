@@ -67,8 +67,9 @@ def problems(config: Config) -> list[ConfigError]:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A field's range: `low` and `high` are allowed values, or the first forbidden ones if
-    `open_low`, `open_high`.
+    """A field's range.
+
+    `low` and `high` are allowed values, or the first forbidden ones if `open_low`, `open_high`.
     """
 
     field: str
@@ -272,7 +273,8 @@ def _rows(rows: RowsConfig) -> Problems:
         )
     for name, path in (("path", rows.path), ("eval_path", rows.eval_path)):
         if _looks_local(path) and not Path(path).expanduser().exists():
-            fix = f"The working directory is {Path.cwd()}; give an absolute path, or a hub id such as owner/name."
+            here = f"The working directory is {Path.cwd()}"
+            fix = f"{here}; give an absolute path, or a hub id such as owner/name."
             yield ConfigError(f"data.rows.{name}", path, "is a file that does not exist", fix)
 
 
@@ -346,8 +348,9 @@ def _largest_budget(config: Config) -> tuple[int, str]:
 
 
 def prompt_tokens(config: Config) -> int:
-    """Tokens of the longest prompt: exact for the synthetic task and its tokenizer, else the least
-    to be expected.
+    """Tokens of the longest prompt.
+
+    Exact for the synthetic task and its tokenizer, else the least to be expected.
 
     A chain of N operations is written as 1 + 2N + 1 tokens, then 3 for the budget and 1 for the
     open think tag.

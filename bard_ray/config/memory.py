@@ -43,8 +43,9 @@ _TINY_VOCAB_MULTIPLE = 64
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes of a decoder with gated MLP; `source` says where they come from. `params` counts all
-    parameters.
+    """Sizes of a decoder with gated MLP; `source` says where they come from.
+
+    `params` counts all parameters.
     """
 
     source: str
@@ -92,8 +93,9 @@ KNOWN_SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """What one device of a role holds, in bytes; `capacity` is what it may use, None where it is
-    not known.
+    """What one device of a role holds, in bytes.
+
+    `capacity` is what it may use, None where it is not known.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -106,8 +108,9 @@ class DeviceMemory:
 
 
 def model_shape(config: Config) -> ModelShape:
-    """Sizes of the student: of the tiny one, of its `config.json`, or of the Qwen3 nearest to
-    `student.params`.
+    """Sizes of the student.
+
+    Of the tiny one, of its `config.json`, or of the Qwen3 nearest to `student.params`.
 
     Raises:
         ConfigError: nothing says how large the student is, or its `config.json` lacks a size.
@@ -120,7 +123,7 @@ def model_shape(config: Config) -> ModelShape:
         return _shape_from_file(student, config_file)
     if student.params > 0:
         return _nearest_shape(student.params)
-    rule = f"the memory plan needs the size of {student.path}, whose config.json is not on this machine"
+    rule = f"the memory plan needs the size of {student.path}, whose config.json is not here"
     raise ConfigError(
         "student.params", student.params, rule, "Give the number of parameters, for example 8.2e9."
     )
@@ -142,8 +145,9 @@ def _nearest_shape(params: float) -> ModelShape:
 
 
 def _find_config(student: StudentConfig) -> Path | None:
-    """`config.json` in the model directory, or in the local Hugging Face cache; nothing is
-    downloaded.
+    """`config.json` in the model directory, or in the local Hugging Face cache.
+
+    Nothing is downloaded.
     """
     directory = Path(student.path).expanduser()
     if directory.is_dir():
@@ -180,8 +184,9 @@ def _shape_from_file(student: StudentConfig, config_file: Path) -> ModelShape:
 
 
 def stored_params(directory: Path) -> int:
-    """Number of parameters in a directory's safetensors files, read from their headers; 0 if there
-    are none.
+    """Number of parameters in a directory's safetensors files, read from their headers.
+
+    0 if there are none.
 
     Source: safetensors format, an 8-byte little-endian header length and a JSON header with each
         tensor's shape.
@@ -237,8 +242,9 @@ def activation_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
     """What the backward pass needs of one micro-batch.
 
     Maths (T micro-batch tokens, c bytes a value: 4 in float32, else 2):
-        one layer   c T (8 h + 2 kv + 4 mlp), and with eager attention 2 c T heads pack_len for
-        scores and weights all         layers * one layer; with recompute c T h layers + one layer
+        one layer   c T (8 h + 2 kv + 4 mlp), and with eager attention
+                    2 c T heads pack_len for scores and weights
+        all         layers * one layer; with recompute c T h layers + one layer
 
     Source: ours, counting what autograd saves in a pre-norm block with a gated MLP, in the manner
     of Korthikanti et al. (arXiv 2205.05198), section 4.1.
@@ -257,8 +263,9 @@ def _layer_values(learner: LearnerConfig, shape: ModelShape) -> float:
 
 
 def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
-    """The reference worker: weights, and one layer at a time of a forward pass over
-    `learner.micro_tokens` tokens.
+    """The reference worker.
+
+    Weights, and one layer at a time of a forward pass over `learner.micro_tokens` tokens.
     """
     reference, learner = config.reference, config.learner
     weight, value = (
@@ -277,8 +284,9 @@ def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
 
 
 def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
-    """One device of a rollout worker. On a GPU the key-value cache takes all that vLLM is allowed
-    and weights leave.
+    """One device of a rollout worker.
+
+    On a GPU the key-value cache takes all that vLLM is allowed and weights leave.
     """
     rollout = config.rollout
     weights = shape.params * _rollout_bytes(config) / rollout.tensor_parallel
@@ -297,8 +305,9 @@ def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
 
 
 def sequence_cache_bytes(config: Config, shape: ModelShape) -> float:
-    """Keys and values of one sequence of `student.max_len` tokens on one device: 2 max_len layers
-    kv bytes / tp.
+    """Keys and values of one sequence of `student.max_len` tokens on one device.
+
+    2 max_len layers kv bytes / tp.
     """
     values = 2 * config.student.max_len * shape.layers * shape.kv_heads * shape.head_dim
     return values * _rollout_bytes(config) / config.rollout.tensor_parallel

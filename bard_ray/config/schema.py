@@ -1,5 +1,6 @@
-"""The whole configuration as dataclasses. A recipe fills it in, dotted overrides change it, `check`
-judges it.
+"""The whole configuration as dataclasses.
+
+A recipe fills it in, dotted overrides change it, `check` judges it.
 
 Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in optimizer steps.
 """

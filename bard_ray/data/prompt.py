@@ -1,5 +1,6 @@
-"""What a student reads and writes, as token ids: one place that knows chat template, budget text
-and think tags.
+"""What a student reads and writes, as token ids.
+
+One place that knows chat template, budget text and think tags.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class PromptFormat:
             )
 
     def prompt_text(self, question: Question, budget: Budget, show_budget: bool = True) -> str:
-        """The prompt as text: chat template, budget after the last user message, open think tag at
-        the end.
+        """The prompt as text.
+
+        Chat template, budget after the last user message, open think tag at the end.
 
         Raises:
             ConfigError: the codec cannot write this budget.
@@ -65,8 +67,9 @@ class PromptFormat:
         return self._completions([(think_text, answer_text)])[0]
 
     def row_ids(self, rows: Sequence[DistilRow]) -> list[tuple[Ints, Ints]]:
-        """Prompt and completion ids of every row, tokenised in batches. Raises as `prompt_text`
-        does.
+        """Prompt and completion ids of every row, tokenised in batches.
+
+        Raises as `prompt_text` does.
         """
         texts = self._render(
             [self._conversation(row.question, row.budget, show_budget=True) for row in rows]

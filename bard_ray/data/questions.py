@@ -14,8 +14,9 @@ from bard_ray.records import Question
 
 
 def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]:
-    """The endless stream of RL questions: question number `index` follows from (data, seed, index)
-    alone.
+    """The endless stream of RL questions.
+
+    Question number `index` follows from (data, seed, index) alone.
 
     A data set is gone through in a new random order each epoch, without the questions held out for
     the evaluation.
@@ -35,8 +36,9 @@ def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]
 
 
 def eval_questions(data: DataConfig, seed: int) -> list[Question]:
-    """The held-out questions, `data.eval_questions` of them or as many as `data.rows.eval_path`
-    has.
+    """The held-out questions.
+
+    `data.eval_questions` of them, or as many as `data.rows.eval_path` has.
 
     Raises:
         ConfigError, DataError: the task or the data set is not usable.

@@ -173,7 +173,7 @@ def _openr1_chains(reader: _Reader) -> tuple[TeacherChain, ...]:
     )
     if correct and complete and not len(generations) == len(correct) == len(complete):
         raise reader.error(
-            f"has {len(generations)} generations but {len(correct)} and {len(complete)} judgements of them",
+            f"has {len(generations)} generations but {len(correct)} and {len(complete)} judgements",
             "Mend or remove the row.",
         )
     chains = []

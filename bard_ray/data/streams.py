@@ -1,5 +1,6 @@
-"""Named streams of random numbers: what is drawn follows from (seed, stream, index) alone, in any
-order.
+"""Named streams of random numbers.
+
+What is drawn follows from (seed, stream, index) alone, in any order.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A student made on the fly: a Qwen3 of a few hundred thousand random weights and a tokenizer for
-the chain task.
+"""A student made on the fly.
+
+A Qwen3 of a few hundred thousand random weights and a tokenizer for the chain task.
 
 What is written is an ordinary Hugging Face model directory, so everything downstream treats it like
 any other model.
@@ -32,8 +33,9 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary(ops: list[str]) -> list[str]:
-    """Tokens in id order, filled up to a multiple of 64, so that every id the model can sample
-    decodes to text.
+    """Tokens in id order, filled up to a multiple of 64.
+
+    Every id the model can sample decodes to text.
 
     The opening budget tag and the tens digit are one token: read as a bag of digits, budgets never
     seen in training come out wrong (13 as 15.5; measured).
@@ -49,8 +51,9 @@ def vocabulary(ops: list[str]) -> list[str]:
 
 
 def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
-    """Tokenizer with one token per digit, letter, operation and tag; decoding joins the tokens
-    again.
+    """Tokenizer with one token per digit, letter, operation and tag.
+
+    Decoding joins the tokens again.
 
     Raises:
         ConfigError: an operation is unknown.
@@ -80,8 +83,9 @@ def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
 def write_tiny_model(
     directory: str | Path, tiny: TinyModelConfig, chain: ChainConfig, seed: int, max_len: int
 ) -> None:
-    """Write the model directory: config, generation config, tokenizer, safetensors. The seed
-    decides the weights.
+    """Write the model directory: config, generation config, tokenizer, safetensors.
+
+    The seed decides the weights.
 
     Args:
         directory: made if it is not there.

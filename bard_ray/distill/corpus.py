@@ -1,5 +1,6 @@
-"""The supervised corpora: how they are built, kept as JSONL, and turned into sequences for the
-learner.
+"""The supervised corpora.
+
+How they are built, kept as JSONL, and turned into sequences for the learner.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from bard_ray.records import DistilRow, Message, Question, TrainSequence
 TokenCounter = Callable[[Sequence[str]], list[int]]
 GoldStage = Literal["base", "sft_full"]
 
-_BATCH_ROWS = 4096  # rows tokenised at a time: enough to be fast, little enough for long chains to fit the memory
+# Rows tokenised at a time: enough to be fast, few enough for long chains to fit the memory.
+_BATCH_ROWS = 4096
 
 
 def gold_corpus(data: DataConfig, num_rows: int, seed: int, stage: GoldStage) -> list[DistilRow]:
@@ -68,8 +70,9 @@ def budget_corpus(
     seed: int,
     count_tokens: TokenCounter,
 ) -> list[DistilRow]:
-    """The budgeted corpus, with a `none_share` of unconstrained gold rows mixed in, in random
-    order.
+    """The budgeted corpus, in random order.
+
+    A `none_share` of unconstrained gold rows is mixed in.
 
     Args:
         data: where questions and chains come from.
@@ -263,8 +266,9 @@ def _hindsight_rows(
     distil: DistilConfig,
     count_tokens: TokenCounter,
 ) -> list[DistilRow]:
-    """Natural chains under the budget they fit: several different budgets a question, or its first
-    chain only.
+    """Natural chains under the budget they fit.
+
+    Several different budgets a question, or its first chain only.
     """
     lengths = iter(count_tokens([chain.think for row in teacher for chain in row.chains]))
     most = distil.budgets_per_question if distil.contrastive else 1

@@ -1,8 +1,8 @@
 """Adherence and accuracy, one equation a function, and the summary of one evaluated variant.
 
-L is the thinking length in tokens (`Rollout.thinking_tokens`), b the token budget. An answer whose thinking never
-closed counts with the length it reached and as wrong. A BROKEN verdict says nothing about the policy: its rollout is
-left out of every mean and counted.
+L is the thinking length in tokens (`Rollout.thinking_tokens`), b the token budget. An answer whose
+thinking never closed counts with the length it reached and as wrong. A BROKEN verdict says nothing
+about the policy: its rollout is left out of every mean and counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ Doubles = NDArray[np.float64]
 
 
 class PointSummary(TypedDict):
-    """One budget of one variant. Fields are None where the budget names no tokens, or where nothing was graded."""
+    """One budget of one variant.
+
+    Fields are None where the budget names no tokens, or where nothing was graded.
+    """
 
     mean_length: float | None
     rel_err: float | None
@@ -91,7 +94,8 @@ def in_band(lengths: ArrayLike, budget: int) -> float:
     Source: ours; one token is allowed where a tenth of the budget is less than a token.
     """
     lengths_n = _lengths(lengths, budget)
-    # 10 |L - b| <= max(10, b) is the same rule in whole numbers: 0.1 * 30 is not 3 in floating point.
+    # 10 |L - b| <= max(10, b) is the same rule in whole numbers: 0.1 * 30 is not 3 in floating
+    # point.
     return float(np.mean(10 * np.abs(lengths_n - budget) <= max(10, budget)))
 
 
@@ -196,8 +200,9 @@ def clustered_stderr(correct: ArrayLike, questions: Sequence[Hashable]) -> float
 def summarise(groups: Sequence[Group]) -> VariantSummary:
     """Summary of one variant from its graded groups: the shape of `results.json`.
 
-    The rates at the top are means over the token budgets, so that a budget with more rollouts weighs no more. Points of
-    other budgets (`none`, modes) are kept in `by_budget`, with no adherence, and stay out of those means.
+    The rates at the top are means over the token budgets, so that a budget with more rollouts
+    weighs no more. Points of other budgets (`none`, modes) are kept in `by_budget`, with no
+    adherence, and stay out of those means.
 
     Args:
         groups: graded groups, in any order; a failed group is counted.
@@ -208,7 +213,10 @@ def summarise(groups: Sequence[Group]) -> VariantSummary:
     Source: ours.
     """
     samples = _by_budget(groups)
-    points = {label(budget): _point(budget, samples[budget]) for budget in sorted(samples, key=_budget_order)}
+    points = {
+        label(budget): _point(budget, samples[budget])
+        for budget in sorted(samples, key=_budget_order)
+    }
     measured = [points[label(budget)] for budget in samples if token_limit(budget) is not None]
     return VariantSummary(
         rel_err=_mean_or_none([p["rel_err"] for p in measured]),
@@ -229,7 +237,8 @@ def _by_budget(groups: Sequence[Group]) -> dict[Budget, list[_Sample]]:
     samples: dict[Budget, list[_Sample]] = defaultdict(list)
     for group in groups:
         if len(group.verdicts) != len(group.rollouts):
-            msg = f"group {group.number} has {len(group.rollouts)} rollouts and {len(group.verdicts)} verdicts"
+            counts = f"{len(group.rollouts)} rollouts and {len(group.verdicts)} verdicts"
+            msg = f"group {group.number} has {counts}"
             raise ValueError(msg)
         for rollout, verdict in zip(group.rollouts, group.verdicts, strict=True):
             samples[rollout.budget].append((group.request.question.id, rollout, verdict))
@@ -243,7 +252,9 @@ def _point(budget: Budget, samples: Sequence[_Sample]) -> PointSummary:
     if not graded:
         return _empty_point(broken)
     lengths = [rollout.thinking_tokens for _, rollout, _ in graded]
-    correct = [rollout.closed and verdict.outcome is Outcome.CORRECT for _, rollout, verdict in graded]
+    correct = [
+        rollout.closed and verdict.outcome is Outcome.CORRECT for _, rollout, verdict in graded
+    ]
     p10, p50, p90 = percentiles(lengths)
     mean_length, share = float(np.mean(lengths)), accuracy(correct)
     limit = token_limit(budget)
@@ -265,9 +276,19 @@ def _point(budget: Budget, samples: Sequence[_Sample]) -> PointSummary:
 
 def _empty_point(broken: int) -> PointSummary:
     return PointSummary(
-        mean_length=None, rel_err=None, in_band=None, overrun=None, accuracy=None, p10=None, p50=None, p90=None,
-        n=0, stderr=None, acc2_per_token=None, broken=broken,
-    )  # fmt: skip
+        mean_length=None,
+        rel_err=None,
+        in_band=None,
+        overrun=None,
+        accuracy=None,
+        p10=None,
+        p50=None,
+        p90=None,
+        n=0,
+        stderr=None,
+        acc2_per_token=None,
+        broken=broken,
+    )
 
 
 def _budget_order(budget: Budget) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 """The budget sweep: every question at every budget, sampled, graded, summarised.
 
-Written against the role Protocols only. How much is in flight is the sampler's concern; here at most one batch of
-groups is being graded while the next one comes in.
+Written against the role Protocols only. How much is in flight is the sampler's concern; here at
+most one batch of groups is being graded while the next one comes in.
 """
 
 from __future__ import annotations
@@ -46,17 +46,31 @@ def make_plan(config: EvalConfig, seed: int, first_number: int = 0) -> SweepPlan
     """The sweep that a configuration asks for."""
     budgets: tuple[Budget, ...] = tuple(TokenBudget(tokens) for tokens in sorted(config.budgets))
     spec = SamplingSpec(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
-    return SweepPlan((*budgets, NO_BUDGET) if config.no_budget else budgets, spec, config.samples, seed, first_number)
+    return SweepPlan(
+        (*budgets, NO_BUDGET) if config.no_budget else budgets,
+        spec,
+        config.samples,
+        seed,
+        first_number,
+    )
 
 
 def forcing(plan: SweepPlan) -> SweepPlan:
-    """The same sweep with budget forcing: thinking is cut at the budget by the engine, and the prompt names none."""
+    """The same sweep with budget forcing.
+
+    Thinking is cut at the budget by the engine, and the prompt names none.
+    """
     budgets = tuple(budget for budget in plan.budgets if token_limit(budget) is not None)
-    return replace(plan, budgets=budgets, spec=replace(plan.spec, force_budget=True, show_budget=False))
+    return replace(
+        plan, budgets=budgets, spec=replace(plan.spec, force_budget=True, show_budget=False)
+    )
 
 
 def make_requests(questions: Sequence[Question], plan: SweepPlan) -> list[GroupRequest]:
-    """One request per question and budget, budgets of a question next to each other (they share a prompt prefix)."""
+    """One request per question and budget.
+
+    Budgets of a question lie next to each other, since they share a prompt prefix.
+    """
     pairs = [(question, budget) for question in questions for budget in plan.budgets]
     return [
         GroupRequest(number, question, (budget,) * plan.samples, _request_seed(plan.seed, number))
@@ -65,13 +79,17 @@ def make_requests(questions: Sequence[Question], plan: SweepPlan) -> list[GroupR
 
 
 async def sweep(
-    sampler: Sampler, verifier: Verifier, questions: Sequence[Question], plan: SweepPlan, on_progress: OnProgress
+    sampler: Sampler,
+    verifier: Verifier,
+    questions: Sequence[Question],
+    plan: SweepPlan,
+    on_progress: OnProgress,
 ) -> list[Group]:
     """Graded groups of the whole sweep, in request order.
 
-    The loop takes groups from the sampler as they complete and hands them to the verifier in batches; it waits for the
-    sampler, and for the previous batch's grading before it starts the next. A failed group comes back ungraded, with
-    its reason.
+    The loop takes groups from the sampler as they complete and hands them to the verifier in
+    batches; it waits for the sampler, and for the previous batch's grading before it starts the
+    next. A failed group comes back ungraded, with its reason.
     """
     requests = make_requests(questions, plan)
     graded: list[Group] = []
@@ -99,11 +117,17 @@ async def grade_groups(verifier: Verifier, groups: Sequence[Group]) -> list[Grou
         for rollout in group.rollouts
     ]
     verdicts = iter(await verifier.grade(items) if items else [])
-    return [replace(group, verdicts=tuple(next(verdicts) for _ in group.rollouts)) for group in groups]
+    return [
+        replace(group, verdicts=tuple(next(verdicts) for _ in group.rollouts)) for group in groups
+    ]
 
 
 async def evaluate_variant(
-    sampler: Sampler, verifier: Verifier, questions: Sequence[Question], plan: SweepPlan, on_progress: OnProgress
+    sampler: Sampler,
+    verifier: Verifier,
+    questions: Sequence[Question],
+    plan: SweepPlan,
+    on_progress: OnProgress,
 ) -> VariantSummary:
     """Sweep and summarise: one entry of `variants` in `results.json`."""
     return summarise(await sweep(sampler, verifier, questions, plan, on_progress))

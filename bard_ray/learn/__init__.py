@@ -1,3 +1,4 @@
-"""What the learner computes: packing, token log-probs, losses, learning rates, batch order. No
-engine in here.
+"""What the learner computes: packing, token log-probs, losses, learning rates, batch order.
+
+No engine in here.
 """

@@ -1,5 +1,6 @@
-"""Token log-probs of packed micro-batches, without ever holding logits for all tokens of a large
-vocabulary.
+"""Token log-probs of packed micro-batches.
+
+Logits for all tokens of a large vocabulary never exist at once.
 
 Only trained positions go through the head: prompts, padding and forced text cost no logits. Axes: R
 rows, T tokens of a row, N trained tokens, H hidden size, V vocabulary.
@@ -55,8 +56,9 @@ def target_logprobs(
 
 
 class LogprobHead(nn.Module):
-    """Output embedding that answers with log-probs; it takes the place of a model's `lm_head` and
-    shares its weight.
+    """Output embedding that answers with log-probs.
+
+    It takes the place of a model's `lm_head` and shares its weight.
 
     One call does all chunks. That matters under ZeRO-3, where each call gathers the weight: the
     number of calls must be the same on every rank, however many tokens it has.
@@ -72,8 +74,9 @@ class LogprobHead(nn.Module):
     def forward(
         self, hidden_NH: Tensor, targets_N: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """See `target_logprobs`. In several chunks, each chunk's logits are computed again in the
-        backward pass.
+        """See `target_logprobs`.
+
+        In several chunks, each chunk's logits are computed again in the backward pass.
         """
         if len(hidden_NH) <= self.chunk_tokens:
             return target_logprobs(hidden_NH, self.weight, self.bias, targets_N, temperature)

@@ -20,8 +20,9 @@ MAX_LOG_RATIO = 20.0
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Trained tokens of one micro-batch: float32 vectors of length N, of which only `logprobs_N`
-    carries gradients.
+    """Trained tokens of one micro-batch.
+
+    Float32 vectors of length N, of which only `logprobs_N` carries gradients.
     """
 
     logprobs_N: Tensor
@@ -99,8 +100,9 @@ def clipped_surrogate(
 
 
 def k3_kl(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
-    """Estimate of KL(policy || reference) from tokens that the policy sampled: unbiased, never
-    negative.
+    """Estimate of KL(policy || reference) from tokens that the policy sampled.
+
+    Unbiased, never negative.
 
     Maths:
         d_i = log q_i - log p_i, limited to +-20
@@ -164,8 +166,10 @@ def loss_of(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, dict[str, Tensor
 
 
 def _ratio_stats(ratio_N: Tensor, advantages_N: Tensor, spec: LossSpec) -> dict[str, Tensor]:
-    """A token counts as clipped where the clip takes its gradient away, so the sign of the
-    advantage matters.
+    """Statistics of the ratio.
+
+    A token counts as clipped where the clip takes its gradient away, so the sign of the advantage
+    matters.
     """
     return {
         "ratio_mean": ratio_N.sum(),

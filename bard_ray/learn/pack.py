@@ -37,7 +37,7 @@ class PackSpec:
         """The specification that `learner.pack_len`, `micro_tokens` and `attention` ask for.
 
         Flash attention gets one long row: transformers takes its variable-length path for a batch
-            of one only.
+        of one only.
         """
         if attention == "flash_attention_2":
             return cls(row_tokens=max(pack_len, micro_tokens), rows=1)
@@ -80,8 +80,9 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """Who computes what in one step: sequence indices of each rank, and the micro-batches every
-    rank runs.
+    """Who computes what in one step.
+
+    Sequence indices of each rank, and the micro-batches every rank runs.
     """
 
     shares: tuple[tuple[int, ...], ...]
@@ -107,7 +108,7 @@ def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
     """Split a step over ranks, and find how many micro-batches the busiest one needs.
 
     Every rank runs that many: ZeRO-3 gathers parameters inside forward and backward, so ranks must
-        run in step.
+    run in step.
     """
     shares = split_balanced(lengths, ranks)
     counts = [len(_group_rows([lengths[i] for i in share], spec)) for share in shares]
@@ -145,8 +146,9 @@ def assign_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
 def pack(
     sequences: Sequence[TrainSequence], spec: PackSpec, num_micro_batches: int = 0
 ) -> list[MicroBatch]:
-    """Pack sequences into at least `num_micro_batches` micro-batches; those without sequences have
-    an empty mask.
+    """Pack sequences into at least `num_micro_batches` micro-batches.
+
+    Those without sequences have an empty mask.
 
     Raises:
         ConfigError: a sequence is longer than a row.
@@ -167,8 +169,9 @@ def pack(
 def unpack(
     batches: Sequence[MicroBatch], values: Sequence[Floats], num_sequences: int
 ) -> list[Floats]:
-    """One value a token, per micro-batch [R, T], back to one array [T] per sequence, in the order
-    given to `pack`.
+    """Values of tokens, from micro-batches [R, T] back to one array [T] a sequence.
+
+    Sequences come in the order in which they were given to `pack`.
     """
     found: dict[int, Floats] = {}
     for batch, values_RT in zip(batches, values, strict=True):
@@ -182,8 +185,9 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
 
 
 def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]:
-    """Rows of each micro-batch: as few micro-batches as `spec.rows` allows, and the rows spread
-    evenly over them.
+    """Rows of each micro-batch.
+
+    As few micro-batches as `spec.rows` allows, and the rows spread evenly over them.
     """
     rows = assign_rows(lengths, spec.row_tokens)
     count = -(-len(rows) // spec.rows)

@@ -21,16 +21,15 @@ _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 def weight_dtype(precision: Precision) -> torch.dtype:
-    """Type of the weights; under `bf16_autocast` they stay float32 and only the matrix products run
-    in bfloat16.
+    """Type of the weights.
+
+    Under `bf16_autocast` they stay float32 and only the matrix products run in bfloat16.
     """
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 class Policy(nn.Module):
-    """A transformers model whose forward pass gives the log-probs of the trained tokens of a
-    micro-batch.
-    """
+    """A transformers model whose forward pass gives log-probs of the trained tokens."""
 
     def __init__(self, model: Any, precision: Precision) -> None:
         """Take over `model`: its `lm_head` becomes a `LogprobHead` with the same parameters.
@@ -60,8 +59,9 @@ class Policy(nn.Module):
             return self.model.get_output_embeddings()(hidden_NH, targets_N, temperature)
 
     def named_weights(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters under the names of the model directory; a tied output embedding is listed
-        once.
+        """Parameters under the names of the model directory.
+
+        A tied output embedding is listed once.
         """
         return list(self.model.named_parameters())
 
@@ -72,7 +72,7 @@ def check_head(model: Any) -> None:
     Raises:
         DataError: the output embedding is not linear, or the configuration transforms the logits.
     """
-    fix = "Use a model whose logits are one linear map of the hidden states (Qwen, Llama, Mistral, ...)."
+    fix = "Use a model whose logits are linear in the hidden states (Qwen, Llama, Mistral, ...)."
     if not isinstance(model.get_output_embeddings(), nn.Linear):
         raise DataError(type(model).__name__, "its output embedding is not a linear layer", fix)
     set_ones = [

@@ -65,7 +65,8 @@ def _warmup(step: int, warmup: int) -> float:
 
 
 def _progress(step: int, num_steps: int, warmup: int) -> float:
-    """Share of the decay that is done: 0 up to the last warm-up step, 1 from the last step of the
-    stage on.
+    """Share of the decay that is done.
+
+    0 up to the last warm-up step, 1 from the last step of the stage on.
     """
     return min(1.0, max(0.0, (step + 1 - warmup) / max(1, num_steps - warmup)))

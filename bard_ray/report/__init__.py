@@ -1,1 +1,4 @@
-"""What a run leaves for people: `results.json`, the terminal table, figures, the HTML report and the model card."""
+"""What a run leaves for people.
+
+`results.json`, the terminal table, figures, the HTML report and the model card.
+"""

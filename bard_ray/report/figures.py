@@ -1,7 +1,8 @@
 """Figures of a run as SVG text, to be set inline into a page.
 
-Colours are CSS variables (`--ink`, `--grid`, `--series-1` ...), so that one figure serves light and dark pages; text
-stays text, so that it can be searched. matplotlib is imported inside functions: nothing but the report needs it.
+Colours are CSS variables (`--ink`, `--grid`, `--series-1` ...), so that one figure serves light and
+dark pages; text stays text, so that it can be searched. matplotlib is imported inside functions:
+nothing but the report needs it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# matplotlib needs real colours; each stands for one CSS variable and is replaced by it in the SVG text.
+# matplotlib needs real colours; each stands for one CSS variable and is replaced by it in the SVG
+# text.
 INK, GRID, PAPER = "#010101", "#020202", "#030303"
 SERIES = ("#110001", "#110002", "#110003", "#110004", "#110005", "#110006")
 CSS_OF = {INK: "var(--ink)", GRID: "var(--grid)", PAPER: "var(--card)"}
 CSS_OF |= {colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, start=1)}
-SERIES_OF = {"bard": 0, "sft": 1, "sft_full": 2, "forced": 3, "base": 4}
+SERIES_OF = {"rl": 0, "sft": 1, "sft_full": 2, "sft_full_forced": 3, "base": 4}
 SMOOTHED_OVER = 11  # steps, centred
 TICKS_APART = 0.045  # least distance between two tick labels, as a share of the axis
 
@@ -64,15 +66,29 @@ def length_figure(results: Results) -> Figure:
     def draw(axes: Axes) -> None:
         for curve in _curves(results):
             if style_of(curve.name).show_length:
-                band = [p["p10"] or 0.0 for p in curve.points], [p["p90"] or 0.0 for p in curve.points]
+                band = (
+                    [p["p10"] or 0.0 for p in curve.points],
+                    [p["p90"] or 0.0 for p in curve.points],
+                )
                 _budget_curve(axes, curve, [p["mean_length"] or 0.0 for p in curve.points], band)
         budgets = _all_budgets(results)
-        axes.plot(budgets, budgets, color=INK, linestyle=(0, (4, 3)), linewidth=1, label="length = budget", zorder=1)
+        axes.plot(
+            budgets,
+            budgets,
+            color=INK,
+            linestyle=(0, (4, 3)),
+            linewidth=1,
+            label="length = budget",
+            zorder=1,
+        )
         axes.set_ylim(bottom=0)
         _budget_axis(axes, results, "thinking tokens used")
 
     alt = "Thinking length by budget. " + _spoken(results, lambda p: number(p["mean_length"]))
-    caption = "Mean thinking tokens at each requested budget; the band runs from the 10th to the 90th percentile."
+    caption = (
+        "Mean thinking tokens at each requested budget; the band runs from the 10th to the 90th"
+        " percentile."
+    )
     return Figure("length", "Length follows the budget", caption, alt, _render("length", draw))
 
 
@@ -81,7 +97,10 @@ def accuracy_figure(results: Results) -> Figure:
 
     def draw(axes: Axes) -> None:
         for curve in _curves(results):
-            means, errors = [p["accuracy"] or 0.0 for p in curve.points], [p["stderr"] or 0.0 for p in curve.points]
+            means, errors = (
+                [p["accuracy"] or 0.0 for p in curve.points],
+                [p["stderr"] or 0.0 for p in curve.points],
+            )
             low = [m - e for m, e in zip(means, errors, strict=True)]
             high = [m + e for m, e in zip(means, errors, strict=True)]
             _budget_curve(axes, curve, means, (low, high))
@@ -89,15 +108,17 @@ def accuracy_figure(results: Results) -> Figure:
         _budget_axis(axes, results, "accuracy")
 
     alt = "Accuracy by budget. " + _spoken(results, lambda p: share(p["accuracy"]))
-    caption = "Right answers at each requested budget; the band is one standard error. Overspending buys accuracy:"
-    caption += " read it beside the lengths."
+    caption = "Right answers at each requested budget; the band is one standard error."
+    caption += " Overspending buys accuracy: read it beside the lengths."
     return Figure("accuracy", "Accuracy at each budget", caption, alt, _render("accuracy", draw))
 
 
 def reward_figure(records: Sequence[Record]) -> Figure:
     """Reward and its two factors over the RL steps."""
     names = {"rl/reward": "reward", "rl/accuracy": "accuracy", "rl/fidelity": "fidelity"}
-    caption = f"Reward and its two parts. Thin: each step; thick: running mean of {SMOOTHED_OVER} steps."
+    caption = (
+        f"Reward and its two parts. Thin: each step; thick: running mean of {SMOOTHED_OVER} steps."
+    )
     return _rl_figure("reward", "Reward", caption, records, names)
 
 
@@ -132,14 +153,25 @@ def loss_figure(records: Sequence[Record], stages: Sequence[str]) -> Figure:
         axes.set_ylim(bottom=0)
         _labels(axes, "step", "nats per token")
 
-    ends = ", ".join(f"{stage} ends at {number(series(records, stage, 'sft/loss')[1][-1], 3)}" for stage in stages)
+    ends = ", ".join(
+        f"{stage} ends at {number(series(records, stage, 'sft/loss')[1][-1], 3)}"
+        for stage in stages
+    )
     caption = "Supervised loss on the completion tokens."
-    return Figure("loss", "Supervised loss", caption, f"Loss by step: {ends}.", _render("loss", draw))
+    return Figure(
+        "loss", "Supervised loss", caption, f"Loss by step: {ends}.", _render("loss", draw)
+    )
 
 
-def _rl_figure(key: str, title: str, caption: str, records: Sequence[Record], names: Mapping[str, str]) -> Figure:
+def _rl_figure(
+    key: str, title: str, caption: str, records: Sequence[Record], names: Mapping[str, str]
+) -> Figure:
     """Several shares over the RL steps, on an axis from 0 to 1."""
-    found = {text: series(records, "rl", name) for name, text in names.items() if _has(records, "rl", name)}
+    found = {
+        text: series(records, "rl", name)
+        for name, text in names.items()
+        if _has(records, "rl", name)
+    }
 
     def draw(axes: Axes) -> None:
         for i, (text, (steps, values)) in enumerate(found.items()):
@@ -147,11 +179,16 @@ def _rl_figure(key: str, title: str, caption: str, records: Sequence[Record], na
         axes.set_ylim(0, 1.02)
         _labels(axes, "step", "")
 
-    ends = ", ".join(f"{text} goes from {number(v[0], 2)} to {number(v[-1], 2)}" for text, (_, v) in found.items())
+    ends = ", ".join(
+        f"{text} goes from {number(v[0], 2)} to {number(v[-1], 2)}"
+        for text, (_, v) in found.items()
+    )
     return Figure(key, title, caption, f"{title} by step: {ends}.", _render(key, draw))
 
 
-def _curve(axes: Axes, steps: Sequence[int], values: Sequence[float], colour: str, text: str) -> None:
+def _curve(
+    axes: Axes, steps: Sequence[int], values: Sequence[float], colour: str, text: str
+) -> None:
     """A thin line through every step and a thick running mean."""
     reach = SMOOTHED_OVER // 2
     windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
@@ -162,7 +199,10 @@ def _curve(axes: Axes, steps: Sequence[int], values: Sequence[float], colour: st
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
-    """One variant over its token budgets, in rising order; budgets without a graded rollout are left out."""
+    """One variant over its token budgets, in rising order.
+
+    Budgets without a graded rollout are left out.
+    """
 
     name: str
     colour: str
@@ -174,22 +214,44 @@ class _Curve:
 def _curves(results: Results) -> list[_Curve]:
     curves = []
     for name, variant in results.variants.items():
-        points = {int(text): p for text, p in variant["by_budget"].items() if text.isdigit() and p["n"] > 0}
+        points = {
+            int(text): p
+            for text, p in variant["by_budget"].items()
+            if text.isdigit() and p["n"] > 0
+        }
         budgets = sorted(points)
         held_out = [str(budget) in results.held_out for budget in budgets]
-        curves.append(_Curve(name, _colour(name, results), budgets, [points[b] for b in budgets], held_out))
+        curves.append(
+            _Curve(name, _colour(name, results), budgets, [points[b] for b in budgets], held_out)
+        )
     return [curve for curve in curves if curve.budgets]
 
 
 def _budget_curve(
-    axes: Axes, curve: _Curve, values: Sequence[float], band: tuple[Sequence[float], Sequence[float]]
+    axes: Axes,
+    curve: _Curve,
+    values: Sequence[float],
+    band: tuple[Sequence[float], Sequence[float]],
 ) -> None:
-    """One variant over the budgets, with a band; hollow points are budgets that training never saw."""
+    """One variant over the budgets, with a band.
+
+    Hollow points are budgets that training never saw.
+    """
     axes.fill_between(curve.budgets, *band, color=curve.colour, alpha=0.13, linewidth=0)
-    axes.plot(curve.budgets, values, color=curve.colour, marker="o", label=style_of(curve.name).label)
-    unseen = [(b, v) for b, v, out in zip(curve.budgets, values, curve.held_out, strict=True) if out]
+    axes.plot(
+        curve.budgets, values, color=curve.colour, marker="o", label=style_of(curve.name).label
+    )
+    unseen = [
+        (b, v) for b, v, out in zip(curve.budgets, values, curve.held_out, strict=True) if out
+    ]
     if unseen:
-        axes.plot(*zip(*unseen, strict=True), color=curve.colour, marker="o", markerfacecolor=PAPER, linestyle="none")
+        axes.plot(
+            *zip(*unseen, strict=True),
+            color=curve.colour,
+            marker="o",
+            markerfacecolor=PAPER,
+            linestyle="none",
+        )
 
 
 def _colour(name: str, results: Results) -> str:
@@ -250,12 +312,26 @@ def _labels(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 _STYLE = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
-    "axes.edgecolor": GRID, "xtick.color": INK, "ytick.color": INK, "grid.color": GRID, "axes.grid": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "lines.linewidth": 1.8,
-    "lines.markersize": 4, "axes.facecolor": "none", "figure.facecolor": "none", "xtick.major.size": 0,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "xtick.major.size": 0,
     "ytick.major.size": 0,
-}  # fmt: skip
+}
 
 
 def _canvas(draw: Callable[[Axes], None]) -> Canvas:
@@ -268,7 +344,10 @@ def _canvas(draw: Callable[[Axes], None]) -> Canvas:
 
 
 def _render(key: str, draw: Callable[[Axes], None]) -> str:
-    """The figure as an inline `<svg>` element with CSS colours; the same data gives the same text."""
+    """The figure as an inline `<svg>` element with CSS colours.
+
+    The same data gives the same text.
+    """
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -286,5 +365,10 @@ def _inline(key: str, svg: str) -> str:
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg)  # the page's font
     svg = re.sub(r'(id="|xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
     # Without a width of its own the figure fills its column; the text beside it is its alternative.
-    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', svg, count=1)
+    svg = re.sub(
+        r'<svg width="[^"]*" height="[^"]*"',
+        '<svg aria-hidden="true" focusable="false"',
+        svg,
+        count=1,
+    )
     return re.sub("|".join(CSS_OF), lambda match: CSS_OF[match.group()], svg)

@@ -1,7 +1,7 @@
 """`report.html`: one file that holds everything it shows: no script, no request to anywhere.
 
-What a model wrote is untrusted text: it is cut, stripped of control characters and escaped, and the page's content
-policy allows nothing but its own style sheet.
+What a model wrote is untrusted text: it is cut, stripped of control characters and escaped, and the
+page's content policy allows nothing but its own style sheet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from bard_ray.progress import duration
 from bard_ray.report.figures import Figure, make_figures
 from bard_ray.report.results import Results, read_results, write_atomically
 from bard_ray.report.style import CSS
-from bard_ray.report.table import SUMMARY_HEADINGS, budget_cell, number, share, style_of, summary_row
+from bard_ray.report.table import (
+    SUMMARY_HEADINGS,
+    budget_cell,
+    number,
+    share,
+    style_of,
+    summary_row,
+)
 
 MODEL_TEXT_CAP = 4000
 CONFIG_CAP = 60_000
@@ -26,7 +33,10 @@ CONFIG_CAP = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answer to show: all of it plain text, `budget` a budget's label, `outcome` the verdict's."""
+    """One answer to show.
+
+    All of it plain text, `budget` a budget's label, `outcome` the verdict's.
+    """
 
     variant: str
     budget: str
@@ -36,7 +46,9 @@ class Sample:
 
 
 def write_report(run_dir: str | Path, title: str, samples: Sequence[Sample] = ()) -> Path:
-    """Write `report.html` from the `results.json`, `metrics.jsonl` and `config.yaml` of a run; returns its path.
+    """Write `report.html` from the `results.json`, `metrics.jsonl` and `config.yaml` of a run.
+
+    Returns its path.
 
     Raises:
         RunStateError: `results.json` is missing or damaged.
@@ -61,7 +73,10 @@ def write_report(run_dir: str | Path, title: str, samples: Sequence[Sample] = ()
 
 
 def model_text(text: str, limit: int = MODEL_TEXT_CAP) -> str:
-    """Untrusted text as HTML: cut to `limit` characters, no control or bidirectional characters, escaped."""
+    """Untrusted text as HTML.
+
+    Cut to `limit` characters, no control or bidirectional characters, escaped.
+    """
     cut = text[:limit]
     visible = "".join(c for c in cut if c in "\n\t" or not unicodedata.category(c).startswith("C"))
     dropped = f" … ({len(text) - limit:,} more characters)" if len(text) > limit else ""
@@ -90,14 +105,18 @@ def _page(title: str, run_name: str, body: str) -> str:
 
 
 def _headline(results: Results) -> str:
-    """The four means of the trained student, each beside what they were before reinforcement learning."""
-    name = next((n for n in ("bard", "sft") if n in results.variants), "")
+    """The trained student's four means, each beside what it was before RL."""
+    name = next((n for n in ("rl", "sft") if n in results.variants), "")
     if not name:
         return ""
-    variant, before = results.variants[name], results.variants.get("sft") if name == "bard" else None
+    variant, before = results.variants[name], results.variants.get("sft") if name == "rl" else None
     shown = [
         ("in band", share(variant["in_band"]), share(before["in_band"]) if before else ""),
-        ("|L-b| / b", number(variant["rel_err"], 3), number(before["rel_err"], 3) if before else ""),
+        (
+            "|L-b| / b",
+            number(variant["rel_err"], 3),
+            number(before["rel_err"], 3) if before else "",
+        ),
         ("over budget", share(variant["overrun"]), share(before["overrun"]) if before else ""),
         ("accuracy", share(variant["accuracy"]), share(before["accuracy"]) if before else ""),
     ]
@@ -107,8 +126,9 @@ def _headline(results: Results) -> str:
         for what, value, earlier in shown
     )
     label = _text(style_of(name).label)
-    note = f"Means of {label} over all token budgets; L is the thinking length in tokens, b the budget."
-    return f'<section class="cards" aria-label="Headline numbers">\n{cards}\n</section>\n<p class="note">{note}</p>'
+    note = f"Means of {label} over all token budgets; L: thinking length in tokens, b: budget."
+    section = f'<section class="cards" aria-label="Headline numbers">\n{cards}\n</section>'
+    return f'{section}\n<p class="note">{note}</p>'
 
 
 def _figures(figures: Sequence[Figure]) -> str:
@@ -128,7 +148,9 @@ def _means(results: Results) -> str:
     if not results.variants:
         return "<h2>Results</h2>\n<p>No variant was evaluated.</p>"
     first, *others = SUMMARY_HEADINGS
-    head = _cell("th", first, scope="col", left=True) + "".join(_cell("th", text, scope="col") for text in others)
+    head = _cell("th", first, scope="col", left=True) + "".join(
+        _cell("th", text, scope="col") for text in others
+    )
     head += _cell("th", "what it is", scope="col", left=True)
     rows = "\n".join(_means_row(name, variant) for name, variant in results.variants.items())
     return f"<h2>Results</h2>\n{_table('Means over budgets', f'<tr>{head}</tr>', rows)}"
@@ -136,7 +158,9 @@ def _means(results: Results) -> str:
 
 def _means_row(name: str, variant: VariantSummary) -> str:
     label, *values = summary_row(name, variant)
-    cells = _cell("th", label, scope="row", left=True) + "".join(_cell("td", value) for value in values)
+    cells = _cell("th", label, scope="row", left=True) + "".join(
+        _cell("td", value) for value in values
+    )
     return f"<tr>{cells}{_cell('td', style_of(name).meaning, left=True)}</tr>"
 
 
@@ -145,8 +169,12 @@ def _by_budget(results: Results) -> str:
     if not results.variants:
         return ""
     labels = [_text(style_of(name).label) for name in results.variants]
-    names = "".join(f'<th scope="colgroup" colspan="2" class="start">{label}</th>' for label in labels)
-    columns = '<th scope="col" class="start">length</th><th scope="col">accuracy</th>' * len(results.variants)
+    names = "".join(
+        f'<th scope="colgroup" colspan="2" class="start">{label}</th>' for label in labels
+    )
+    columns = '<th scope="col" class="start">length</th><th scope="col">accuracy</th>' * len(
+        results.variants
+    )
     head = f'<tr><th rowspan="2" scope="col">budget</th>{names}</tr>\n<tr>{columns}</tr>'
     rows = "\n".join(_budget_row(results, label) for label in results.budgets)
     unseen = results.held_out & set(results.budgets)
@@ -158,10 +186,14 @@ def _budget_row(results: Results, label: str) -> str:
     cells = ""
     for variant in results.variants.values():
         point = variant["by_budget"].get(label)
-        length, accuracy = (number(point["mean_length"]), share(point["accuracy"])) if point else ("-", "-")
+        length, accuracy = (
+            (number(point["mean_length"]), share(point["accuracy"])) if point else ("-", "-")
+        )
         cells += f'<td class="start">{length}</td><td>{accuracy}</td>'
     kind = ' class="held-out"' if label in results.held_out else ""
-    return f'<tr{kind}><th scope="row">{_text(budget_cell(label, results.held_out))}</th>{cells}</tr>'
+    return (
+        f'<tr{kind}><th scope="row">{_text(budget_cell(label, results.held_out))}</th>{cells}</tr>'
+    )
 
 
 def _samples(samples: Sequence[Sample]) -> str:
@@ -183,7 +215,8 @@ def _wall_times(results: Results) -> str:
     longest = max(results.wall_s.values()) or 1.0
     rows = "\n".join(
         f'<tr><th scope="row" class="left">{_text(stage)}</th><td>{duration(seconds)}</td>'
-        f'<td class="wide"><span class="bar" style="width:{100 * seconds / longest:.1f}%"></span></td></tr>'
+        f'<td class="wide"><span class="bar" style="width:{100 * seconds / longest:.1f}%"></span>'
+        "</td></tr>"
         for stage, seconds in results.wall_s.items()
     )
     total = duration(sum(results.wall_s.values()))
@@ -191,10 +224,14 @@ def _wall_times(results: Results) -> str:
 
 
 def _configuration(results: Results, config_text: str) -> str:
-    """The few settings that matter to a reader of the numbers, and the whole resolved file folded away."""
+    """The settings that matter to a reader, and the whole resolved file folded away."""
     shown = {key: _plain(value) for key, value in results.config.items()}
-    facts = "".join(f"<dt>{model_text(key, 100)}</dt><dd>{model_text(text, 500)}</dd>" for key, text in shown.items())
-    whole = f"<details><summary>config.yaml</summary><pre>{model_text(config_text, CONFIG_CAP)}</pre></details>"
+    facts = "".join(
+        f"<dt>{model_text(key, 100)}</dt><dd>{model_text(text, 500)}</dd>"
+        for key, text in shown.items()
+    )
+    text = model_text(config_text, CONFIG_CAP)
+    whole = f"<details><summary>config.yaml</summary><pre>{text}</pre></details>"
     body = (f"<dl>{facts}</dl>\n" if facts else "") + (whole if config_text else "")
     return f"<h2>Configuration</h2>\n{body}" if body else ""
 
@@ -211,7 +248,10 @@ def _table(name: str, head: str, rows: str) -> str:
 
 
 def _text(name: str) -> str:
-    """A name (of a run, a variant, a budget) as HTML: not a model's words, and not trusted more than they are."""
+    """A name (of a run, a variant, a budget) as HTML.
+
+    Not a model's words, and not trusted more than they are.
+    """
     return model_text(name, 200)
 
 

@@ -1,4 +1,7 @@
-"""`README.md` of an exported student: what it is, how to ask it for a budget, and how well it keeps to one."""
+"""`README.md` of an exported student.
+
+What it is, how to ask it for a budget, and how well it keeps to one.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ PROMPT_CAP = 4000
 
 
 def write_model_card(
-    export_dir: str | Path, config: Config, results: Results, prompt: str, variant: str = "bard"
+    export_dir: str | Path, config: Config, results: Results, prompt: str, variant: str = "rl"
 ) -> Path:
     """Write `README.md` beside the weights; returns its path.
 
@@ -29,7 +32,8 @@ def write_model_card(
         export_dir: Hugging Face model directory.
         config: the resolved configuration of the run.
         results: what the evaluation found; a card without `variant` says that nothing was measured.
-        prompt: one complete prompt as the student was trained on it, chat template and budget included.
+        prompt: one complete prompt as the student was trained on it, chat template and budget
+            included.
         variant: which entry of `results.variants` these weights are.
     """
     path = Path(export_dir) / "README.md"
@@ -37,7 +41,7 @@ def write_model_card(
     return path
 
 
-def render_model_card(config: Config, results: Results, prompt: str, variant: str = "bard") -> str:
+def render_model_card(config: Config, results: Results, prompt: str, variant: str = "rl") -> str:
     """The card as Markdown with YAML front matter."""
     summary = results.variants.get(variant)
     front = yaml.safe_dump(_front_matter(config, summary), sort_keys=False, allow_unicode=True)
@@ -53,7 +57,10 @@ _INTRODUCTION = (
 
 
 def _front_matter(config: Config, summary: VariantSummary | None) -> dict[str, Any]:
-    """Metadata for model hubs. Local paths are left out: they mean nothing elsewhere and tell of a machine."""
+    """Metadata for model hubs.
+
+    Local paths are left out: they mean nothing elsewhere and tell of a machine.
+    """
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if _is_hub_id(config.student.path):
         front["base_model"] = config.student.path
@@ -61,15 +68,28 @@ def _front_matter(config: Config, summary: VariantSummary | None) -> dict[str, A
         front["datasets"] = [config.data.rows.path]
     front["tags"] = ["reasoning", "thinking-budget", "distillation", "grpo", "bard"]
     if summary:
-        front["model-index"] = [{"name": config.run.name, "results": [_index_entry(config, summary)]}]
+        front["model-index"] = [
+            {"name": config.run.name, "results": [_index_entry(config, summary)]}
+        ]
     return front
 
 
 def _index_entry(config: Config, summary: VariantSummary) -> dict[str, Any]:
-    names = {"accuracy": "accuracy", "in_band": "in band", "overrun": "overrun", "rel_err": "mean |L-b|/b"}
+    names = {
+        "accuracy": "accuracy",
+        "in_band": "in band",
+        "overrun": "overrun",
+        "rel_err": "mean |L-b|/b",
+    }
     values = {key: summary[key] for key in names}  # type: ignore[literal-required]
-    metrics = [{"type": key, "name": names[key], "value": round(v, 4)} for key, v in values.items() if v is not None]
-    dataset = config.data.rows.path if _is_hub_id(config.data.rows.path) else f"{config.data.source} task"
+    metrics = [
+        {"type": key, "name": names[key], "value": round(v, 4)}
+        for key, v in values.items()
+        if v is not None
+    ]
+    dataset = (
+        config.data.rows.path if _is_hub_id(config.data.rows.path) else f"{config.data.source} task"
+    )
     return {
         "task": {"type": "text-generation"},
         "dataset": {"name": dataset, "type": "evaluation questions of the run"},
@@ -125,9 +145,7 @@ budget that training never saw; the means are over token budgets.
 
 def _training(config: Config) -> str:
     rl = config.rl
-    reinforcement = (
-        f"{rl.steps} steps of {rl.prompts_per_step} prompts x {rl.group_size} answers, lag at most {rl.max_lag}"
-    )
+    reinforcement = f"{rl.steps} steps of {rl.prompts_per_step} prompts x {rl.group_size} answers, lag at most {rl.max_lag}"
     return f"""## Training
 
 | | |
@@ -140,7 +158,10 @@ def _training(config: Config) -> str:
 
 
 def config_hash(config: Config) -> str:
-    """First 16 hex digits of the SHA-256 of a configuration; where a run lives does not enter it."""
+    """First 16 hex digits of the SHA-256 of a configuration.
+
+    Where a run lives does not enter it.
+    """
     content = asdict(config)
     content["run"].pop("dir")
     text = yaml.safe_dump(content, sort_keys=True)

@@ -2,8 +2,9 @@
 
     {"wall_s": {stage: seconds}, "config": {...}, "variants": {name: VariantSummary}}
 
-`config` holds the few settings a reader of the numbers needs (seed, max_lag, held-out budgets). The file is written
-aside and renamed, so that a reader finds the old one or the new one, and it is checked when it is read.
+`config` holds the few settings a reader of the numbers needs (seed, max_lag, held-out budgets). The
+file is written aside and renamed, so that a reader finds the old one or the new one, and it is
+checked when it is read.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Results:
     def budgets(self) -> list[str]:
         """Labels of all budgets of all variants: numbers by size, then the others."""
         labels = {label for variant in self.variants.values() for label in variant["by_budget"]}
-        return sorted(labels, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
+        return sorted(
+            labels, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text)
+        )
 
 
 def write_results(path: str | Path, results: Results) -> None:
@@ -50,7 +53,11 @@ def write_results(path: str | Path, results: Results) -> None:
     Raises:
         ValueError: a value is not finite or not JSON; nothing is written.
     """
-    content = {"wall_s": dict(results.wall_s), "config": dict(results.config), "variants": dict(results.variants)}
+    content = {
+        "wall_s": dict(results.wall_s),
+        "config": dict(results.config),
+        "variants": dict(results.variants),
+    }
     write_atomically(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -104,13 +111,18 @@ def _variant_problem(name: str, variant: object) -> str:
     if not isinstance(variant, dict) or not isinstance(variant.get("by_budget"), dict):
         return f"variant {name!r} has no 'by_budget'"
     problem = _entry_problem(variant, _VARIANT_KEYS)
-    points = ((label, _entry_problem(point, _POINT_KEYS)) for label, point in variant["by_budget"].items())
+    points = (
+        (label, _entry_problem(point, _POINT_KEYS)) for label, point in variant["by_budget"].items()
+    )
     problem = problem or next((f"budget {label}: {found}" for label, found in points if found), "")
     return f"variant {name!r}: {problem}" if problem else ""
 
 
 def _entry_problem(entry: object, keys: frozenset[str]) -> str:
-    """What is wrong with a variant or a point: a missing key, no number, or a share outside [0, 1]."""
+    """What is wrong with a variant or a point.
+
+    A missing key, no number, or a share outside [0, 1].
+    """
     if not isinstance(entry, dict):
         return "is not an object"
     missing = sorted(keys - set(entry))

@@ -1,4 +1,7 @@
-"""The table a run ends with in the terminal: length and accuracy by budget, then one line of means per variant."""
+"""The table a run ends with in the terminal.
+
+Length and accuracy by budget, then one line of means per variant.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from bard_ray.report.results import Results
 
 @dataclass(frozen=True, slots=True)
 class VariantStyle:
-    """How a variant is shown: its name, one line on what it is, and whether its length says anything."""
+    """How a variant is shown.
+
+    Its name, one line on what it is, and whether its length says anything.
+    """
 
     label: str
     meaning: str
@@ -22,10 +28,14 @@ class VariantStyle:
 
 STYLES: dict[str, VariantStyle] = {
     "base": VariantStyle("base", "the student before distillation"),
-    "sft_full": VariantStyle("SFT-Full", "trained on the teacher's full chains; never saw a budget"),
-    "forced": VariantStyle("forced", "SFT-Full, its thinking cut off at the budget", show_length=False),
+    "sft_full": VariantStyle(
+        "SFT-Full", "trained on the teacher's full chains; never saw a budget"
+    ),
+    "sft_full_forced": VariantStyle(
+        "forced", "SFT-Full, its thinking cut off at the budget", show_length=False
+    ),
     "sft": VariantStyle("BARD-SFT", "after budget-aware distillation"),
-    "bard": VariantStyle("BARD", "after distillation and reinforcement learning"),
+    "rl": VariantStyle("BARD", "after distillation and reinforcement learning"),
 }
 
 
@@ -59,9 +69,13 @@ def render_table(results: Results) -> str:
     headings, spans = _headings(results)
     by_budget = _align([headings, *(_budget_row(results, label) for label in results.budgets)])
     by_budget.insert(0, _group_line(by_budget[0], results, spans))
-    means = _align([SUMMARY_HEADINGS, *(summary_row(name, v) for name, v in results.variants.items())], left=1)
+    means = _align(
+        [SUMMARY_HEADINGS, *(summary_row(name, v) for name, v in results.variants.items())], left=1
+    )
     notes = ["* never seen in training"] if results.held_out & set(results.budgets) else []
-    notes += [_loss_note(name, variant) for name, variant in results.variants.items() if _lost(variant)]
+    notes += [
+        _loss_note(name, variant) for name, variant in results.variants.items() if _lost(variant)
+    ]
     return "\n".join([*by_budget, "", *means, *(f" {note}" for note in notes)])
 
 
@@ -71,7 +85,13 @@ SUMMARY_HEADINGS = ["means over budgets", "|L-b|/b", "in band", "overrun", "accu
 def summary_row(name: str, variant: VariantSummary) -> list[str]:
     """Cells of one variant under `SUMMARY_HEADINGS`."""
     err = number(variant["rel_err"], 3).removeprefix("0") if variant["rel_err"] is not None else "-"
-    return [style_of(name).label, err, share(variant["in_band"]), share(variant["overrun"]), share(variant["accuracy"])]
+    return [
+        style_of(name).label,
+        err,
+        share(variant["in_band"]),
+        share(variant["overrun"]),
+        share(variant["accuracy"]),
+    ]
 
 
 def _headings(results: Results) -> tuple[list[str], list[int]]:
@@ -88,7 +108,9 @@ def _group_line(first_row: str, results: Results, spans: Sequence[int]) -> str:
     """The line above the headings: each variant's name, flush right over its columns."""
     ends = [match.end() for match in re.finditer(r"\S+", first_row)][1:]
     line = ""
-    for name, end in zip(results.variants, (ends[i - 1] for i in itertools.accumulate(spans)), strict=True):
+    for name, end in zip(
+        results.variants, (ends[i - 1] for i in itertools.accumulate(spans)), strict=True
+    ):
         line += style_of(name).label.rjust(end - len(line))
     return line
 
@@ -98,7 +120,9 @@ def _budget_row(results: Results, label: str) -> list[str]:
     for name, variant in results.variants.items():
         point = variant["by_budget"].get(label)
         length, accuracy = (point["mean_length"], point["accuracy"]) if point else (None, None)
-        cells += [number(length), share(accuracy)] if style_of(name).show_length else [share(accuracy)]
+        cells += (
+            [number(length), share(accuracy)] if style_of(name).show_length else [share(accuracy)]
+        )
     # The asterisk hangs outside the column, so that the digits stay under each other.
     return [cells[0] if cells[0].endswith("*") else f"{cells[0]} ", *cells[1:]]
 
@@ -108,16 +132,23 @@ def _lost(variant: VariantSummary) -> bool:
 
 
 def _loss_note(name: str, variant: VariantSummary) -> str:
-    lost = f"{variant['broken']} answers could not be graded, {variant['failed']} groups were not sampled"
+    broken, failed = variant["broken"], variant["failed"]
+    lost = f"{broken} answers could not be graded, {failed} groups were not sampled"
     return f"{style_of(name).label}: {lost}; they are left out"
 
 
 def _align(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
-    """Rows as lines of equally wide columns: the first `left` flush left, the others flush right."""
+    """Rows as lines of equally wide columns.
+
+    The first `left` flush left, the others flush right.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:
-        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            c.ljust(w) if i < left else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         return (" " + "  ".join(cells)).rstrip()
 
     return [line(row) for row in rows]

@@ -1,3 +1,1 @@
-"""Rewards: accuracy from the verdict, budget fidelity from the thinking length, and how the two
-compose.
-"""
+"""Rewards: accuracy from the verdict, fidelity from the length, and how they compose."""

@@ -1,5 +1,6 @@
-"""Budget fidelity: how well a thinking length L fits a budget b, in [0, 1]. One shape a class, one
-equation each.
+"""Budget fidelity: how well a thinking length L fits a budget b, in [0, 1].
+
+One shape a class, one equation each.
 
 All lengths are thinking tokens. A budget of 0 tokens is measured as if it were 1, so that the
 deviation exists. A new shape: a frozen dataclass with `of_length`, and its line in `make_fidelity`.
@@ -26,8 +27,9 @@ class Fidelity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asymmetric:
-    """About b, and rather below than above: flat within the tolerance, then linear, steeper above
-    than below.
+    """About b, and rather below than above.
+
+    Flat within the tolerance, then linear, steeper above than below.
 
     With d = (L - b) / b: 1 if |d| <= tolerance; over: max(0, 1 - over_slope (d - tolerance));
     under: max(0, 1 - under_slope (|d| - tolerance)). Source: ours, measured on the tiny task; a

@@ -39,8 +39,9 @@ class Reward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProductReward:
-    """c x f: fidelity pays only for a correct answer, so short wrong answers earn nothing. Source:
-    BARD, abstract.
+    """c x f: fidelity pays only for a correct answer, so short wrong answers earn nothing.
+
+    Source: BARD, abstract.
     """
 
     fidelity: Fidelity
@@ -52,8 +53,9 @@ class ProductReward:
 
 @dataclass(frozen=True, slots=True)
 class AdditiveReward:
-    """c + weight x f: an ablation; a policy can live on fidelity alone. Source: BARD's ablation,
-    weight ours.
+    """c + weight x f: an ablation; a policy can live on fidelity alone.
+
+    Source: BARD's ablation, weight ours.
     """
 
     fidelity: Fidelity
@@ -75,8 +77,9 @@ def is_unfinished(rollout: Rollout) -> bool:
 
 
 def has_broken(group: Group) -> bool:
-    """Does the group hold a verdict or rollout that the policy is not to blame for? It must be
-    failed, not rewarded.
+    """Does the group hold a verdict or rollout that the policy is not to blame for?
+
+    Such a group must be failed, not rewarded.
     """
     return any(v.outcome is Outcome.BROKEN for v in group.verdicts) or any(
         r.finish == "abort" for r in group.rollouts
@@ -121,8 +124,10 @@ def _per_rollout(
 
 def _check(group: Group) -> None:
     if len(group.rollouts) != len(group.verdicts):
-        msg = f"group {group.number} has {len(group.rollouts)} rollouts and {len(group.verdicts)} verdicts"
+        counts = f"{len(group.rollouts)} rollouts and {len(group.verdicts)} verdicts"
+        msg = f"group {group.number} has {counts}"
         raise InvariantError(msg)
     if has_broken(group):
-        msg = f"group {group.number} holds a broken verdict or an aborted rollout and must be failed, not rewarded"
+        what = "holds a broken verdict or an aborted rollout and must be failed, not rewarded"
+        msg = f"group {group.number} {what}"
         raise InvariantError(msg)

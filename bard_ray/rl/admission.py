@@ -27,8 +27,9 @@ from bard_ray.errors import InvariantError
 
 @dataclass
 class Ledger:
-    """Where every admitted group went; `admitted = trained + failed + flat + in flight` at every
-    step.
+    """Where every admitted group went.
+
+    `admitted = trained + failed + flat + in flight` at every step.
     """
 
     admitted: int = 0
@@ -49,8 +50,8 @@ class Ledger:
         """
         if self.admitted != self.consumed + in_flight:
             msg = (
-                f"admission does not balance: admitted {self.admitted} != trained {self.trained} + failed {self.failed}"
-                f" + flat {self.flat} + in flight {in_flight}"
+                f"admission does not balance: admitted {self.admitted} != trained {self.trained}"
+                f" + failed {self.failed} + flat {self.flat} + in flight {in_flight}"
             )
             raise InvariantError(msg)
 

@@ -56,11 +56,11 @@ def assemble(
         completion: what followed it.
         budget: what the prompt asked for.
         close_id: token id of the closing think tag.
-        forced_at: thinking length at which the engine closes the span itself, in tokens; None: never.
+        forced_at: thinking length, in tokens, at which the engine closes the span; None: never.
         decode: token ids to text, for the answer after the closing tag.
 
     Returns:
-        A rollout whose forced tokens are masked out of the loss: the engine gave them probability 1.
+        A rollout whose forced tokens are out of the loss: the engine gave them probability 1.
     """
     tokens_T, span = completion.tokens_T, thinking_span(completion.tokens_T, close_id)
     segments = [prompt]
@@ -78,8 +78,9 @@ def assemble(
 def _cuts(
     span: ThinkingSpan, size: int, forced_at: int | None
 ) -> list[tuple[SegmentRole, int, int]]:
-    """Role, start and end of each part; the closing tag belongs to the thinking unless the engine
-    put it there.
+    """Role, start and end of each part.
+
+    The closing tag belongs to the thinking unless the engine put it there.
     """
     forced = span.closed and forced_at is not None and span.thinking_tokens >= forced_at
     think_end = span.thinking_tokens if forced else span.answer_start

@@ -1,5 +1,6 @@
-"""Groups on their way through the roles: admitted, sampled, graded, rewarded, and handed over in
-admission order.
+"""Groups on their way through the roles.
+
+Admitted, sampled, graded, rewarded, and handed over in admission order.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
-REGRADES = 2  # an answer the machinery failed to grade is graded again this often before its group counts as failed
+# How often an answer that the machinery failed to grade is graded again.
+REGRADES = 2
 
 
 BACKLOG = 4  # groups kept in all, in multiples of the window
@@ -197,8 +199,9 @@ class GroupFlow:
             self._free(1)
 
     async def _grade(self, group: Group) -> list[Verdict]:
-        """Verdicts of all rollouts; infrastructure trouble is tried again, never turned into a
-        wrong answer.
+        """Verdicts of all rollouts.
+
+        Infrastructure trouble is tried again, never turned into a wrong answer.
         """
         started = time.monotonic()
         question = group.request.question

@@ -30,8 +30,9 @@ class RLSpec:
 
 @dataclass
 class RLState:
-    """What a restart needs: steps done, weight version of step 0, and where every admitted group
-    went.
+    """What a restart needs.
+
+    Steps done, weight version of step 0, and where every admitted group went.
     """
 
     step: int = 0

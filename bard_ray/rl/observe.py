@@ -40,8 +40,9 @@ class StepTimes:
 
 
 def token_lags(groups: Sequence[Group], version: int) -> np.ndarray:
-    """Lag of every sampled token, optimizer steps: the version being trained minus the one that
-    sampled it.
+    """Lag of every sampled token, optimizer steps.
+
+    The version being trained minus the one that sampled it.
     """
     versions = [sampled_versions(r) for g in groups for r in g.rollouts]
     return version - np.concatenate(versions)
@@ -110,8 +111,9 @@ def _lag_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
 def _time_metrics(
     groups: Sequence[Group], counts: StepCounts, clock: StepTimes
 ) -> dict[str, float]:
-    """Times of the step, and means over the groups that passed through the flow since the last
-    step.
+    """Times of the step.
+
+    Those of the roles are means over the groups that passed since the last step.
     """
     served, total_s = max(1, counts.sampled), max(clock.total_s, 1e-9)
     tokens = sum(r.completion_tokens for g in groups for r in g.rollouts)

@@ -1,6 +1,5 @@
-"""Grading: get the answer out of the text (`extract`), compare it exactly (`compare`), else ask
-math-verify (`grade`).
+"""Grading: extract the answer, compare it exactly, else ask math-verify.
 
 `grade` must never run where it cannot be killed: see `process`, which runs it in a child process
-    with hard limits.
+with hard limits.
 """

@@ -48,8 +48,9 @@ _NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|cdot|times|div|pi|pm)(?![A-Za-z])
 
 @dataclass(frozen=True, slots=True)
 class PlainNumber:
-    """A rational number that was written out; `decimal` where it was written with a decimal
-    point.
+    """A rational number that was written out.
+
+    `decimal` where it was written with a decimal point.
     """
 
     value: Fraction
@@ -79,8 +80,9 @@ def compare_exact(answer: str, gold: str) -> bool | None:
 
 
 def normalise(text: str) -> str:
-    r"""Drop markup that carries no value: math delimiters, bold, thin spaces, `\left`, a text
-    command around it all.
+    r"""Drop markup that carries no value.
+
+    Math delimiters, bold, thin spaces, `\left`, a text command around it all.
 
     Two texts with the same result say the same; the converse does not hold.
     """
@@ -111,8 +113,9 @@ def plain_number(text: str) -> PlainNumber | None:
 
 
 def equation_sides(text: str) -> list[str]:
-    """Sides of a chain of equalities, `x=1/2` -> [`x`, `1/2`]; one side where it is no single chain
-    (`x=1,y=2`).
+    """Sides of a chain of equalities, `x=1/2` -> [`x`, `1/2`].
+
+    One side where it is no single chain (`x=1,y=2`).
     """
     return [text] if "," in text or ";" in text else _EQUALS.split(text)
 

@@ -1,8 +1,9 @@
-r"""Get the answer out of the text after the closing think tag. Pure string work, linear in the
-length of the text.
+r"""Get the answer out of the text after the closing think tag.
+
+Pure string work, linear in the length of the text.
 
 An answer that names several results is no answer: two different boxes are a hedge, and a hedge is
-    unparsable.
+unparsable.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def extract_boxed(text: str) -> Extraction:
 
 
 def extract_choice(text: str) -> Extraction:
-    """Letter of a multiple-choice answer, upper case: from the box, else "the answer is (B)", else
-    a bare letter.
+    """Letter of a multiple-choice answer, upper case.
+
+    From the box, else "the answer is (B)", else a bare letter.
 
     Args:
         text: answer part of a completion.
@@ -104,8 +106,10 @@ def extract_string(text: str) -> Extraction:
 
 
 def choice_letter(text: str) -> str:
-    r"""Letter that stands for a choice: `B`, `(b)`, `B) 42`, `\textbf{(B)} 42` give `B`; empty
-    where there is none."""
+    r"""Letter that stands for a choice; empty where there is none.
+
+    `B`, `(b)`, `B) 42`, `\textbf{(B)} 42` give `B`.
+    """
     match = _LETTER.match(normalise(_TEXT_COMMAND.sub(r"\1", text)))
     return match.group(1).upper() if match else ""
 

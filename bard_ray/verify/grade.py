@@ -1,13 +1,12 @@
-r"""Grade one answer: extract it, compare it exactly, and ask math-verify only where that leaves it
-undecided.
+r"""Grade one answer: extract it, compare it exactly, ask math-verify where that does not decide.
 
 Model text is parsed, never evaluated as code. Parsing may still take for ever or ask for terabytes,
 and nothing in here stops it: call `grade` through `bard_ray.verify.process` for any text you have
-    not written yourself.
+not written yourself.
 
 A new kind of answer is one function in `GRADERS`. Every verdict names the rule that decided, so
 that a surprising reward can be traced: the rules are the constants of `Rule` and those of
-    `bard_ray.verify.extract.Extraction`.
+`bard_ray.verify.extract.Extraction`.
 """
 
 from __future__ import annotations
@@ -96,8 +95,9 @@ def grade_choice(item: GradeItem) -> Verdict:
 
 
 def grade_string(item: GradeItem) -> Verdict:
-    """A plain string; upper and lower case, surrounding markup and runs of white space do not
-    count.
+    """A plain string.
+
+    Upper and lower case, surrounding markup and runs of white space do not count.
     """
     found = extract_string(item.text)
     same = normalise(found.answer).casefold() == normalise(item.gold).casefold()

@@ -109,8 +109,9 @@ class GradingProcess:
             raise
 
     def close(self) -> None:
-        """End all processes; a batch that is running ends with BROKEN verdicts. Calling it again
-        does nothing.
+        """End all processes; a batch that is running ends with BROKEN verdicts.
+
+        Calling it again does nothing.
         """
         with self._lock:
             self._closed = True
@@ -334,8 +335,9 @@ def _broken(rule: str) -> Verdict:
 
 
 def _count_deaths(ending: _Ending, deaths: int, *, progress: bool) -> int:
-    """Deaths on the item that is next, after a stream ended; any verdict in between starts the
-    count anew.
+    """Deaths on the item that is next, after a stream ended.
+
+    Any verdict in between starts the count anew.
     """
     before = 0 if progress else deaths
     return before + (ending is _Ending.DIED)

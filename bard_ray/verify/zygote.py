@@ -1,5 +1,6 @@
-"""The program that grading children are forked from: it imports math-verify once and never touches
-model text.
+"""The program that grading children are forked from.
+
+It imports math-verify once and never touches model text.
 
 Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on
 one answer is cheap to replace. `bard_ray.verify.process` starts this program and talks to it:
@@ -56,8 +57,9 @@ def main(arguments: list[str]) -> None:
 
 
 def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
-    """Consume fork requests, one living child at a time; waits for the parent only, ends with its
-    socket.
+    """Consume fork requests, one living child at a time.
+
+    Waits for the parent only, ends with its socket.
 
     In a forked child this function serves the data socket and then returns as well, up to the end
     of the program.
@@ -85,8 +87,9 @@ def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
 
 
 def serve_batches(wire: socket.socket, grade: Grade) -> None:
-    """Grade batch after batch, one answer line an item; waits for the parent only, ends when it
-    closes the socket.
+    """Grade batch after batch, one answer line an item.
+
+    Waits for the parent only, ends when it closes the socket.
 
     A batch is read whole before its first item is graded, so the two ends never both wait to write.
     """

@@ -46,7 +46,7 @@ def ray(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 @pytest.fixture
 def head() -> Iterator[Head]:
-    """Started and killed by its own processes only: `ray stop` would end every Ray on the machine."""
+    """Killed by its own processes: `ray stop` would end every Ray on the machine."""
     home, mark = tempfile.mkdtemp(prefix="bard_head_"), uuid.uuid4().hex
     token = Path(home) / "token"
     token.write_text(uuid.uuid4().hex)
@@ -63,7 +63,8 @@ def head() -> Iterator[Head]:
     started = ray(
         environment, "start", "--head", f"--port={gcs}", "--node-ip-address=127.0.0.1",
         f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={free_port()}",  # the default belongs to any other cluster here f"--temp-dir={home}/r", "--num-cpus=6",
+        # The default port of the agent belongs to any other cluster on this machine.
+        f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={home}/r", "--num-cpus=6",
         "--object-store-memory=268435456",
     )  # fmt: skip
     assert started.returncode == 0, started.stdout + started.stderr

@@ -92,11 +92,21 @@ def test_a_matrix_keeps_its_rows() -> None:
     assert normalise(r"\begin{matrix}a \\ b\end{matrix}") == r"\begin{matrix}a\\b\end{matrix}"
 
 
-@pytest.mark.parametrize(("text", "contradiction"), [
-    ("3=5", True), ("x=3=5", True), (r"\sqrt{9}=5", True), ("3=x", True),
-    ("x=5", False), ("m+n=17", False), (r"\theta=0.5=\frac12", False), ("5", False), (r"x\leq 5", False),
-    ("x=1,y=2", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "contradiction"),
+    [
+        ("3=5", True),
+        ("x=3=5", True),
+        (r"\sqrt{9}=5", True),
+        ("3=x", True),
+        ("x=5", False),
+        ("m+n=17", False),
+        (r"\theta=0.5=\frac12", False),
+        ("5", False),
+        (r"x\leq 5", False),
+        ("x=1,y=2", False),
+    ],
+)
 def test_a_chain_of_equalities_with_two_values_is_a_contradiction(
     text: str, contradiction: bool
 ) -> None:

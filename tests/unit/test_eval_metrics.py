@@ -21,9 +21,13 @@ def question(name="q"):
 
 def graded(budget, answers, name="q", number=0):
     """A group from (length, outcome, closed) triples."""
-    rollouts = tuple(Rollout(budget, (), "stop", length, closed, "") for length, _, closed in answers)
+    rollouts = tuple(
+        Rollout(budget, (), "stop", length, closed, "") for length, _, closed in answers
+    )
     verdicts = tuple(Verdict(outcome) for _, outcome, _ in answers)
-    return Group(GroupRequest(number, question(name), (budget,) * len(answers), 0), rollouts, verdicts)
+    return Group(
+        GroupRequest(number, question(name), (budget,) * len(answers), 0), rollouts, verdicts
+    )
 
 
 def right(length):
@@ -42,7 +46,9 @@ def test_in_band_golden():
     assert metrics.in_band(LENGTHS, 10) == pytest.approx(2 / 5)
 
 
-@pytest.mark.parametrize(("length", "budget", "inside"), [(5, 4, 1), (6, 4, 0), (27, 30, 1), (33, 30, 1), (34, 30, 0)])
+@pytest.mark.parametrize(
+    ("length", "budget", "inside"), [(5, 4, 1), (6, 4, 0), (27, 30, 1), (33, 30, 1), (34, 30, 0)]
+)
 def test_in_band_allows_one_token_or_a_tenth(length, budget, inside):
     assert metrics.in_band([length], budget) == inside
 
@@ -92,7 +98,9 @@ def test_nothing_to_average_and_no_budget_are_errors(metric):
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=30), st.integers(1, 100))
 def test_in_band_agrees_with_its_definition(lengths, budget):
     # 0.1 b in floating point is compared with a slack that no whole number falls into.
-    expected = np.mean([abs(length - budget) <= max(1.0, 0.1 * budget) + 1e-9 for length in lengths])
+    expected = np.mean(
+        [abs(length - budget) <= max(1.0, 0.1 * budget) + 1e-9 for length in lengths]
+    )
     assert metrics.in_band(lengths, budget) == pytest.approx(expected)
 
 
@@ -106,16 +114,29 @@ def test_summary_has_the_shape_of_results_json_and_hand_made_numbers():
     summary = json.loads(json.dumps(metrics.summarise(groups)))
     assert list(summary["by_budget"]) == ["4", "10", "none"]
     assert summary["by_budget"]["10"] == {
-        "mean_length": 10, "rel_err": pytest.approx(0.1), "in_band": 0.5, "overrun": 0.25, "accuracy": 0.75,
-        "p10": pytest.approx(8.6), "p50": 10, "p90": pytest.approx(11.4), "n": 4,
-        "stderr": pytest.approx(math.sqrt(0.5**2 + 0.5**2) / 4), "acc2_per_token": pytest.approx(0.05625), "broken": 0,
-    }  # fmt: skip
+        "mean_length": 10,
+        "rel_err": pytest.approx(0.1),
+        "in_band": 0.5,
+        "overrun": 0.25,
+        "accuracy": 0.75,
+        "p10": pytest.approx(8.6),
+        "p50": 10,
+        "p90": pytest.approx(11.4),
+        "n": 4,
+        "stderr": pytest.approx(math.sqrt(0.5**2 + 0.5**2) / 4),
+        "acc2_per_token": pytest.approx(0.05625),
+        "broken": 0,
+    }
     tops = {key: summary[key] for key in ("rel_err", "in_band", "overrun", "accuracy")}
-    assert tops == pytest.approx({"rel_err": 0.175, "in_band": 0.75, "overrun": 0.625, "accuracy": 0.375})
+    assert tops == pytest.approx(
+        {"rel_err": 0.175, "in_band": 0.75, "overrun": 0.625, "accuracy": 0.375}
+    )
 
 
 def test_the_unconstrained_point_is_kept_and_stays_out_of_the_means():
-    summary = metrics.summarise([graded(TokenBudget(10), [wrong(10)]), graded(NO_BUDGET, [right(99)])])
+    summary = metrics.summarise(
+        [graded(TokenBudget(10), [wrong(10)]), graded(NO_BUDGET, [right(99)])]
+    )
     point = summary["by_budget"]["none"]
     assert (point["rel_err"], point["in_band"], point["overrun"]) == (None, None, None)
     assert (point["mean_length"], point["accuracy"]) == (99, 1)
@@ -127,7 +148,9 @@ def test_only_unconstrained_points_leave_the_means_empty():
 
 
 def test_unfinished_thinking_is_wrong_whatever_the_verdict_and_counts_with_its_length():
-    summary = metrics.summarise([graded(TokenBudget(10), [(60, Outcome.CORRECT, False), right(10)])])
+    summary = metrics.summarise(
+        [graded(TokenBudget(10), [(60, Outcome.CORRECT, False), right(10)])]
+    )
     point = summary["by_budget"]["10"]
     assert point["accuracy"] == 0.5
     assert point["mean_length"] == 35
@@ -135,7 +158,9 @@ def test_unfinished_thinking_is_wrong_whatever_the_verdict_and_counts_with_its_l
 
 @pytest.mark.parametrize("outcome", [Outcome.WRONG, Outcome.UNPARSABLE, Outcome.TIMEOUT])
 def test_every_verdict_but_broken_counts(outcome):
-    point = metrics.summarise([graded(TokenBudget(10), [right(10), (10, outcome, True)])])["by_budget"]["10"]
+    point = metrics.summarise([graded(TokenBudget(10), [right(10), (10, outcome, True)])])[
+        "by_budget"
+    ]["10"]
     assert (point["accuracy"], point["n"], point["broken"]) == (0.5, 2, 0)
 
 

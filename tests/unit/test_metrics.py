@@ -1,4 +1,6 @@
-"""Step metrics: what a reader of metrics.jsonl and TensorBoard finds after runs, crashes and resumes."""
+"""Step metrics: what a reader of metrics.jsonl and TensorBoard finds after runs, crashes and
+resumes.
+"""
 
 import json
 import math
@@ -15,7 +17,9 @@ def scalars(path):
 
     events = EventAccumulator(str(path))
     events.Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
 
 
 def test_a_record_holds_stage_step_time_and_values(tmp_path):
@@ -62,7 +66,10 @@ def test_a_second_writer_appends(tmp_path):
     for step in (1, 2):
         with MetricsWriter(tmp_path) as writer:
             writer.write("rl", step, {"rl/reward": step / 10})
-    assert series(read_metrics(tmp_path / "metrics.jsonl"), "rl", "rl/reward") == ([1, 2], [0.1, 0.2])
+    assert series(read_metrics(tmp_path / "metrics.jsonl"), "rl", "rl/reward") == (
+        [1, 2],
+        [0.1, 0.2],
+    )
 
 
 def test_resume_drops_the_steps_it_repeats_and_no_others(tmp_path):
@@ -92,7 +99,9 @@ def test_truncating_in_the_middle_of_a_stage_keeps_the_writer_usable(tmp_path):
 
 def test_half_a_line_left_by_a_crash_is_cut_and_the_next_record_is_whole(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"stage": "rl", "step": 1, "time_s": 1, "rl/reward": 0.1}\n{"stage": "rl", "st')
+    path.write_text(
+        '{"stage": "rl", "step": 1, "time_s": 1, "rl/reward": 0.1}\n{"stage": "rl", "st'
+    )
     assert len(read_metrics(path)) == 1
     with MetricsWriter(tmp_path) as writer:
         writer.write("rl", 2, {"rl/reward": 0.2})

@@ -93,9 +93,13 @@ def test_parameters_are_read_from_the_headers_of_every_shard(tmp_path):
 def test_published_parameter_counts_of_the_known_shapes():
     billions = {shape.source: round(shape.counted() / 1e9, 2) for shape in KNOWN_SHAPES}
     assert billions == {
-        "Qwen3-0.6B": 0.6, "Qwen3-1.7B": 1.72, "Qwen3-4B": 4.02, "Qwen3-8B": 8.19, "Qwen3-14B": 14.77,
+        "Qwen3-0.6B": 0.6,
+        "Qwen3-1.7B": 1.72,
+        "Qwen3-4B": 4.02,
+        "Qwen3-8B": 8.19,
+        "Qwen3-14B": 14.77,
         "Qwen3-32B": 32.76,
-    }  # fmt: skip
+    }
 
 
 def test_model_of_unknown_size_asks_for_it():
@@ -162,10 +166,19 @@ def test_both_recipes_fit():
         (["learner.zero_stage=1", "learner.ranks=2"], "learner", "learner.zero_stage"),
         (["learner.recompute=false", "learner.micro_tokens=40960"], "learner", "learner.recompute"),
         (["student.path=big/model", "student.params=72e9"], "rollout", "rollout.tensor_parallel"),
-        (["reference.precision=float32", "student.params=20e9", "rollout.gpus=2", "rollout.tensor_parallel=2",
-          "learner.ranks=16"], "reference", "reference.precision"),
+        (
+            [
+                "reference.precision=float32",
+                "student.params=20e9",
+                "rollout.gpus=2",
+                "rollout.tensor_parallel=2",
+                "learner.ranks=16",
+            ],
+            "reference",
+            "reference.precision",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_a_device_is_refused(overrides, resource, fix):
     with pytest.raises(ResourceError) as caught:
         check_memory(large(*overrides))

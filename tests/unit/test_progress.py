@@ -119,7 +119,12 @@ def test_a_log_file_gets_a_plain_line_now_and_then(clock):
             clock.now = float(step)
             progress.update(step, 45)
     lines = stream.getvalue().splitlines()
-    assert [line.split("step ")[1].split()[0] for line in lines] == ["15/45", "30/45", "45/45", "45/45"]
+    assert [line.split("step ")[1].split()[0] for line in lines] == [
+        "15/45",
+        "30/45",
+        "45/45",
+        "45/45",
+    ]
     assert "\x1b" not in stream.getvalue()
     assert "\r" not in stream.getvalue()
 
@@ -228,7 +233,14 @@ def test_a_real_pseudo_terminal_is_recognised(monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "0 s"), (85.4, "85 s"), (119, "119 s"), (185, "3 min 05 s"), (7380, "2 h 03 min"), (-1, "0 s")],
+    [
+        (0.2, "0 s"),
+        (85.4, "85 s"),
+        (119, "119 s"),
+        (185, "3 min 05 s"),
+        (7380, "2 h 03 min"),
+        (-1, "0 s"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text

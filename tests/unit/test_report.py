@@ -1,4 +1,6 @@
-"""The HTML report and the model card: complete, self-contained, and safe with what a model wrote."""
+"""The HTML report and the model card: complete, self-contained, and safe with what a model
+wrote.
+"""
 
 import itertools
 import re
@@ -24,12 +26,28 @@ def variant(accuracy, spread) -> Any:
     points = {}
     for budget in (4, 8, 13, 30):
         points[str(budget)] = {
-            "mean_length": budget + spread / 2, "rel_err": 0.1, "in_band": 0.7, "overrun": 0.3, "accuracy": accuracy,
-            "p10": budget - spread, "p50": float(budget), "p90": budget + spread, "n": 256, "stderr": 0.03,
-            "acc2_per_token": 0.01, "broken": 0,
-        }  # fmt: skip
+            "mean_length": budget + spread / 2,
+            "rel_err": 0.1,
+            "in_band": 0.7,
+            "overrun": 0.3,
+            "accuracy": accuracy,
+            "p10": budget - spread,
+            "p50": float(budget),
+            "p90": budget + spread,
+            "n": 256,
+            "stderr": 0.03,
+            "acc2_per_token": 0.01,
+            "broken": 0,
+        }
     points["none"] = {**points["30"], "rel_err": None, "in_band": None, "overrun": None}
-    tops = {"rel_err": 0.103, "in_band": 0.7, "overrun": 0.3, "accuracy": accuracy, "broken": 0, "failed": 0}
+    tops = {
+        "rel_err": 0.103,
+        "in_band": 0.7,
+        "overrun": 0.3,
+        "accuracy": accuracy,
+        "broken": 0,
+        "failed": 0,
+    }
     return {**tops, "by_budget": points}
 
 
@@ -37,9 +55,9 @@ RESULTS = Results(
     {"sft": 85.4, "rl": 150.0},
     {
         "sft_full": variant(0.99, 3.0),
-        "forced": variant(0.1, 0.0),
+        "sft_full_forced": variant(0.1, 0.0),
         "sft": variant(0.52, 2.0),
-        "bard": variant(0.69, 1.0),
+        "rl": variant(0.69, 1.0),
     },
     {"seed": 0, "max_lag": 1, "held_out": [13]},
 )
@@ -50,8 +68,9 @@ def step_records():
     for step in range(1, 13):
         yield f'{{"stage": "sft", "step": {step}, "time_s": 1, "sft/loss": {2 / step}}}'
         yield (
-            f'{{"stage": "rl", "step": {step}, "time_s": 1, "rl/reward": 0.5, "rl/accuracy": 0.6, "rl/fidelity": 0.8, '
-            f'"rl/rel_err": 0.1, "rl/in_band": 0.7, "rl/overrun": 0.3, "rl/lag_mean": 0.9, "rl/lag_max": 1}}'
+            f'{{"stage": "rl", "step": {step}, "time_s": 1, "rl/reward": 0.5, "rl/accuracy": 0.6, '
+            '"rl/fidelity": 0.8, "rl/rel_err": 0.1, "rl/in_band": 0.7, "rl/overrun": 0.3, '
+            '"rl/lag_mean": 0.9, "rl/lag_max": 1}'
         )
 
 
@@ -96,21 +115,34 @@ class Page(HTMLParser):
 
 def test_the_page_is_well_formed_and_holds_every_figure_and_section(run_dir):
     page = Page(write_report(run_dir, "BARD tiny").read_text())
-    assert [name.removeprefix("figure-") for name in page.ids if name.startswith("figure-")] == FIGURES
+    assert [
+        name.removeprefix("figure-") for name in page.ids if name.startswith("figure-")
+    ] == FIGURES
     assert page.tags.count("svg") == len(FIGURES)
     text = " ".join(page.text)
-    for expected in ("BARD tiny", "Results", "By budget", "Wall time: 3 min 55 s", "Configuration", "bard_tiny"):
+    for expected in (
+        "BARD tiny",
+        "Results",
+        "By budget",
+        "Wall time: 3 min 55 s",
+        "Configuration",
+        "bard_tiny",
+    ):
         assert expected in text
     assert "13*" in text
 
 
 def test_the_page_asks_nothing_of_anyone(run_dir):
-    html = write_report(run_dir, "BARD", [Sample("bard", "8", "q", "see https link", "wrong")]).read_text()
+    html = write_report(
+        run_dir, "BARD", [Sample("rl", "8", "q", "see https link", "wrong")]
+    ).read_text()
     page = Page(html)
     assert "://" not in html
     assert "@import" not in html
     assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
-    references = [value for _, name, value in page.attributes if name in {"src", "href", "xlink:href"}]
+    references = [
+        value for _, name, value in page.attributes if name in {"src", "href", "xlink:href"}
+    ]
     assert all(value.startswith("#") for value in references)
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
     assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
@@ -118,7 +150,11 @@ def test_the_page_asks_nothing_of_anyone(run_dir):
 
 def test_every_figure_has_its_numbers_in_words(run_dir):
     page = Page(write_report(run_dir, "BARD").read_text())
-    alts = [value for tag, name, value in page.attributes if (tag, name) == ("div", "aria-label") and "by " in value]
+    alts = [
+        value
+        for tag, name, value in page.attributes
+        if (tag, name) == ("div", "aria-label") and "by " in value
+    ]
     figure_alts = [alt for alt in alts if "step" in alt or "gives" in alt]
     assert len(figure_alts) == len(FIGURES)
     assert "BARD: 4 gives .69, 8 gives .69" in " ".join(figure_alts)
@@ -155,7 +191,7 @@ def test_what_a_model_wrote_is_text_and_nothing_else(run_dir):
 
 def test_a_long_answer_is_cut_and_says_by_how_much(run_dir):
     text = "x" * (MODEL_TEXT_CAP + 1234)
-    html = write_report(run_dir, "BARD", [Sample("bard", "8", "q", text, "wrong")]).read_text()
+    html = write_report(run_dir, "BARD", [Sample("rl", "8", "q", text, "wrong")]).read_text()
     assert "x" * MODEL_TEXT_CAP + " … (1,234 more characters)" in html
     assert "x" * (MODEL_TEXT_CAP + 1) not in html
 
@@ -163,7 +199,10 @@ def test_a_long_answer_is_cut_and_says_by_how_much(run_dir):
 def test_a_run_without_metrics_config_or_rl_still_has_a_report(tmp_path):
     write_results(tmp_path / "results.json", Results({}, {"sft": variant(0.5, 2.0)}))
     page = Page(write_report(tmp_path, "BARD").read_text())
-    assert [name for name in page.ids if name.startswith("figure-")] == ["figure-length", "figure-accuracy"]
+    assert [name for name in page.ids if name.startswith("figure-")] == [
+        "figure-length",
+        "figure-accuracy",
+    ]
 
 
 def test_a_run_that_measured_nothing_says_so(tmp_path):
@@ -177,17 +216,25 @@ def test_a_report_without_results_is_refused(tmp_path):
 
 
 def test_a_diverged_run_is_still_drawn(run_dir):
-    records = [r | {"sft/loss": None} if r["stage"] == "sft" else r for r in read_metrics(run_dir / "metrics.jsonl")]
+    records = [
+        r | {"sft/loss": None} if r["stage"] == "sft" else r
+        for r in read_metrics(run_dir / "metrics.jsonl")
+    ]
     figures = {figure.key: figure for figure in make_figures(RESULTS, records)}
     assert "ends at nan" in figures["loss"].alt
 
 
 def test_budgets_over_several_octaves_are_drawn_evenly():
     wide = variant(0.5, 10.0)
-    wide["by_budget"] = {str(2**k): {**wide["by_budget"]["4"], "mean_length": float(2**k)} for k in range(9, 14)}
-    svg = make_figures(Results({}, {"bard": wide}), [])[0].svg
+    wide["by_budget"] = {
+        str(2**k): {**wide["by_budget"]["4"], "mean_length": float(2**k)} for k in range(9, 14)
+    }
+    svg = make_figures(Results({}, {"rl": wide}), [])[0].svg
     places = [
-        float(x) for x in re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>(?:512|1024|2048|4096|8192)<', svg)
+        float(x)
+        for x in re.findall(
+            r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>(?:512|1024|2048|4096|8192)<', svg
+        )
     ]
     gaps = [b - a for a, b in itertools.pairwise(places)]
     assert len(places) == 5
@@ -224,7 +271,8 @@ def test_the_card_names_a_base_model_and_data_of_a_hub_but_no_local_path(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("codec", "text"), [("digits", "'<budget>08</budget>'"), ("sentence", r"'\n\nThink for at most 8 tokens.'")]
+    ("codec", "text"),
+    [("digits", "'<budget>08</budget>'"), ("sentence", r"'\n\nThink for at most 8 tokens.'")],
 )
 def test_the_card_gives_the_budget_format_letter_by_letter(codec, text):
     made = config()
@@ -235,7 +283,9 @@ def test_the_card_gives_the_budget_format_letter_by_letter(codec, text):
 
 
 def test_a_prompt_cannot_break_out_of_its_code_block():
-    assert "````text\n```\n# not a heading\n````" in render_model_card(config(), RESULTS, "```\n# not a heading")
+    assert "````text\n```\n# not a heading\n````" in render_model_card(
+        config(), RESULTS, "```\n# not a heading"
+    )
 
 
 def test_the_adherence_table_has_a_row_per_budget_and_marks_the_held_out_one():

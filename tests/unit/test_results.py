@@ -19,8 +19,10 @@ def group(budget, length):
 
 
 def results():
-    summary = summarise([group(TokenBudget(13), 13), group(TokenBudget(8), 9), group(NO_BUDGET, 30)])
-    return Results({"sft": 85.5}, {"bard": summary}, {"seed": 0, "max_lag": 1, "held_out": [13]})
+    summary = summarise(
+        [group(TokenBudget(13), 13), group(TokenBudget(8), 9), group(NO_BUDGET, 30)]
+    )
+    return Results({"sft": 85.5}, {"rl": summary}, {"seed": 0, "max_lag": 1, "held_out": [13]})
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -32,7 +34,7 @@ def test_the_file_has_the_documented_keys(tmp_path):
     write_results(tmp_path / "results.json", results())
     content = json.loads((tmp_path / "results.json").read_text())
     assert set(content) == {"wall_s", "variants", "config"}
-    assert content["variants"]["bard"]["by_budget"]["8"]["mean_length"] == 9
+    assert content["variants"]["rl"]["by_budget"]["8"]["mean_length"] == 9
 
 
 def test_budgets_and_held_out_ones_come_as_labels_in_order():
@@ -55,7 +57,11 @@ def test_a_file_without_config_is_read(tmp_path):
 
 
 def broken(change):
-    content = {"wall_s": {"sft": 1.0}, "variants": {"bard": copy.deepcopy(results().variants["bard"])}, "config": {}}
+    content = {
+        "wall_s": {"sft": 1.0},
+        "variants": {"rl": copy.deepcopy(results().variants["rl"])},
+        "config": {},
+    }
     change(content)
     return json.dumps(content)
 
@@ -69,12 +75,21 @@ def broken(change):
         ('{"variants": {}}', "has no object 'wall_s'"),
         ('{"wall_s": {}, "variants": []}', "has no object 'variants'"),
         (broken(lambda c: c["wall_s"].update(sft="long")), "wall time that is not a number"),
-        (broken(lambda c: c["variants"].update(bard={})), "variant 'bard' has no 'by_budget'"),
-        (broken(lambda c: c["variants"]["bard"].pop("rel_err")), "variant 'bard': lacks rel_err"),
-        (broken(lambda c: c["variants"]["bard"].update(accuracy=1.5)), "accuracy = 1.5 is no valid value"),
-        (broken(lambda c: c["variants"]["bard"]["by_budget"]["8"].pop("n")), "variant 'bard': budget 8: lacks n"),
-        (broken(lambda c: c["variants"]["bard"]["by_budget"].update({"8": 3})), "budget 8: is not an object"),
-        (broken(lambda c: c["variants"]["bard"]["by_budget"]["8"].update(n="many")), "n = 'many'"),
+        (broken(lambda c: c["variants"].update(rl={})), "variant 'rl' has no 'by_budget'"),
+        (broken(lambda c: c["variants"]["rl"].pop("rel_err")), "variant 'rl': lacks rel_err"),
+        (
+            broken(lambda c: c["variants"]["rl"].update(accuracy=1.5)),
+            "accuracy = 1.5 is no valid value",
+        ),
+        (
+            broken(lambda c: c["variants"]["rl"]["by_budget"]["8"].pop("n")),
+            "variant 'rl': budget 8: lacks n",
+        ),
+        (
+            broken(lambda c: c["variants"]["rl"]["by_budget"].update({"8": 3})),
+            "budget 8: is not an object",
+        ),
+        (broken(lambda c: c["variants"]["rl"]["by_budget"]["8"].update(n="many")), "n = 'many'"),
     ],
 )
 def test_a_damaged_file_is_refused_with_what_is_wrong_and_what_to_do(tmp_path, text, problem):

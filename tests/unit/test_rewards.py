@@ -132,8 +132,12 @@ def test_verdicts_must_match_rollouts() -> None:
 
 def test_outcomes_are_counted() -> None:
     assert count_outcomes([GRADED, GRADED]) == {
-        Outcome.CORRECT: 6, Outcome.WRONG: 2, Outcome.UNPARSABLE: 4, Outcome.TIMEOUT: 2, Outcome.BROKEN: 0,
-    }  # fmt: skip
+        Outcome.CORRECT: 6,
+        Outcome.WRONG: 2,
+        Outcome.UNPARSABLE: 4,
+        Outcome.TIMEOUT: 2,
+        Outcome.BROKEN: 0,
+    }
 
 
 @pytest.mark.parametrize(("field", "name"), [("compose", "sum"), ("fidelity", "round")])

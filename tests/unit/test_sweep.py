@@ -7,15 +7,26 @@ import pytest
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget, token_limit
 from bard_ray.config.schema import EvalConfig
 from bard_ray.evals import sweep as module
-from bard_ray.evals.sweep import SweepPlan, evaluate_variant, forcing, make_plan, make_requests, sweep
+from bard_ray.evals.sweep import (
+    SweepPlan,
+    evaluate_variant,
+    forcing,
+    make_plan,
+    make_requests,
+    sweep,
+)
 from bard_ray.records import Group, Message, Outcome, Question, Rollout, SamplingSpec, Verdict
 
 QUESTIONS = [Question(f"q{i}", (Message("user", str(i)),), str(i), "integer") for i in range(20)]
-PLAN = SweepPlan((TokenBudget(4), TokenBudget(8), NO_BUDGET), SamplingSpec(), samples=2, seed=5, first_number=100)
+PLAN = SweepPlan(
+    (TokenBudget(4), TokenBudget(8), NO_BUDGET), SamplingSpec(), samples=2, seed=5, first_number=100
+)
 
 
 class ObedientSampler:
-    """Thinks exactly the budget (20 without one), answers rightly, completes requests in reverse; `fails` fail."""
+    """Thinks exactly the budget (20 without one), answers rightly, completes requests in reverse;
+    `fails` fail.
+    """
 
     def __init__(self, fails=()):
         self.fails = fails
@@ -29,7 +40,14 @@ class ObedientSampler:
                 yield Group(request, failure="worker died")
                 continue
             rollouts = (
-                Rollout(b, (), "stop", token_limit(b) or 20, closed=True, answer_text=request.question.answer)
+                Rollout(
+                    b,
+                    (),
+                    "stop",
+                    token_limit(b) or 20,
+                    closed=True,
+                    answer_text=request.question.answer,
+                )
                 for b in request.budgets
             )
             yield Group(request, tuple(rollouts))
@@ -42,7 +60,9 @@ class ObedientSampler:
 
 
 class ExactVerifier:
-    """Compares strings, and remembers how many calls ran at the same time and how large they were."""
+    """Compares strings, and remembers how many calls ran at the same time and how large they
+    were.
+    """
 
     def __init__(self, error=None):
         self.sizes, self.running, self.most_running, self.error = [], 0, 0, error
@@ -55,7 +75,9 @@ class ExactVerifier:
         if self.error:
             raise self.error
         self.sizes.append(len(items))
-        return [Verdict(Outcome.CORRECT if i.text == i.gold else Outcome.WRONG, i.text) for i in items]
+        return [
+            Verdict(Outcome.CORRECT if i.text == i.gold else Outcome.WRONG, i.text) for i in items
+        ]
 
 
 def ignore(done, total):
@@ -81,7 +103,13 @@ async def test_grading_comes_in_batches_one_at_a_time(monkeypatch):
 async def test_progress_rises_to_the_total(monkeypatch):
     monkeypatch.setattr(module, "GROUPS_PER_GRADING", 25)
     seen = []
-    await sweep(ObedientSampler(), ExactVerifier(), QUESTIONS, PLAN, lambda done, total: seen.append((done, total)))
+    await sweep(
+        ObedientSampler(),
+        ExactVerifier(),
+        QUESTIONS,
+        PLAN,
+        lambda done, total: seen.append((done, total)),
+    )
     assert seen == [(25, 60), (50, 60), (60, 60)]
 
 
@@ -93,7 +121,13 @@ async def test_a_failed_group_is_returned_with_its_reason_and_the_rest_is_graded
 
 async def test_a_dead_verifier_stops_the_sweep_with_its_own_error():
     with pytest.raises(ConnectionError, match="pool is gone"):
-        await sweep(ObedientSampler(), ExactVerifier(ConnectionError("pool is gone")), QUESTIONS, PLAN, ignore)
+        await sweep(
+            ObedientSampler(),
+            ExactVerifier(ConnectionError("pool is gone")),
+            QUESTIONS,
+            PLAN,
+            ignore,
+        )
 
 
 async def test_no_questions_make_an_empty_sweep():
@@ -102,7 +136,12 @@ async def test_no_questions_make_an_empty_sweep():
 
 async def test_evaluate_variant_of_an_obedient_student_is_perfect():
     summary = await evaluate_variant(ObedientSampler(), ExactVerifier(), QUESTIONS, PLAN, ignore)
-    assert [summary["rel_err"], summary["in_band"], summary["overrun"], summary["accuracy"]] == [0, 1, 0, 1]
+    assert [summary["rel_err"], summary["in_band"], summary["overrun"], summary["accuracy"]] == [
+        0,
+        1,
+        0,
+        1,
+    ]
     assert summary["by_budget"]["none"]["mean_length"] == 20
 
 
@@ -127,7 +166,9 @@ def test_another_seed_changes_every_request():
 
 
 def test_the_configuration_gives_the_plan():
-    config = EvalConfig(budgets=[8, 4], samples=3, temperature=0.6, max_new_tokens=50, no_budget=True)
+    config = EvalConfig(
+        budgets=[8, 4], samples=3, temperature=0.6, max_new_tokens=50, no_budget=True
+    )
     plan = make_plan(config, seed=7, first_number=9)
     assert plan.budgets == (TokenBudget(4), TokenBudget(8), NO_BUDGET)
     assert plan.spec == SamplingSpec(temperature=0.6, max_new_tokens=50)

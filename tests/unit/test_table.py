@@ -6,21 +6,40 @@ from bard_ray.report.table import render_table, share
 
 def point(length, accuracy):
     return {
-        "mean_length": length, "rel_err": 0.1, "in_band": 0.5, "overrun": 0.5, "accuracy": accuracy, "p10": 1.0,
-        "p50": 2.0, "p90": 3.0, "n": 4, "stderr": 0.1, "acc2_per_token": 0.1, "broken": 0,
-    }  # fmt: skip
+        "mean_length": length,
+        "rel_err": 0.1,
+        "in_band": 0.5,
+        "overrun": 0.5,
+        "accuracy": accuracy,
+        "p10": 1.0,
+        "p50": 2.0,
+        "p90": 3.0,
+        "n": 4,
+        "stderr": 0.1,
+        "acc2_per_token": 0.1,
+        "broken": 0,
+    }
 
 
 def variant(points, broken=0):
-    tops = {"rel_err": 0.0654, "in_band": 0.87, "overrun": 0.32, "accuracy": 0.69, "broken": broken, "failed": 0}
+    tops = {
+        "rel_err": 0.0654,
+        "in_band": 0.87,
+        "overrun": 0.32,
+        "accuracy": 0.69,
+        "broken": broken,
+        "failed": 0,
+    }
     return {**tops, "by_budget": points}
 
 
 RESULTS = Results(
     variants={
-        "sft": variant({"8": point(8.1, 0.11), "13": point(12.8, 0.36), "none": point(33.04, 0.97)}),
-        "forced": variant({"8": point(8.0, 0.07), "13": point(13.0, 0.1)}),
-        "bard": variant({"8": point(8.0, 0.16), "13": point(13.6, 1.0), "none": point(30.0, 0.98)}),
+        "sft": variant(
+            {"8": point(8.1, 0.11), "13": point(12.8, 0.36), "none": point(33.04, 0.97)}
+        ),
+        "sft_full_forced": variant({"8": point(8.0, 0.07), "13": point(13.0, 0.1)}),
+        "rl": variant({"8": point(8.0, 0.16), "13": point(13.6, 1.0), "none": point(30.0, 0.98)}),
     },
     config={"held_out": [13]},
 )
@@ -45,8 +64,10 @@ def test_the_whole_table():
 
 
 def test_lost_answers_are_said_below():
-    text = render_table(Results(variants={"bard": variant({"8": point(8.0, 0.5)}, broken=3)}))
-    assert text.endswith("BARD: 3 answers could not be graded, 0 groups were not sampled; they are left out")
+    text = render_table(Results(variants={"rl": variant({"8": point(8.0, 0.5)}, broken=3)}))
+    assert text.endswith(
+        "BARD: 3 answers could not be graded, 0 groups were not sampled; they are left out"
+    )
 
 
 def test_an_unknown_variant_keeps_its_name_and_a_missing_value_is_a_dash():

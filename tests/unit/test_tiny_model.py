@@ -36,7 +36,8 @@ def test_500_of_500_texts_round_trip_without_unknown_tokens(tokenizer):
         question = chain_question(ChainConfig(ops=OPS), 0, "train", index)
         budget = DigitsCodec().encode(TokenBudget(int(rng.integers(100))))
         chain = chain_of(question)
-        body = f"{question.messages[0].content}{budget}<think>{gold_think(chain)}</think>{answer_text(question.answer)}"
+        answer = answer_text(question.answer)
+        body = f"{question.messages[0].content}{budget}<think>{gold_think(chain)}</think>{answer}"
         ids = tokenizer(body, add_special_tokens=False)["input_ids"]
         # start, letter and op each, ?, three budget tokens, open tag, three a step, close tag,
         # three of the answer
