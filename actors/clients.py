@@ -156,17 +156,21 @@ class RaySampler:
         await self._send_all()
 
     async def _send_all(self) -> float:
+        """Send to every worker; the loop ends when the worker in each slot has the version.
+
+        A worker replaced meanwhile may have been prepared with the weights before these.
+        """
+
         async def one(index: int) -> float:
-            handle = self._fleet.slots[index].handle
-            try:
-                return await self._send(handle)
-            except Exception as error:
-                if decide(error) is not Decision.RESTART:
-                    raise
-                await self._fleet.replace(
-                    index, handle
-                )  # which prepares it with the current weights
-                return 0.0
+            stalls: list[float] = []
+
+            async def work(handle: ActorHandle) -> None:
+                stalls.append(await self._send(handle))
+
+            if not await self._fleet.on_worker(index, work):
+                msg = f"rollout worker {index} was lost {ATTEMPTS} times while loading weights"
+                raise InfrastructureError(msg)
+            return max(stalls)
 
         return max(await asyncio.gather(*(one(i) for i in range(len(self._fleet.slots)))))
 

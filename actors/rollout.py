@@ -131,16 +131,20 @@ class RolloutWorker:
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.
 
-        Returns the version now loaded and the stall in seconds.
+        The version is the idempotency key: one that is loaded already is not loaded again.
+
+        Returns:
+            The version now loaded, and for how many seconds generation stalled.
 
         Raises:
-            WeightSyncError: the weights are not the model's, or the version is not newer than the
-                loaded one.
+            WeightSyncError: the weights are not the model's, or a newer version is loaded.
         """
         check_weights(weights, self._shapes)
-        if version <= self._version:
+        if version < self._version:
             msg = f"version {version} was sent, but {self._version} is loaded already"
             raise WeightSyncError(msg)
+        if version == self._version:
+            return version, 0.0
         stall_s = await self._engine.update(weights, version)
         self._version = version
         return version, stall_s

@@ -1,6 +1,6 @@
 """Directories that are there whole or not at all.
 
-Written aside, synced, described by a manifest, renamed into place.
+They are written aside, synced, described by a manifest, and renamed into place.
 """
 
 from __future__ import annotations

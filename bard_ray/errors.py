@@ -70,10 +70,8 @@ class ResourceError(UserError):
         self.resource, self.needed, self.available, self.fix = resource, needed, available, fix
 
     def __str__(self) -> str:
-        short = (
-            f"the plan needs {self.needed:g} {self.resource}, the cluster has {self.available:g}"
-        )
-        return f"{short}. {self.fix}"
+        needed = f"the plan needs {self.needed:g} {self.resource}"
+        return f"{needed}, the cluster has {self.available:g}. {self.fix}"
 
 
 class RunStateError(UserError):
@@ -115,7 +113,7 @@ class InvariantError(BardError):
 
 
 def first_error(error: BaseException) -> BaseException:
-    """The first plain exception inside the groups that task groups wrap around everything."""
+    """The first plain exception inside the (nested) groups that task groups wrap around it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -48,7 +48,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class DistilRow:
-    """One SFT row: question, budget, the chain between the think tags, the answer part."""
+    """One SFT row: a question, its budget, the chain between the think tags, the answer part.
+
+    The budget is the one the chain was compressed to.
+    """
 
     question: Question
     budget: Budget
@@ -114,7 +117,7 @@ class Outcome(StrEnum):
 class Verdict:
     """Result of grading one answer.
 
-    What was extracted, which rule decided, how long it took (wall seconds).
+    It says what was extracted, which rule decided, and how long it took (wall seconds).
     """
 
     outcome: Outcome
@@ -147,9 +150,9 @@ class GroupRequest:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
-    """How to sample. top_p is 1 and top_k off by construction.
+    """How to sample.
 
-    Else behaviour log-probs are not the policy's.
+    top_p is 1 and top_k off by construction: else behaviour log-probs are not the policy's.
 
     Attributes:
         force_budget: close the thinking span at the budget's token limit (budget forcing), by the
@@ -208,7 +211,7 @@ class TrainSequence:
 class StepStats:
     """What one learner step reports.
 
-    Metric name (see `bard_ray.metrics.TABLE`) to value, already reduced over ranks.
+    `values` maps metric name (see `bard_ray.metrics.TABLE`) to value, already reduced over ranks.
     """
 
     values: Mapping[str, float]

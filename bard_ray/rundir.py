@@ -2,9 +2,9 @@
 
 What it holds, which stages are done, and whether a command may go on from it.
 
-config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  results.json
-report.html  logs/ state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages
-that are done
+    config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
+    results.json  report.html
+    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
 """
 
 from __future__ import annotations

@@ -1,4 +1,1 @@
-"""Thinking budgets.
-
-The typed signal and its codecs, samplers, and measuring the thinking span on token ids.
-"""
+"""Thinking budgets: the typed signal and its codecs, samplers, and measuring the span."""

@@ -1,6 +1,6 @@
 """Measuring the thinking span on token ids.
 
-Words and characters drift from what the model pays for.
+Not in words or characters: they drift from what the model pays for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Configuration.
+"""Configuration: the schema, loading with dotted overrides, and the checks.
 
-The schema (dataclasses), loading with dotted overrides, and every check that runs before an actor
-starts.
+The schema is dataclasses; every check runs before an actor starts.
 """
 
 from bard_ray.config.load import load, to_yaml

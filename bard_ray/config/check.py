@@ -32,8 +32,8 @@ Problems = Iterator[ConfigError]
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
 # `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
 ANSWER_TOKENS = {"chain": 5, "rows": 64}
-# Tokens before the first thinking token, at least. Rows: a short question with its chat template
-# (ours).
+# Tokens before the first thinking token, at least.
+# Rows: a short question with its chat template (ours).
 ROWS_PROMPT_TOKENS = 64
 # Ray refuses to start with a smaller object store.
 MIN_OBJECT_STORE_MB = 80
@@ -350,7 +350,7 @@ def _largest_budget(config: Config) -> tuple[int, str]:
 def prompt_tokens(config: Config) -> int:
     """Tokens of the longest prompt.
 
-    Exact for the synthetic task and its tokenizer, else the least to be expected.
+    The number is exact for the synthetic task and its tokenizer, else the least to be expected.
 
     A chain of N operations is written as 1 + 2N + 1 tokens, then 3 for the budget and 1 for the
     open think tag.
@@ -485,8 +485,7 @@ SECTIONS = (
     _cluster,
 )
 
-# A misspelt name in the table is a mistake of ours: it shows at import, not when a user happens to
-# meet it.
+# A misspelt name in the table is a mistake of ours: it shows at import, not when a user meets it.
 _UNKNOWN = {bound.field for bound in BOUNDS} - fields().keys()
 if _UNKNOWN:
     raise KeyError(sorted(_UNKNOWN))

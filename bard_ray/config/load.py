@@ -1,4 +1,4 @@
-"""From a recipe's dataclasses and dotted overrides to one configuration, and to YAML.
+"""From a recipe's dataclasses and dotted overrides to one typed configuration; YAML and back.
 
 OmegaConf's structured configs do the typing; this module turns every refusal into a `ConfigError`
 that names the field.
@@ -122,9 +122,9 @@ def _require_known(key: str, value: object) -> None:
 
 
 def _hint(key: str) -> str:
-    """What the user may have meant.
+    """Suggest what the user may have meant.
 
-    A field of that last name in another section, else the nearest spelling.
+    It is a field of that last name in another section, else the nearest spelling.
     """
     same_name = [name for name in fields() if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = [*difflib.get_close_matches(key, fields(), n=1, cutoff=0.75), *same_name]

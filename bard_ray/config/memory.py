@@ -24,19 +24,17 @@ MIB = float(1 << 20)
 
 # Interpreter, torch and engine code of one process on CPU: 0.8 to 1.0 GB resident, measured.
 CPU_PROCESS_BYTES = 1.0 * GIB
-# A grading worker: a Ray actor and its child with sympy. Ours, an allowance; `verifier.memory_mb`
-# bounds addresses.
+# A grading worker: a Ray actor and its child with sympy. Ours, an allowance;
+# `verifier.memory_mb` bounds addresses.
 VERIFIER_BYTES = 0.5 * GIB
-# CUDA context, NCCL buffers and allocator waste of one process on a GPU. Ours, an allowance; not
-# measured.
+# CUDA context, NCCL buffers and allocator waste of one process on a GPU.
+# Ours, an allowance; not measured.
 GPU_PROCESS_BYTES = 2.0 * GIB
-# What one GPU has unless `cluster.gpu_memory_gb` says otherwise.
-# Live copies of one chunk of logits: as computed, in float32, after log-softmax, and their
-# gradient.
+# Live copies of one chunk of logits: as computed, in float32, after log-softmax, their gradient.
 LOGIT_COPIES = 4
 
-# Tokens of the tiny student's vocabulary besides the operations: special, budget, digit and letter
-# tokens.
+# Tokens of the tiny student's vocabulary besides the operations:
+# special, budget, digit and letter tokens.
 _TINY_TOKENS = 9 + 10 + 10 + 26
 _TINY_VOCAB_MULTIPLE = 64
 
@@ -110,7 +108,8 @@ class DeviceMemory:
 def model_shape(config: Config) -> ModelShape:
     """Sizes of the student.
 
-    Of the tiny one, of its `config.json`, or of the Qwen3 nearest to `student.params`.
+    They are those of the tiny one, of its `config.json`, or of the Qwen3 nearest to
+    `student.params`.
 
     Raises:
         ConfigError: nothing says how large the student is, or its `config.json` lacks a size.
@@ -186,7 +185,7 @@ def _shape_from_file(student: StudentConfig, config_file: Path) -> ModelShape:
 def stored_params(directory: Path) -> int:
     """Number of parameters in a directory's safetensors files, read from their headers.
 
-    0 if there are none.
+    The number is 0 if there are none.
 
     Source: safetensors format, an 8-byte little-endian header length and a JSON header with each
         tensor's shape.
@@ -205,8 +204,8 @@ def stored_params(directory: Path) -> int:
 def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """One learner rank.
 
-    Maths (P parameters, N ranks, stage Z; bytes a parameter w, g, o: 4, 4, 8 in float32, 2, 4, 12
-    in bfloat16):
+    Maths (P parameters, N ranks, stage Z; bytes a parameter w, g, o):
+        w, g, o are 4, 4, 8 in float32 and 2, 4, 12 in bfloat16
         weights P w / (N if Z >= 3), gradients P g / (N if Z >= 2), optimizer P o / (N if Z >= 1)
 
     Gradients are accumulated in float32 either way. Activations see `activation_bytes`.
@@ -227,9 +226,8 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
         "logits": _logit_bytes(learner.micro_tokens, shape),
         "process": _process_bytes(learner.gpus),
     }
-    if (
-        not learner.gpus
-    ):  # rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory
+    if not learner.gpus:
+        # Rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory.
         parts["published"] = float(shape.params * _rollout_bytes(config))
     if learner.zero_stage == 3 and learner.ranks > 1:
         parts["gathered"] = weight * (shape.embedding() + 2 * _layer_params(shape))
@@ -265,7 +263,7 @@ def _layer_values(learner: LearnerConfig, shape: ModelShape) -> float:
 def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """The reference worker.
 
-    Weights, and one layer at a time of a forward pass over `learner.micro_tokens` tokens.
+    It holds the weights, and one layer at a time of a forward pass over `learner.micro_tokens` tokens.
     """
     reference, learner = config.reference, config.learner
     weight, value = (
@@ -286,7 +284,7 @@ def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
 def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """One device of a rollout worker.
 
-    On a GPU the key-value cache takes all that vLLM is allowed and weights leave.
+    On a GPU the key-value cache takes all that vLLM is allowed and the weights leave.
     """
     rollout = config.rollout
     weights = shape.params * _rollout_bytes(config) / rollout.tensor_parallel
@@ -307,7 +305,8 @@ def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
 def sequence_cache_bytes(config: Config, shape: ModelShape) -> float:
     """Keys and values of one sequence of `student.max_len` tokens on one device.
 
-    2 max_len layers kv bytes / tp.
+    Maths:
+        2 max_len layers kv bytes / tp
     """
     values = 2 * config.student.max_len * shape.layers * shape.kv_heads * shape.head_dim
     return values * _rollout_bytes(config) / config.rollout.tensor_parallel

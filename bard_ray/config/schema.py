@@ -65,12 +65,10 @@ class RowsConfig:
     config: str = ""
     split: str = "train"
     revision: str = "main"
-    format: Literal["rows", "openr1"] = (
-        "rows"  # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
-    )
-    eval_path: str = (
-        ""  # evaluation questions, same format; empty: the last `data.eval_questions` rows
-    )
+    # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
+    format: Literal["rows", "openr1"] = "rows"
+    # evaluation questions, same format; empty: the last `data.eval_questions` rows
+    eval_path: str = ""
 
 
 @dataclass
@@ -109,9 +107,8 @@ class SFTConfig:
     """One supervised stage."""
 
     enabled: bool = True
-    rows: int = (
-        0  # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
-    )
+    # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
+    rows: int = 0
     epochs: float = 1.0
     batch_rows: int = 32
     lr: float = 2e-3
@@ -157,9 +154,8 @@ class RLConfig:
     std_normalise: bool = True
     temperature: float = 1.0
     max_new_tokens: int = 60
-    checkpoint_every: int = (
-        0  # steps between resumable checkpoints; 0: at the end of the stage only
-    )
+    # steps between resumable checkpoints; 0: at the end of the stage only
+    checkpoint_every: int = 0
     reward: RewardConfig = field(default_factory=RewardConfig)
 
 
@@ -179,9 +175,8 @@ class EvalConfig:
 class RolloutConfig:
     """vLLM workers."""
 
-    engine: Literal["auto", "local", "async"] = (
-        "auto"  # one in-process engine, or AsyncLLM with worker processes
-    )
+    # one in-process engine, or AsyncLLM with worker processes
+    engine: Literal["auto", "local", "async"] = "auto"
     workers: int = 1
     cpus: float = 0.75
     gpus: float = 0.0
@@ -236,9 +231,8 @@ class VerifierConfig:
 class ClusterConfig:
     """The Ray cluster: one started here, or one that is there."""
 
-    address: str = (
-        "local"  # `local`: start one; `auto`: join the one of this machine or of the submitted job
-    )
+    # `local`: start one; `auto`: join the one of this machine or of the submitted job
+    address: str = "local"
     cpus: int = 0  # local only: logical CPUs given to Ray; 0: as many as the machine has
     object_store_mb: int = 512  # local only
     gpu_memory_gb: float = 80.0  # memory of one GPU, for the memory plan

@@ -1,6 +1,6 @@
 """The labelled-operation chain task.
 
-A start digit and N lettered operations on a running value modulo 10.
+A question is a start digit and N lettered operations on a running value modulo 10.
 
 `8a+1b*3c+1?` starts at 8, adds 1 (9), multiplies by 3 (7), adds 1 (8): the answer is 8. Every
 operation has its letter, so a chain of thought that drops steps can still say which step it is at.
@@ -98,9 +98,9 @@ def chain_of(question: Question) -> Chain:
 
 
 def step_text(chain: Chain, step: int, value: int, *, verbose: bool) -> str:
-    """One step of a chain of thought: `a+19` verbose (3 tokens.
+    """One step of a chain of thought.
 
-    Letter, operation, value), `a9` plain (2 tokens).
+    `a+19` verbose (3 tokens: letter, operation, value), `a9` plain (2 tokens).
     """
     return f"{LETTERS[step]}{chain.ops[step] if verbose else ''}{value}"
 
@@ -158,8 +158,7 @@ def _apply(value: int, op: str) -> int:
 
 
 def _is_held_out(text: str) -> bool:
-    # Not a CRC: it is linear in the bits, so the held-out questions would be a special kind of
-    # question.
+    # Not a CRC: it is linear in the bits, so the held-out questions would be of a special kind.
     return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % _EVAL_CLASSES == 0
 
 

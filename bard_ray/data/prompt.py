@@ -1,6 +1,6 @@
 """What a student reads and writes, as token ids.
 
-One place that knows chat template, budget text and think tags.
+This is the one place that knows chat template, budget text and think tags.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class PromptFormat:
     def prompt_text(self, question: Question, budget: Budget, show_budget: bool = True) -> str:
         """The prompt as text.
 
-        Chat template, budget after the last user message, open think tag at the end.
+        It is the chat template with the budget after the last user message and the open think tag
+        at the end.
 
         Raises:
             ConfigError: the codec cannot write this budget.
@@ -118,8 +119,8 @@ class PromptFormat:
     def _render(self, conversations: list[list[dict[str, str]]]) -> list[str]:
         if not conversations:
             return []
-        # Hybrid models close the think tag at once unless told that thinking is wanted; others
-        # ignore the word.
+        # Hybrid models close the think tag at once unless told that thinking is wanted;
+        # others ignore the word.
         texts = cast(
             "list[str]",
             self.tokenizer.apply_chat_template(

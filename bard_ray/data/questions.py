@@ -38,7 +38,7 @@ def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]
 def eval_questions(data: DataConfig, seed: int) -> list[Question]:
     """The held-out questions.
 
-    `data.eval_questions` of them, or as many as `data.rows.eval_path` has.
+    There are `data.eval_questions` of them, or as many as `data.rows.eval_path` has.
 
     Raises:
         ConfigError, DataError: the task or the data set is not usable.

@@ -18,10 +18,8 @@ from bard_ray.records import AnswerKind, Message, Question
 
 Record = Mapping[str, object]
 
-OPEN_TAG, CLOSE_TAG = (
-    "<think>",
-    "</think>",
-)  # as the data sets write them, whatever the student's tags are
+# As the data sets write them, whatever the student's tags are.
+OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 QUESTION_COLUMNS = {
     "rows": ("id", "question", "answer", "kind"),
     "openr1": ("uuid", "problem", "answer", "problem_type"),
@@ -178,8 +176,8 @@ def _openr1_chains(reader: _Reader) -> tuple[TeacherChain, ...]:
         )
     chains = []
     for generation, *judgements in zip(generations, correct, complete, strict=False):
-        # A complete generation closes its think tag and answers; without both there is nothing to
-        # learn from.
+        # A complete generation closes its think tag and answers;
+        # without both there is nothing to learn from.
         think, tag, answer = str(generation).partition(CLOSE_TAG)
         if all(judgements) and tag and answer.strip():
             chains.append(_chain(think, answer))
@@ -216,8 +214,8 @@ def _records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> Iterator[R
 
 
 def _jsonl_records(source: str) -> Iterator[Record]:
-    # Read by hand, for the sake of the message: it names the line, and columns of mixed type are no
-    # trouble.
+    # Read by hand, for the sake of the message, which names the line.
+    # Columns of mixed type are no trouble either.
     with Path(source).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():

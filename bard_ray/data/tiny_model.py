@@ -1,6 +1,6 @@
 """A student made on the fly.
 
-A Qwen3 of a few hundred thousand random weights and a tokenizer for the chain task.
+It is a Qwen3 of a few hundred thousand random weights, with a tokenizer for the chain task.
 
 What is written is an ordinary Hugging Face model directory, so everything downstream treats it like
 any other model.
@@ -23,8 +23,8 @@ from bard_ray.errors import ConfigError
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 VOCAB_MULTIPLE = 64
 
-# The question as it stands, then the open think tag. An earlier assistant turn, should there be
-# one, ends with eos.
+# The question as it stands, then the open think tag.
+# An earlier assistant turn, should there be one, ends with eos.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 def vocabulary(ops: list[str]) -> list[str]:
     """Tokens in id order, filled up to a multiple of 64.
 
-    Every id the model can sample decodes to text.
+    So every id the model can sample decodes to text.
 
     The opening budget tag and the tens digit are one token: read as a bag of digits, budgets never
     seen in training come out wrong (13 as 15.5; measured).

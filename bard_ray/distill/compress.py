@@ -21,7 +21,7 @@ PLAIN_TOKENS = 2  # letter, value; a verbose step has the operation too
 def jittered_target(budget: int, jitter: float, generator: np.random.Generator) -> int:
     """Tokens a compressor really aims at.
 
-    B' = round(b * U(1 - jitter, 1 + jitter)), at least one step.
+    b' = round(b * U(1 - jitter, 1 + jitter)), at least one step.
 
     An LLM that is asked for b tokens misses by some per cent; RL has that to gain. Source: ours
     (tiny task).
@@ -72,7 +72,7 @@ def drop_steps(chain: Chain, target: int, generator: np.random.Generator) -> str
 def hindsight_budget(num_tokens: int, budgets: Sequence[int]) -> Budget:
     """The smallest budget that a chain of `num_tokens` tokens fits into.
 
-    Unconstrained if it fits into none.
+    The row is unconstrained if it fits into none.
 
     Source: ours, after hindsight relabelling (the outcome names the goal it reached).
 

@@ -1,7 +1,4 @@
-"""The supervised corpora.
-
-How they are built, kept as JSONL, and turned into sequences for the learner.
-"""
+"""The supervised corpora: built, kept as JSONL, and turned into sequences for the learner."""
 
 from __future__ import annotations
 
@@ -268,7 +265,7 @@ def _hindsight_rows(
 ) -> list[DistilRow]:
     """Natural chains under the budget they fit.
 
-    Several different budgets a question, or its first chain only.
+    A question gives several rows of different budgets, or its first chain only.
     """
     lengths = iter(count_tokens([chain.think for row in teacher for chain in row.chains]))
     most = distil.budgets_per_question if distil.contrastive else 1

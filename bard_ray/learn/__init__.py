@@ -1,4 +1,4 @@
 """What the learner computes: packing, token log-probs, losses, learning rates, batch order.
 
-No engine in here.
+There is no engine in here.
 """

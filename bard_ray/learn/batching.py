@@ -1,6 +1,6 @@
 """Order of the rows in supervised training.
 
-A pure function of seed and step, so the step number is the whole cursor.
+It is a pure function of seed and step, so the step number is the whole cursor.
 
 Rows are not bucketed by length: packing fills rows with sequences of any length, so speed does not
 ask for it, and with a token-mean loss it made the student worse (benchmarks/LOG.md).

@@ -2,8 +2,9 @@
 
 Logits for all tokens of a large vocabulary never exist at once.
 
-Only trained positions go through the head: prompts, padding and forced text cost no logits. Axes: R
-rows, T tokens of a row, N trained tokens, H hidden size, V vocabulary.
+Only trained positions go through the head: prompts, padding and forced text cost no logits.
+
+Axes: R rows, T tokens of a row, N trained tokens, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from bard_ray.learn.pack import MicroBatch
 
-# Logits of one chunk at most, in elements: 256 MiB of float32. A small vocabulary needs one chunk,
-# which is fastest.
+# Logits of one chunk at most, in elements: 256 MiB of float32.
+# A small vocabulary needs one chunk, which is fastest.
 MAX_LOGITS = 1 << 26
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bard_ray.roles import LossSpec
 
-# exp(20) is 5e8: such a token is clipped or hopeless either way, and what stays finite can be shown
-# in the metrics.
+# exp(20) is 5e8: such a token is clipped or hopeless either way,
+# and what stays finite can be shown in the metrics.
 MAX_LOG_RATIO = 20.0
 
 
@@ -22,7 +22,7 @@ MAX_LOG_RATIO = 20.0
 class TokenBatch:
     """Trained tokens of one micro-batch.
 
-    Float32 vectors of length N, of which only `logprobs_N` carries gradients.
+    The fields are float32 vectors of length N, of which only `logprobs_N` carries gradients.
     """
 
     logprobs_N: Tensor
@@ -102,7 +102,7 @@ def clipped_surrogate(
 def k3_kl(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
     """Estimate of KL(policy || reference) from tokens that the policy sampled.
 
-    Unbiased, never negative.
+    The estimate is unbiased and never negative.
 
     Maths:
         d_i = log q_i - log p_i, limited to +-20

@@ -82,7 +82,7 @@ class MicroBatch:
 class StepPlan:
     """Who computes what in one step.
 
-    Sequence indices of each rank, and the micro-batches every rank runs.
+    It holds the sequence indices of each rank, and the micro-batches every rank runs.
     """
 
     shares: tuple[tuple[int, ...], ...]
@@ -187,7 +187,7 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
 def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]:
     """Rows of each micro-batch.
 
-    As few micro-batches as `spec.rows` allows, and the rows spread evenly over them.
+    There are as few micro-batches as `spec.rows` allows, and the rows spread evenly over them.
     """
     rows = assign_rows(lengths, spec.row_tokens)
     count = -(-len(rows) // spec.rows)

@@ -15,8 +15,8 @@ from bard_ray.records import Floats
 
 Precision = Literal["float32", "bf16_autocast", "bfloat16"]
 
-# Transformations of the logits that some families apply after the output embedding; LogprobHead
-# knows none of them.
+# Transformations of the logits that some families apply after the output embedding;
+# LogprobHead knows none of them.
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 

@@ -14,9 +14,10 @@ def warmup_cosine(step: int, num_steps: int, warmup: int, peak: float, min_ratio
     """Linear warm-up, then a half cosine.
 
     Maths:
-        lr = peak * (step + 1) / warmup                                              while step <
-        warmup lr = peak * (min_ratio + (1 - min_ratio) * (1 + cos(pi * p)) / 2)            after, p
-        = progress in (0, 1]
+        while step < warmup:
+            lr = peak * (step + 1) / warmup
+        after, with p = progress in (0, 1]:
+            lr = peak * (min_ratio + (1 - min_ratio) * (1 + cos(pi * p)) / 2)
 
     Args:
         step: step about to run, from 0.
@@ -38,8 +39,10 @@ def warmup_linear(step: int, num_steps: int, warmup: int, peak: float, min_ratio
     """Linear warm-up, then a straight line down.
 
     Maths:
-        lr = peak * (step + 1) / warmup                            while step < warmup
-        lr = peak * (1 - (1 - min_ratio) * p)                      after, p = progress in (0, 1]
+        while step < warmup:
+            lr = peak * (step + 1) / warmup
+        after, with p = progress in (0, 1]:
+            lr = peak * (1 - (1 - min_ratio) * p)
 
     Args:
         step: step about to run, from 0.
@@ -67,6 +70,6 @@ def _warmup(step: int, warmup: int) -> float:
 def _progress(step: int, num_steps: int, warmup: int) -> float:
     """Share of the decay that is done.
 
-    0 up to the last warm-up step, 1 from the last step of the stage on.
+    It is 0 up to the last warm-up step, 1 from the last step of the stage on.
     """
     return min(1.0, max(0.0, (step + 1 - warmup) / max(1, num_steps - warmup)))

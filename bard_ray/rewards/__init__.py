@@ -1,1 +1,1 @@
-"""Rewards: accuracy from the verdict, fidelity from the length, and how they compose."""
+"""Rewards: accuracy from the verdict, fidelity from the thinking length, how they compose."""

@@ -29,7 +29,7 @@ class Fidelity(Protocol):
 class Asymmetric:
     """About b, and rather below than above.
 
-    Flat within the tolerance, then linear, steeper above than below.
+    It is flat within the tolerance, then linear, steeper above than below.
 
     With d = (L - b) / b: 1 if |d| <= tolerance; over: max(0, 1 - over_slope (d - tolerance));
     under: max(0, 1 - under_slope (|d| - tolerance)). Source: ours, measured on the tiny task; a

@@ -28,6 +28,11 @@ UNFINISHED_REWARD = 0.0
 class Reward(Protocol):
     """Rewards of a whole group, so that a reward may compare its rollouts."""
 
+    @property
+    def fidelity(self) -> Fidelity:
+        """The shape of the second part, for the metrics."""
+        ...
+
     def __call__(self, group: Group) -> Floats:
         """G rewards, float32.
 

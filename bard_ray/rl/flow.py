@@ -1,6 +1,6 @@
 """Groups on their way through the roles.
 
-Admitted, sampled, graded, rewarded, and handed over in admission order.
+They are admitted, sampled, graded, rewarded, and handed over in admission order.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
-# How often an answer that the machinery failed to grade is graded again.
+# An answer that the machinery failed to grade is graded again this often before its group counts
+# as failed.
 REGRADES = 2
-
-
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
 

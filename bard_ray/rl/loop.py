@@ -32,7 +32,7 @@ class RLSpec:
 class RLState:
     """What a restart needs.
 
-    Steps done, weight version of step 0, and where every admitted group went.
+    That is: steps done, weight version of step 0, and where every admitted group went.
     """
 
     step: int = 0

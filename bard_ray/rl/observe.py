@@ -13,6 +13,7 @@ import numpy as np
 from bard_ray.budget.signal import token_limit
 from bard_ray.evals.metrics import in_band, overrun, rel_err
 from bard_ray.records import Group, Outcome, Rollout
+from bard_ray.rewards.fidelity import Fidelity, rollout_fidelity
 from bard_ray.rl.sequences import sampled_versions
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class StepTimes:
 def token_lags(groups: Sequence[Group], version: int) -> np.ndarray:
     """Lag of every sampled token, optimizer steps.
 
-    The version being trained minus the one that sampled it.
+    The lag is the version being trained minus the one that sampled the token.
     """
     versions = [sampled_versions(r) for g in groups for r in g.rollouts]
     return version - np.concatenate(versions)
@@ -59,7 +60,7 @@ def step_metrics(
     """Everything but the learner's own numbers."""
     counts = flow.take_counts()
     return {
-        **_policy_metrics(groups),
+        **_policy_metrics(groups, flow.reward.fidelity),
         **_lag_metrics(groups, version),
         **_time_metrics(groups, counts, clock),
         "rl/groups_trained": float(len(groups)),
@@ -70,13 +71,14 @@ def step_metrics(
     }
 
 
-def _policy_metrics(groups: Sequence[Group]) -> dict[str, float]:
+def _policy_metrics(groups: Sequence[Group], fidelity: Fidelity) -> dict[str, float]:
     rollouts = [r for g in groups for r in g.rollouts]
     outcomes = Counter(v.outcome for g in groups for v in g.verdicts)
     rewards = np.concatenate([g.rewards_G for g in groups if g.rewards_G is not None])
     return {
         "rl/reward": float(rewards.mean()),
         "rl/accuracy": outcomes[Outcome.CORRECT] / len(rollouts),
+        "rl/fidelity": float(np.mean([rollout_fidelity(r, fidelity) for r in rollouts])),
         "rl/thinking_tokens": float(np.mean([r.thinking_tokens for r in rollouts])),
         "rl/truncated": float(np.mean([r.finish == "length" for r in rollouts])),
         **_adherence_metrics(rollouts),

@@ -20,15 +20,11 @@ _REWRITES = (
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\[!$]"), ""),
-    (
-        re.compile(r"(?<!\\)\\[,;: ]|~"),
-        " ",
-    ),  # not after a backslash: `\\ ` ends the row of a matrix
+    # Not after a backslash: `\\ ` ends the row of a matrix.
+    (re.compile(r"(?<!\\)\\[,;: ]|~"), " "),
     (re.compile(r"\s+"), " "),
-    (
-        re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"),
-        "",
-    ),  # `1 2/3` keeps its space, `x + 1` does not
+    # `1 2/3` keeps its space, `x + 1` does not.
+    (re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
 )
 _LAST_MARK = re.compile(r"(?<!\.)[.,;]$")  # `17.`, but not `0.333...`
 _WHOLE_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\{([^{}]*)\}")
@@ -50,7 +46,7 @@ _NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|cdot|times|div|pi|pm)(?![A-Za-z])
 class PlainNumber:
     """A rational number that was written out.
 
-    `decimal` where it was written with a decimal point.
+    `decimal` is True where it was written with a decimal point.
     """
 
     value: Fraction
@@ -82,7 +78,7 @@ def compare_exact(answer: str, gold: str) -> bool | None:
 def normalise(text: str) -> str:
     r"""Drop markup that carries no value.
 
-    Math delimiters, bold, thin spaces, `\left`, a text command around it all.
+    That is: math delimiters, bold, thin spaces, `\left`, a text command around it all.
 
     Two texts with the same result say the same; the converse does not hold.
     """
@@ -115,7 +111,7 @@ def plain_number(text: str) -> PlainNumber | None:
 def equation_sides(text: str) -> list[str]:
     """Sides of a chain of equalities, `x=1/2` -> [`x`, `1/2`].
 
-    One side where it is no single chain (`x=1,y=2`).
+    The whole text is one side where it is no single chain (`x=1,y=2`).
     """
     return [text] if "," in text or ";" in text else _EQUALS.split(text)
 

@@ -1,6 +1,6 @@
 r"""Get the answer out of the text after the closing think tag.
 
-Pure string work, linear in the length of the text.
+This is pure string work, linear in the length of the text.
 
 An answer that names several results is no answer: two different boxes are a hedge, and a hedge is
 unparsable.
@@ -69,7 +69,7 @@ def extract_boxed(text: str) -> Extraction:
 def extract_choice(text: str) -> Extraction:
     """Letter of a multiple-choice answer, upper case.
 
-    From the box, else "the answer is (B)", else a bare letter.
+    It comes from the box, else from "the answer is (B)", else from a bare letter.
 
     Args:
         text: answer part of a completion.
@@ -132,8 +132,8 @@ def _closing_brace(text: str, start: int) -> int:
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
             return match.start()
-    # No later box can be balanced by fewer braces for sure, and reading on from each would be
-    # quadratic.
+    # No later box can be balanced by fewer braces for sure,
+    # and reading on from each would be quadratic.
     raise UnclosedBoxError
 
 

@@ -145,8 +145,8 @@ def _math_verify(answer: str, gold: str) -> Verdict:
 
 def _parse(expression: str) -> list[object]:
     # Wrapped in a box because math-verify reads bare LaTeX as something else; its own time limit
-    # needs SIGALRM on the main thread and is switched off, since the process around us is killed
-    # from outside.
+    # needs SIGALRM on the main thread and is switched off, since the process around us is
+    # killed from outside.
     from math_verify import LatexExtractionConfig, parse
 
     config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)

@@ -37,8 +37,8 @@ CHUNK_ITEMS = 256  # items sent at once; the child reads all of them before it s
 MAX_DEATHS = 2  # an item whose child died this often is broken
 _START_LIMIT_S = 60.0  # cold start of the zygote on a busy machine
 _STOP_LIMIT_S = 2.0
-# The child works on text nobody trusts: it gets no secrets, and one thread, since a fork copies no
-# others.
+# The child works on text nobody trusts: it gets no secrets,
+# and one thread, since a fork copies no others.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -64,9 +64,8 @@ class GradingProcess:
         self._target = f"{grade.__module__}:{grade.__qualname__}"
         self._memory_mb = memory_mb
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading")
-        self._lock = (
-            threading.Lock()
-        )  # guards _zygote and _closed against `close` from another thread
+        # Guards _zygote and _closed against `close` from another thread.
+        self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
         self._wire: _Wire | None = None
         self._closed = False
@@ -239,8 +238,8 @@ class _Wire:
         """
         deadline = time.monotonic() + limit_s
         while (end := self._buffer.find(b"\n")) < 0:
-            # Never zero, so that what has arrived is read even if this thread was held up past the
-            # deadline.
+            # Never zero, so that what has arrived is read even if this thread was held up past
+            # the deadline.
             self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
             data = self._socket.recv(1 << 16)
             if not data:

@@ -5,8 +5,9 @@ It imports math-verify once and never touches model text.
 Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on
 one answer is cheap to replace. `bard_ray.verify.process` starts this program and talks to it:
 
-    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <module:function that
-    grades>
+    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <module:function>
+
+The function is the one that grades.
 
 File descriptor 0 is the control socket. Each message on it carries the descriptor of a fresh data
 socket and asks: kill the present child, if any, and fork a new one that serves this socket. End of
@@ -79,9 +80,8 @@ def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
                 control.close()
                 die_with(zygote)
                 limit_resources(memory_mb)
-                with suppress(
-                    BrokenPipeError, ConnectionResetError
-                ):  # the parent wants no more answers
+                # A broken pipe or reset: the parent wants no more answers.
+                with suppress(BrokenPipeError, ConnectionResetError):
                     serve_batches(wire, grade)
                 return
 

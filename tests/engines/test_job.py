@@ -46,7 +46,7 @@ def ray(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 @pytest.fixture
 def head() -> Iterator[Head]:
-    """Killed by its own processes: `ray stop` would end every Ray on the machine."""
+    """Its own processes are killed by id: `ray stop` would end every Ray on the machine."""
     home, mark = tempfile.mkdtemp(prefix="bard_head_"), uuid.uuid4().hex
     token = Path(home) / "token"
     token.write_text(uuid.uuid4().hex)

@@ -169,7 +169,9 @@ async def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(
 async def test_an_older_version_is_refused(worker, models, version):
     await load(worker, models[0], newest := next(version))
     with pytest.raises(WeightSyncError, match="loaded already"):
-        await load(worker, models[1], newest)
+        await load(worker, models[1], newest - 1)
+    again = await call(worker.load.remote(models[0], newest), LIMIT_S, "load")
+    assert again == (newest, 0.0), "a version that is loaded is not loaded again"
 
 
 async def test_the_engine_forces_the_thinking_closed_at_the_budget(worker, models, version):
@@ -234,9 +236,8 @@ async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(
     config = RolloutConfig(dtype="bfloat16", kv_cache_mb=64)
     handle = spawn_worker(cluster, "rollout-bf16", 1, models[0], config, student)
     await call(handle.start.remote(), LIMIT_S, "start")
-    question = Question(
-        "short", (Message("user", ""),), "0", "integer"
-    )  # the prompt is the open think tag alone
+    # The prompt is the open think tag alone.
+    question = Question("short", (Message("user", ""),), "0", "integer")
     group = (
         await sample(
             handle, [GroupRequest(0, question, (NO_BUDGET,), 1)], SamplingSpec(max_new_tokens=20)

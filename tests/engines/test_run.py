@@ -117,8 +117,8 @@ def test_more_workers_ranks_zero3_and_lag_have_the_same_effects(sft):
     assert max(r["rl/lag_max"] for r in records) <= 2
     assert all(r["rl/version"] == records[0]["rl/version"] + i for i, r in enumerate(records))
     assert np.mean([r["rl/reward"] for r in records]) > 0.05
-    # Behaviour log-probs of the engine and the learner's own agree: weights of both learner ranks
-    # arrive whole.
+    # Behaviour log-probs of the engine and the learner's own agree:
+    # weights of both learner ranks arrive whole.
     assert all(abs(r["rl/ratio_mean"] - 1) < 0.02 for r in records)
     assert not list(Path("/dev/shm").glob("deepspeed_*"))
 

@@ -49,9 +49,8 @@ class FakeSampler:
     fail: Callable[[GroupRequest], str] = lambda request: ""
     logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
     version: int = -1
-    seen: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # (admission number, version it was sampled under)
+    # (admission number, version it was sampled under)
+    seen: list[tuple[int, int]] = field(default_factory=list)
 
     async def sample(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec

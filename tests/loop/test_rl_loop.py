@@ -51,8 +51,8 @@ async def test_slow_groups_are_waited_for_and_never_dropped():
     ).go()
     trained = run.state.ledger.trained
     assert trained == 12
-    # Every admitted number up to the last consumed one was trained on or counted: none went missing
-    # for being slow.
+    # Every admitted number up to the last consumed one was trained on or counted:
+    # none went missing for being slow.
     assert run.state.ledger.consumed == trained + run.state.ledger.flat
     assert run.state.ledger.failed == 0
 
@@ -90,9 +90,8 @@ async def test_a_group_whose_grading_stays_broken_is_failed():
 
     def outcome(item):
         calls["n"] += 1
-        return (
-            Outcome.BROKEN if calls["n"] <= 6 else Outcome.CORRECT
-        )  # both groups' first rollouts, three times
+        # Broken: both groups' first rollouts, three times.
+        return Outcome.BROKEN if calls["n"] <= 6 else Outcome.CORRECT
 
     run = await Run(steps=2, prompts=1, group_size=2, verifier=FakeVerifier(outcome)).go()
     assert run.state.ledger.failed >= 1

@@ -29,9 +29,8 @@ def test_a_group_shares_one_budget_and_a_number_always_gets_the_same():
 def test_uniform_over_the_budgets_with_the_share_of_unconstrained():
     counts = Counter(sample_budgets(CFG, 0, number, 1)[0] for number in range(2000))
     assert set(counts) == {NO_BUDGET, *map(TokenBudget, (4, 8, 16, 30))}
-    assert all(
-        330 < count < 470 for count in counts.values()
-    )  # 400 each expected, four standard deviations
+    # 400 each expected, four standard deviations.
+    assert all(330 < count < 470 for count in counts.values())
 
 
 def test_order_and_repeats_in_the_list_do_not_matter():

@@ -65,9 +65,8 @@ def test_lengths_cover_the_range_and_base_has_short_ones():
 
 
 def test_no_evaluation_text_is_ever_trained_on():
-    cfg = ChainConfig(
-        min_ops=3, max_ops=4, base_min_ops=3
-    )  # 240 different questions: a leak would show at once
+    # 240 different questions: a leak would show at once.
+    cfg = ChainConfig(min_ops=3, max_ops=4, base_min_ops=3)
 
     def texts(split):
         return {chain_question(cfg, 1, split, i).messages[0].content for i in range(400)}
@@ -113,9 +112,8 @@ def test_a_wrong_setting_is_named(change, field):
 
 
 def test_a_task_too_small_for_an_evaluation_split_is_refused_not_looped_over():
-    cfg = ChainConfig(
-        ops=["-3"], min_ops=1, max_ops=1
-    )  # ten questions; none falls on the evaluation's side
+    # Ten questions; none falls on the evaluation's side.
+    cfg = ChainConfig(ops=["-3"], min_ops=1, max_ops=1)
     assert len({chain_question(cfg, 0, "train", i).answer for i in range(200)}) == 10
     with pytest.raises(ConfigError, match="too few different questions for the eval split"):
         chain_question(cfg, 0, "eval", 0)

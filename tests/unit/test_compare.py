@@ -113,8 +113,7 @@ def test_a_chain_of_equalities_with_two_values_is_a_contradiction(
     assert is_contradiction(equation_sides(text)) is contradiction
 
 
-# math-verify compares at six decimal places, so two different numbers here differ by more than
-# that.
+# math-verify compares at six decimal places; two different numbers here differ by more than that.
 integers = st.integers(-(10**6), 10**6)
 written_integers = st.one_of(
     integers.map(str),

@@ -89,9 +89,8 @@ def test_every_step_but_the_last_is_equally_likely_to_survive():
         letter for _ in range(2000) for letter in re.findall("[a-j]", drop_steps(chain, 8, rng))
     )
     assert kept["j"] == 2000
-    assert all(
-        570 < kept[letter] < 770 for letter in "abcdefghi"
-    )  # 2000 * 3 / 9, five standard deviations
+    # 2000 * 3 / 9, five standard deviations.
+    assert all(570 < kept[letter] < 770 for letter in "abcdefghi")
 
 
 def test_targets_lie_within_the_jitter_and_reach_its_ends():
@@ -164,9 +163,8 @@ def test_without_contrast_each_question_has_one_budget_that_grows_with_its_lengt
     assert means[0] < 6
     assert means[-1] > 23
     counts = Counter(token_limit(row.budget) for row in rows)
-    assert all(
-        140 < counts[b] < 260 for b in BUDGET.train
-    )  # 200 each expected: coverage stays even
+    # 200 each expected: coverage stays even.
+    assert all(140 < counts[b] < 260 for b in BUDGET.train)
 
 
 def test_gold_corpora(prompts):

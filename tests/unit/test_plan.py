@@ -131,8 +131,8 @@ def test_float32_states_take_sixteen_bytes_a_parameter():
 
 
 def test_activations_with_and_without_recompute():
-    # 2 bytes, 10,240 tokens, per layer 8*4096 + 2*1024 + 4*12,288 values; recompute keeps 4,096 a
-    # layer and one layer.
+    # 2 bytes, 10,240 tokens, per layer 8*4096 + 2*1024 + 4*12,288 values;
+    # recompute keeps 4,096 a layer and one layer.
     layer = 2 * 10_240 * (8 * 4096 + 2 * 1024 + 4 * 12_288)
     assert parts(large("learner.recompute=false"), "learner")["activations"] == pytest.approx(
         36 * layer / GIB

@@ -77,9 +77,8 @@ def test_vocabulary_is_a_multiple_of_64_and_every_id_has_text():
 def test_it_loads_as_the_model_of_the_tiny_task_and_generates(directory, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(directory)
     assert type(model).__name__ == "Qwen3ForCausalLM"
-    assert (
-        sum(p.numel() for p in model.parameters()) == 434_944
-    )  # 0.435M: head tied to the embedding
+    # 0.435M: head tied to the embedding.
+    assert sum(p.numel() for p in model.parameters()) == 434_944
     assert model.config.vocab_size == len(tokenizer) == 64
     prompt = tokenizer("8a+1b*3?<think>", return_tensors="pt", add_special_tokens=False)
     out = model.generate(**prompt, max_new_tokens=8, do_sample=False, min_new_tokens=8)
