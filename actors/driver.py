@@ -63,7 +63,7 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.line("stopped; the same command goes on from the last finished stage or checkpoint")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 the outermost frame: one paragraph for the user, the rest to the log
+    except Exception as error:  # noqa: BLE001 the outermost frame, where errors become messages
         return _report_failure(console, root_cause(error), error_log)
 
 
@@ -89,10 +89,22 @@ def _dry_run(console: Console, config: Config, plan: Plan) -> int:
     """Configuration, placement and memory; refuses what could not run where it is asked to."""
     console.line(to_yaml(config))
     console.line(render(plan))
-    check_memory(plan, _shared_memory_gib(config))
-    if config.cluster.address == "local" and not in_submitted_job():
-        check_resources(plan, _local_resources(config))
+    _check_plan(plan, config)
     return 0
+
+
+def _check_plan(plan: Plan, config: Config) -> None:
+    """Refuse what no device could hold, or what this machine has too little for.
+
+    A given cluster may grow, so there only the wait for the placement can tell.
+
+    Raises:
+        ResourceError: the plan does not fit.
+    """
+    started_here = config.cluster.address == "local" and not in_submitted_job()
+    check_memory(plan, host_memory_gib() if started_here else None)
+    if started_here:
+        check_resources(plan, _local_resources(config))
 
 
 def _local_resources(config: Config) -> dict[str, float]:
@@ -101,13 +113,6 @@ def _local_resources(config: Config) -> dict[str, float]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = gpus if visible is None else len([d for d in visible.split(",") if d])
     return {"CPU": float(config.cluster.cpus or os.cpu_count() or 1), "GPU": float(gpus)}
-
-
-def _shared_memory_gib(config: Config) -> float | None:
-    """Main memory that all CPU roles share, where they all run on this machine."""
-    return (
-        host_memory_gib() if config.cluster.address == "local" and not in_submitted_job() else None
-    )
 
 
 def _run_until_signal(driver: _Driver) -> int:
@@ -150,9 +155,7 @@ class _Driver:
 
     async def run(self) -> None:
         """Do what is not done yet, then show the results."""
-        check_memory(self.plan, _shared_memory_gib(self.config))
-        if self.config.cluster.address == "local" and not in_submitted_job():
-            check_resources(self.plan, _local_resources(self.config))
+        _check_plan(self.plan, self.config)
         run = RunDirectory.open(self.config)
         try:
             self.console.line(f"{summary(self.plan)}   run: {run.path}")
@@ -206,6 +209,7 @@ class _Driver:
 
     def _finish(self, run: RunDirectory) -> None:
         """Write results, report and export, and print the table."""
+        from actors.export import export_student
         from bard_ray.report.html import write_report
 
         facts = {
@@ -219,17 +223,11 @@ class _Driver:
         report = write_report(run.path, self.config.report.title)
         self.console.line()
         self.console.line(render_table(results))
-        exported = self._export(run, results)
+        exported = export_student(run, self.config, results)
         self.console.line(
             f"report: {report}"
             + (f"    student: {exported} (Hugging Face format)" if exported else "")
         )
-
-    def _export(self, run: RunDirectory, results: Results) -> Path | None:
-        """Put the best trained student into `export/`, with a model card."""
-        from actors.export import export_student
-
-        return export_student(run, self.config, results)
 
 
 def _report_failure(console: Console, error: BaseException, log: Path | None) -> int:

@@ -263,7 +263,8 @@ def _layer_values(learner: LearnerConfig, shape: ModelShape) -> float:
 def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """The reference worker.
 
-    It holds the weights, and one layer at a time of a forward pass over `learner.micro_tokens` tokens.
+    It holds the weights, and one layer at a time of a forward pass over `learner.micro_tokens`
+    tokens.
     """
     reference, learner = config.reference, config.learner
     weight, value = (

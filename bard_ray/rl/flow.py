@@ -18,8 +18,8 @@ from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
-# An answer that the machinery failed to grade is graded again this often before its group counts
-# as failed.
+# How often an answer that the machinery failed to grade is graded again,
+# before its group counts as failed.
 REGRADES = 2
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
