@@ -75,22 +75,20 @@ def learner_env(*, on_gpu: bool, loopback: bool) -> dict[str, str]:
     return env | ({"GLOO_SOCKET_IFNAME": "lo"} if loopback else {})
 
 
+def network_env() -> dict[str, str]:
+    """Models and data sets come from the local cache, unless the user has set HF_HUB_OFFLINE=0."""
+    return {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
+
+
 def actor_env(
     *, threads: int, verbose: bool, extra: dict[str, str] | None = None
 ) -> dict[str, str]:
     """Environment of one actor process."""
-    offline = {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
-    return (
-        NO_TELEMETRY
-        | offline
-        | QUIET
-        | (VERBOSE if verbose else {})
-        | thread_env(threads)
-        | (extra or {})
-    )
+    loud = VERBOSE if verbose else {}
+    return NO_TELEMETRY | network_env() | QUIET | loud | thread_env(threads) | (extra or {})
 
 
 def apply_driver_env() -> None:
     """Set the same for the driver's own process; values the user has set win."""
-    for key, value in (NO_TELEMETRY | QUIET).items():
+    for key, value in (NO_TELEMETRY | network_env() | QUIET).items():
         os.environ.setdefault(key, value)

@@ -5,9 +5,9 @@ Made on the fly, a directory, or the hub's local cache.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from actors.settings import network_env
 from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
@@ -28,7 +28,7 @@ def student_directory(config: Config, run_path: Path) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "1") == "1"
+    offline = network_env()["HF_HUB_OFFLINE"] == "1"
     try:
         return snapshot_download(student.path, revision=student.revision, local_files_only=offline)
     except (LocalEntryNotFoundError, OSError) as error:
