@@ -52,12 +52,16 @@ class RunDirectory:
         path = Path(config.run.dir) / config.run.name
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
-        if config.run.fresh:
-            _empty(path)
-        stages = _read_stages(path)
-        if stages:
-            _require_same(path, config, stages)
-        write_atomically(path / "config.yaml", to_yaml(config))
+        try:
+            if config.run.fresh:
+                _empty(path)
+            stages = _read_stages(path)
+            if stages:
+                _require_same(path, config, stages)
+            write_atomically(path / "config.yaml", to_yaml(config))
+        except BaseException:
+            lock.close()
+            raise
         return cls(path, lock, stages)
 
     def is_done(self, stage: str) -> bool:

@@ -1,0 +1,57 @@
+"""A checkpoint directory is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bard_ray.checkpoint import atomic_directory, is_complete, verify, write_json
+from bard_ray.errors import RunStateError
+
+
+def write(path, text="weights"):
+    with atomic_directory(path, step=3) as aside:
+        (aside / "sub").mkdir()
+        (aside / "sub" / "model.bin").write_text(text)
+
+
+def test_a_finished_directory_is_complete_and_verifies(tmp_path):
+    write(tmp_path / "c")
+    assert is_complete(tmp_path / "c")
+    assert verify(tmp_path / "c") == {"step": 3}
+
+
+def test_a_crash_while_writing_leaves_the_old_one(tmp_path):
+    write(tmp_path / "c", "old")
+
+    def crash():
+        with atomic_directory(tmp_path / "c") as aside:
+            (aside / "half").write_text("new")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        crash()
+    assert (tmp_path / "c" / "sub" / "model.bin").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_missing_or_short_file_is_not_complete(tmp_path):
+    write(tmp_path / "c")
+    (tmp_path / "c" / "sub" / "model.bin").write_text("w")
+    assert not is_complete(tmp_path / "c")
+    assert not is_complete(tmp_path / "nowhere")
+
+
+def test_a_changed_file_of_the_same_size_does_not_verify(tmp_path):
+    write(tmp_path / "c")
+    (tmp_path / "c" / "sub" / "model.bin").write_text("WEIGHTS")
+    with pytest.raises(RunStateError, match=r"model\.bin"):
+        verify(tmp_path / "c")
+
+
+def test_json_is_replaced_whole(tmp_path):
+    write_json(tmp_path / "s.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "s.json", {"a": object()})
+    assert json.loads((tmp_path / "s.json").read_text()) == {"a": 1}

@@ -1,0 +1,83 @@
+"""Advantages, segments and training sequences: literal numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bard_ray.budget.signal import TokenBudget
+from bard_ray.records import Group, GroupRequest, Message, Question
+from bard_ray.rl.advantages import group_advantages, is_flat
+from bard_ray.rl.assemble import Completion, assemble, prompt_segment
+from bard_ray.rl.sequences import sampled_versions, train_sequences
+
+CLOSE = 7
+
+
+def rollout(tokens, forced_at=None, versions=None):
+    tokens_T = np.array(tokens, np.int32)
+    logprobs_T = -np.arange(1, len(tokens) + 1, dtype=np.float32)
+    versions_T = np.array(versions or [4] * len(tokens), np.int32)
+    completion = Completion(tokens_T, logprobs_T, versions_T, "stop")
+    prompt = prompt_segment(np.array([1, 2], np.int32))
+    return assemble(
+        prompt, completion, TokenBudget(3), CLOSE, forced_at, lambda ids: str(ids.tolist())
+    )
+
+
+def test_group_advantages():
+    rewards_G = np.array([1.0, 0.0, 0.5, 0.5], np.float32)
+    plain = group_advantages(rewards_G, std_normalise=False)
+    assert plain.tolist() == [0.5, -0.5, 0.0, 0.0]
+    scaled = group_advantages(rewards_G, std_normalise=True)
+    assert scaled.tolist() == pytest.approx([2**0.5, -(2**0.5), 0.0, 0.0], abs=1e-5)
+    assert group_advantages(np.full(3, 0.7, np.float32), std_normalise=True).tolist() == [0, 0, 0]
+
+
+def test_a_flat_group_has_no_reward_variance():
+    assert is_flat(np.array([0.3, 0.3], np.float32))
+    assert not is_flat(np.array([0.3, 0.31], np.float32))
+
+
+def test_the_closing_tag_belongs_to_the_thinking_and_is_trained_on():
+    r = rollout([5, 6, CLOSE, 9])
+    assert [(s.role, s.tokens_T.tolist()) for s in r.segments[1:]] == [
+        ("think", [5, 6, CLOSE]),
+        ("answer", [9]),
+    ]
+    assert (r.thinking_tokens, r.closed, r.answer_text) == (2, True, "[9]")
+    assert all(s.mask_T.all() for s in r.segments[1:])
+
+
+def test_a_tag_the_engine_forced_is_not_trained_on():
+    r = rollout([5, 6, 5, CLOSE, 9], forced_at=3)
+    assert [(s.role, bool(s.mask_T.all())) for s in r.segments[1:]] == [
+        ("think", True),
+        ("forced", False),
+        ("answer", True),
+    ]
+    assert rollout([5, CLOSE, 9], forced_at=3).segments[1].role == "think", "closed by itself"
+
+
+def test_thinking_that_never_closed_counts_in_full_and_has_no_answer():
+    r = rollout([5, 6, 5])
+    assert (r.thinking_tokens, r.closed, r.answer_text) == (3, False, "[]")
+
+
+def test_a_training_sequence_carries_advantages_on_trained_tokens_only():
+    request = GroupRequest(0, Question("q", (Message("user", "?"),), "1"), (TokenBudget(3),) * 2, 0)
+    rollouts = (rollout([5, 6, 5, CLOSE, 9], forced_at=3), rollout([5, CLOSE]))
+    group = Group(request, rollouts, rewards_G=np.array([1.0, 0.0], np.float32))
+    first, second = train_sequences([group], std_normalise=False)
+    assert first.tokens_T.tolist() == [1, 2, 5, 6, 5, CLOSE, 9]
+    assert first.mask_T.tolist() == [False, False, True, True, True, False, True]
+    assert first.advantages_T is not None
+    assert first.advantages_T.tolist() == [0, 0, 0.5, 0.5, 0.5, 0, 0.5]
+    assert first.behaviour_T is not None
+    assert first.behaviour_T.tolist() == [0, 0, -1, -2, -3, -4, -5]
+    assert second.advantages_T is not None
+    assert second.advantages_T.tolist() == [0, 0, -0.5, -0.5]
+
+
+def test_versions_are_those_of_sampled_tokens():
+    assert sampled_versions(rollout([5, CLOSE, 9], versions=[3, 3, 4])).tolist() == [3, 3, 4]

@@ -1,0 +1,77 @@
+"""What a command may go on from."""
+
+from __future__ import annotations
+
+import pytest
+
+from bard_ray.errors import RunStateError
+from bard_ray.rundir import RunDirectory
+from recipes.bard_tiny import config
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    cfg = config()
+    cfg.run.dir = str(tmp_path)
+    return cfg
+
+
+def begin(cfg, *stages: str) -> RunDirectory:
+    run = RunDirectory.open(cfg)
+    for stage in stages:
+        run.finish(stage, 1.5, {"rows": 3})
+    return run
+
+
+def test_finished_stages_are_remembered(cfg):
+    begin(cfg, "distil", "base").close()
+    run = RunDirectory.open(cfg)
+    assert run.is_done("base")
+    assert not run.is_done("sft")
+    assert run.wall_s == {"distil": 1.5, "base": 1.5}
+    assert run.facts("distil") == {"rows": 3}
+    run.close()
+
+
+def test_settings_of_stages_still_to_come_may_change(cfg):
+    begin(cfg, "distil", "base", "sft").close()
+    cfg.rl.max_lag, cfg.rollout.workers = 3, 2
+    RunDirectory.open(cfg).close()
+
+
+def test_settings_of_finished_stages_may_not(cfg):
+    begin(cfg, "distil", "sft").close()
+    cfg.sft.lr = 1.0
+    with pytest.raises(RunStateError, match=r"sft\.lr was 0\.002, now 1\.0"):
+        RunDirectory.open(cfg)
+
+
+def test_a_checkpoint_inside_the_rl_stage_pins_its_settings(cfg):
+    run = begin(cfg, "distil", "sft")
+    run.checkpoint("rl-state").mkdir(parents=True)
+    run.close()
+    cfg.rl.group_size = 4
+    with pytest.raises(RunStateError, match=r"rl\.group_size"):
+        RunDirectory.open(cfg)
+
+
+def test_one_process_at_a_time(cfg):
+    run = begin(cfg)
+    with pytest.raises(RunStateError, match="in use"):
+        RunDirectory.open(cfg)
+    run.close()
+    RunDirectory.open(cfg).close()
+
+
+def test_fresh_deletes_what_was_there_and_nothing_beside_it(cfg, tmp_path):
+    (tmp_path / "other").mkdir()
+    run = begin(cfg, "distil")
+    (run.path / "data").mkdir()
+    run.close()
+    cfg.run.fresh = True
+    cfg.sft.lr = 1.0
+    run = RunDirectory.open(cfg)
+    assert not run.is_done("distil")
+    assert not (run.path / "data").exists()
+    assert (tmp_path / "other").exists()
+    run.close()

@@ -1,0 +1,62 @@
+"""The flat weight layout, and what is refused before an engine is touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from actors.weights import check_weights, checkpoint_shapes, flatten, read_checkpoint, views
+from bard_ray.config.schema import ChainConfig, TinyModelConfig
+from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.errors import DataError, WeightSyncError
+
+TENSORS = [("a", torch.arange(6.0).reshape(2, 3)), ("b", torch.tensor([0.5]))]
+EXPECTED = {"a": (2, 3), "b": (1,)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_laid_out_is_read_back(dtype):
+    flat = flatten(TENSORS, dtype)
+    assert all(offset % 64 == 0 for offset in flat.offsets)
+    frozen = flat.buffer.copy()
+    frozen.setflags(write=False)  # as the object store hands it out
+    for (name, tensor), (sent, value) in zip(
+        views(flat.names, flat.dtypes, flat.shapes, flat.offsets, frozen), TENSORS, strict=True
+    ):
+        assert name == sent
+        assert torch.equal(tensor.float(), value)
+
+
+def test_fitting_weights_pass():
+    check_weights(flatten(TENSORS, "float32"), EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda f: flatten(TENSORS[:1], "float32"), "missing"),
+        (lambda f: replace(f, names=("a", "c")), "unknown"),
+        (lambda f: replace(f, shapes=((3, 2), (1,))), "with shape"),
+        (lambda f: replace(f, buffer=f.buffer[:64]), "cut short"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(change, word):
+    with pytest.raises(WeightSyncError, match=word):
+        check_weights(change(flatten(TENSORS, "float32")), EXPECTED)
+
+
+def test_a_model_directory_is_read_whole(tmp_path):
+    write_tiny_model(str(tmp_path), TinyModelConfig(), ChainConfig(), 0, 128)
+    shapes = checkpoint_shapes(str(tmp_path))
+    flat = read_checkpoint(str(tmp_path), "float32")
+    check_weights(flat, shapes)
+    assert sum(int(np.prod(s)) for s in shapes.values()) == 434_944
+    assert "lm_head.weight" not in shapes, "the tied head is sent once, as the embedding"
+
+
+def test_a_directory_without_weights_is_named(tmp_path):
+    with pytest.raises(DataError, match="no safetensors"):
+        checkpoint_shapes(str(tmp_path))
