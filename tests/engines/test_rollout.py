@@ -129,10 +129,12 @@ async def test_requests_keep_running_across_an_update_and_every_token_carries_it
     worker, models, version
 ):
     await load(worker, models[0], before := next(version))
+    steps = (await call(worker.stats.remote(), LIMIT_S, "stats"))["steps"]
     running = asyncio.create_task(
         sample(worker, requests(48, group=8), SamplingSpec(max_new_tokens=200))
     )
-    await asyncio.sleep(0.4)
+    while (await call(worker.stats.remote(), LIMIT_S, "stats"))["steps"] < steps + 3:
+        await asyncio.sleep(0.02)
     await load(worker, models[1], after := next(version))
     groups = await asyncio.wait_for(running, LIMIT_S)
     versions = [sampled_versions(r) for g in groups for r in g.rollouts]
@@ -146,9 +148,7 @@ async def test_requests_keep_running_across_an_update_and_every_token_carries_it
 async def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(
     worker, models, version
 ):
-    """vLLM itself raises nothing for a missing name and is left unusable by a buffer that ends too
-    early.
-    """
+    """vLLM raises nothing for a missing name, and a buffer that ends early leaves it unusable."""
     await load(worker, models[2], next(version))
     good = read_checkpoint(models[3], "float32")
     parts = zip(good.names, good.dtypes, good.shapes, good.offsets, strict=True)
