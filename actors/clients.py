@@ -179,20 +179,29 @@ class RaySampler:
     ) -> AsyncIterator[Group]:
         """Spread requests over the workers and yield groups as they complete.
 
-        A lost worker's are issued again.
+        The work of a lost worker is issued again. What no retry can mend is raised here.
         """
-        groups: asyncio.Queue[Group] = asyncio.Queue()
-        async with asyncio.TaskGroup() as tasks:
-            serving = [
-                tasks.create_task(self._serve(i, share, spec, groups))
-                for i, share in self._shares(requests)
-            ]
-            try:
-                for _ in requests:
-                    yield await groups.get()
-            finally:
-                for task in serving:
-                    task.cancel()
+        arrivals: asyncio.Queue[Group | BaseException] = asyncio.Queue()
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                arrivals.put_nowait(error)
+
+        serving = []
+        for index, share in self._shares(requests):
+            task = asyncio.create_task(self._serve(index, share, spec, arrivals))
+            task.add_done_callback(on_done)
+            serving.append(task)
+        try:
+            for _ in requests:
+                arrived = await arrivals.get()
+                if isinstance(arrived, BaseException):
+                    raise arrived
+                yield arrived
+        finally:
+            for task in serving:
+                task.cancel()
 
     def _shares(self, requests: Sequence[GroupRequest]) -> list[tuple[int, list[GroupRequest]]]:
         """Each request to the worker with the least to do at that point."""
@@ -208,7 +217,7 @@ class RaySampler:
         index: int,
         share: Sequence[GroupRequest],
         spec: SamplingSpec,
-        out: asyncio.Queue[Group],
+        out: asyncio.Queue[Group | BaseException],
     ) -> None:
         """One worker's share, until every request of it has a group, filled or failed."""
         left = {r.number: r for r in share}

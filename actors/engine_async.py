@@ -99,9 +99,12 @@ class AsyncEngine:
                 await self._engine.update_weights(WeightTransferUpdateRequest(update_info=info))
                 await self._engine.finish_weight_update(weight_version=str(version))
                 self._version = version
-                # Reached only with complete weights: after a failed load the engine stays paused
-                # until a good one.
+                # Reached only with complete weights: after a failed load the engine stays paused,
+                # and the worker has to be replaced.
                 await self._engine.resume_generation()
+            except Exception as error:
+                msg = f"weight update: {error!r}"
+                raise InfrastructureError(msg) from error
             finally:
                 file.unlink(missing_ok=True)
             return time.monotonic() - started

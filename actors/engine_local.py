@@ -102,19 +102,23 @@ class LocalEngine:
 
     async def _call(self, command: Callable[[], Any]) -> Any:
         """Run a command on the engine thread and hand back its result."""
-        if not self._thread.is_alive():
-            msg = "the engine thread has ended; see the worker's log"
-            raise InfrastructureError(msg)
         future: Future[Any] = Future()
 
         def run() -> None:
             try:
+                self._require_open()
                 future.set_result(command())
             except Exception as error:  # noqa: BLE001 crosses to the caller's thread, where it is raised
                 future.set_exception(error)
 
+        self._require_open()
         self._inbox.put(run)
         return await asyncio.wrap_future(future)
+
+    def _require_open(self) -> None:
+        if self._closing or not self._thread.is_alive():
+            msg = "the engine has ended; see the worker's log"
+            raise InfrastructureError(msg)
 
     # --- engine thread
     # -------------------------------------------------------------------------------------------
@@ -136,6 +140,7 @@ class LocalEngine:
             self._drain(wait=not self._engine.has_unfinished_requests())
             if self._engine.has_unfinished_requests() and not self._closing:
                 self._step()
+        self._drain(wait=False)  # whoever still waits for a command learns that it is over
 
     def _make_engine(self) -> LLMEngine:
         import logging

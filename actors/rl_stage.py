@@ -82,6 +82,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
     if roles.reference is not None:
         await roles.reference.load(context.weights_before("rl"))
     state = await _begin(context)
+    context.versions = max(context.versions, state.step)  # a resumed run numbers on as before
     state.base_version = context.next_version() - state.step
     await roles.sampler.publish(await roles.learner.publish(), state.base_version + state.step)
     progress.update(state.step, config.rl.steps)

@@ -132,7 +132,8 @@ def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None
     Raises:
         RunStateError: some differ; the message names up to three of them.
     """
-    begun = set(stages) | ({"rl"} if (path / "checkpoints" / RL_STATE).exists() else set())
+    under_way = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
+    begun = set(stages) | {stage for stage, traces in under_way.items() if traces.exists()}
     saved = from_yaml((path / "config.yaml").read_text())
     before, now = (_identity(c, begun) for c in (saved, config))
     changed = [

@@ -55,6 +55,15 @@ def test_a_checkpoint_inside_the_rl_stage_pins_its_settings(cfg):
         RunDirectory.open(cfg)
 
 
+def test_a_sweep_that_was_begun_pins_its_settings(cfg):
+    run = begin(cfg, "distil", "sft")
+    (run.path / "evals").mkdir()
+    run.close()
+    cfg.evaluate.samples = 4
+    with pytest.raises(RunStateError, match=r"evaluate\.samples"):
+        RunDirectory.open(cfg)
+
+
 def test_one_process_at_a_time(cfg):
     run = begin(cfg)
     with pytest.raises(RunStateError, match="in use"):
