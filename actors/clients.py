@@ -84,7 +84,11 @@ class Fleet:
             self._kill(failed)
             self.replaced += 1
             fresh = self._spawn(index)
-            await self._prepare(fresh)
+            try:
+                await self._prepare(fresh)
+            except BaseException:
+                self._kill(fresh)  # it holds the slot's resources; the next attempt starts another
+                raise
             slot.handle = fresh
 
     async def on_worker(
@@ -102,10 +106,18 @@ class Fleet:
             except Exception as error:
                 if decide(error) is not Decision.RESTART:
                     raise
-                await self.replace(index, handle)
+                await self._try_replace(index, handle)
             else:
                 return True
         return False
+
+    async def _try_replace(self, index: int, failed: ActorHandle) -> None:
+        """Replace a worker; where its successor is lost too, the next attempt finds it so."""
+        try:
+            await self.replace(index, failed)
+        except Exception as error:
+            if decide(error) is not Decision.RESTART:
+                raise
 
 
 class RaySampler:
@@ -129,16 +141,15 @@ class RaySampler:
             await self._send(handle)
 
     async def _send(self, handle: ActorHandle) -> float:
-        """Give one worker the current weights, and check what it says it has."""
-        if self._weights is not None:
-            work = handle.update.remote(self._weights.handle, self._version)
+        """Give one worker the weights that are current now, and check what it says it has."""
+        weights, path, version = self._weights, self._path, self._version
+        if weights is not None:
+            work = handle.update.remote(weights.handle, version)
         else:
-            work = handle.load.remote(self._path, self._version)
+            work = handle.load.remote(path, version)
         loaded, stall_s = await call(work, self._timeout_s, "loading weights into a rollout worker")
-        if loaded != self._version:
-            msg = (
-                f"a rollout worker reports version {loaded} after version {self._version} was sent"
-            )
+        if loaded != version:
+            msg = f"a rollout worker reports version {loaded} after version {version} was sent"
             raise WeightSyncError(msg)
         return float(stall_s)
 
@@ -242,12 +253,15 @@ class RaySampler:
             out.put_nowait(Group(request, failure=f"lost with its rollout worker {ATTEMPTS} times"))
 
     async def stats(self) -> list[dict[str, float]]:
-        """Engine counters of every worker."""
-        work = [
-            call(s.handle.stats.remote(), self._timeout_s, "engine counters")
-            for s in self._fleet.slots
-        ]
-        return await asyncio.gather(*work)
+        """Engine counters of every worker that answers."""
+        counters: list[dict[str, float]] = []
+
+        async def work(handle: ActorHandle) -> None:
+            counters.append(await call(handle.stats.remote(), self._timeout_s, "engine counters"))
+
+        for index in range(len(self._fleet.slots)):
+            await self._fleet.on_worker(index, work)
+        return counters
 
     @property
     def replaced(self) -> int:

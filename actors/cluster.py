@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.settings import actor_env
 from bard_ray.config.schema import ClusterConfig
-from bard_ray.errors import ResourceError
+from bard_ray.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -69,7 +69,7 @@ class Cluster:
             "configure_logging": True,
         }
         if in_submitted_job() or self._config.address != "local":
-            ray.init(address=None if in_submitted_job() else self._config.address, **common)
+            self._join(None if in_submitted_job() else self._config.address, common)
         else:
             ray.init(
                 address="local",
@@ -81,6 +81,17 @@ class Cluster:
             )
             self.started_here = True
         return {key: float(value) for key, value in ray.cluster_resources().items()}
+
+    def _join(self, address: str | None, options: dict[str, Any]) -> None:
+        import ray
+
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            fix = "Start one (`ray start --head`), submit to one, or set cluster.address=local."
+            raise ConfigError(
+                "cluster.address", self._config.address, "no Ray cluster answers there", fix
+            ) from error
 
     async def reserve(self, bundles: Sequence[Mapping[str, float]]) -> None:
         """Reserve all bundles at once; on an autoscaling cluster this is what makes it grow.

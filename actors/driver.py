@@ -90,7 +90,29 @@ def _dry_run(console: Console, config: Config, plan: Plan) -> int:
     console.line(to_yaml(config))
     console.line(render(plan))
     _check_plan(plan, config)
+    if not _starts_here(config):
+        has = _given_resources(config)
+        if has is None:
+            console.line(f"no cluster answers at {config.cluster.address} to compare this with")
+        else:
+            check_resources(plan, has)
     return 0
+
+
+def _starts_here(config: Config) -> bool:
+    """Will the cluster be one that this command starts on this machine?"""
+    return config.cluster.address == "local" and not in_submitted_job()
+
+
+def _given_resources(config: Config) -> dict[str, float] | None:
+    """What the given cluster has now; None where none answers."""
+    cluster = Cluster(config.cluster, Path(config.run.dir), verbose=False)
+    try:
+        return cluster.connect()
+    except ConfigError:
+        return None
+    finally:
+        cluster.close()
 
 
 def _check_plan(plan: Plan, config: Config) -> None:
@@ -101,9 +123,8 @@ def _check_plan(plan: Plan, config: Config) -> None:
     Raises:
         ResourceError: the plan does not fit.
     """
-    started_here = config.cluster.address == "local" and not in_submitted_job()
-    check_memory(plan, host_memory_gib() if started_here else None)
-    if started_here:
+    check_memory(plan, host_memory_gib() if _starts_here(config) else None)
+    if _starts_here(config):
         check_resources(plan, _local_resources(config))
 
 

@@ -73,6 +73,9 @@ class AsyncEngine:
                     read = read_output(output)
                     self._tokens += read.tokens_T.size
                     return read
+        except Exception as error:
+            msg = f"engine: {error!r}"
+            raise InfrastructureError(msg) from error
         finally:
             self._count(-1)
         msg = f"request {request.id} ended without an output"

@@ -60,8 +60,8 @@ class RayLearner:
         dtype = self._dtype
         meta, weights = self._ranks[0].publish.options(num_returns=2).remote(dtype)
         others = [rank.gather.remote(dtype) for rank in self._ranks[1:]]
-        await asyncio.gather(*(self._one(w, "gathering weights") for w in others))
-        names, num_bytes = await self._one(meta, "gathering weights")
+        gathering = (self._one(work, "gathering weights") for work in (meta, *others))
+        (names, num_bytes), *_ = await asyncio.gather(*gathering)
         return Published(handle=weights, names=names, num_bytes=num_bytes)
 
     async def export(self, path: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bard_ray.budget.sampler import sample_budgets
-from bard_ray.checkpoint import atomic_directory, is_complete, write_json
+from bard_ray.checkpoint import atomic_directory, is_complete, recover, write_json
 from bard_ray.config.schema import Config, RLConfig
 from bard_ray.data.questions import training_questions
 from bard_ray.learn.schedule import warmup_linear
@@ -118,10 +118,10 @@ def busy_share(
     A worker that was replaced in between counts from its own start.
     """
     shares = []
-    for old, new in zip(before, after, strict=True):
+    for old, new in zip(before, after, strict=False):
         since = old if new["up_s"] >= old["up_s"] else {"busy_s": 0.0, "up_s": 0.0}
         shares.append((new["busy_s"] - since["busy_s"]) / max(new["up_s"] - since["up_s"], 1e-9))
-    return round(sum(shares) / len(shares), 4)
+    return round(sum(shares) / max(1, len(shares)), 4)
 
 
 def _detail(values: Mapping[str, float]) -> str:
@@ -139,6 +139,7 @@ def _state_path(context: Context) -> Path:
 async def _begin(context: Context) -> RLState:
     """Learner and loop as of the newest checkpoint, or at the start."""
     path, optim = _state_path(context), rl_optim(context.config.rl)
+    recover(path)
     if not is_complete(path):
         await context.roles.learner.begin(context.weights_before("rl"), optim)
         context.metrics.truncate_after("rl", 0)

@@ -83,7 +83,12 @@ class RolloutWorker:
         prompts: dict[str, tuple[GroupRequest, int, Segment]] = {}
         tokens = []
         for request in requests:
-            for index, item in enumerate(self._token_requests(request, spec)):
+            items = self._token_requests(request, spec)
+            if min(item.max_new_tokens for item in items) < 1:
+                room = f"student.max_len={self._student.max_len}"
+                yield Group(request, failure=f"its prompt leaves no room in {room}")
+                continue
+            for index, item in enumerate(items):
                 prompts[item.id] = (request, index, prompt_segment(item.prompt_T))
                 tokens.append(item)
         done: dict[int, dict[int, Rollout]] = defaultdict(dict)

@@ -28,7 +28,8 @@ def atomic_directory(path: Path, **facts: object) -> Iterator[Path]:
         path: final place; what is there already is replaced.
         facts: plain JSON values kept in the manifest beside the files' sizes and checksums.
     """
-    aside = path.with_name(f".{path.name}.partial")
+    aside, old = path.with_name(f".{path.name}.partial"), _old(path)
+    recover(path)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -37,11 +38,26 @@ def atomic_directory(path: Path, **facts: object) -> Iterator[Path]:
             str(f.relative_to(aside)): _describe(f) for f in sorted(aside.rglob("*")) if f.is_file()
         }
         write_json(aside / MANIFEST, {"facts": facts, "files": files})
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
         aside.rename(path)
         _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Put the directory before back where a crash between two renames left none at `path`."""
+    if _old(path).exists():
+        if path.exists():
+            shutil.rmtree(_old(path))
+        else:
+            _old(path).rename(path)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 def is_complete(path: Path) -> bool:

@@ -33,6 +33,11 @@ SECTIONS = {
     "rl": ("rl",),
     "evaluate": ("evaluate",),
 }
+# Fields of other sections that a stage's output follows from: which corpora, which variants.
+FIELDS = {
+    "distil": [f"{s}.{f}" for s in ("base", "sft_full", "sft") for f in ("enabled", "rows")],
+    "evaluate": [f"{s}.enabled" for s in ("sft_full", "sft", "rl")],
+}
 RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
@@ -58,6 +63,8 @@ class RunDirectory:
             stages = _read_stages(path)
             if stages:
                 _require_same(path, config, stages)
+            else:  # weights of an attempt that ended before its first stage did
+                shutil.rmtree(path / "checkpoints", ignore_errors=True)
             write_atomically(path / "config.yaml", to_yaml(config))
         except BaseException:
             lock.close()
@@ -155,6 +162,9 @@ def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:
     for stage in SECTIONS:
         for section in SECTIONS[stage] if stage in begun else ():
             _flatten(section, tree[section], flat)
+        for name in FIELDS.get(stage, ()) if stage in begun else ():
+            section, field = name.split(".")
+            flat[name] = tree[section][field]
     return flat
 
 

@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from bard_ray.checkpoint import atomic_directory, is_complete, verify, write_json
+from bard_ray.checkpoint import (
+    atomic_directory,
+    is_complete,
+    recover,
+    verify,
+    write_json,
+)
 from bard_ray.errors import RunStateError
 
 
@@ -33,6 +39,15 @@ def test_a_crash_while_writing_leaves_the_old_one(tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         crash()
     assert (tmp_path / "c" / "sub" / "model.bin").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_crash_between_the_two_renames_is_recovered(tmp_path):
+    write(tmp_path / "c", "old")
+    (tmp_path / "c").rename(tmp_path / ".c.old")
+    recover(tmp_path / "c")
+    assert is_complete(tmp_path / "c")
+    write(tmp_path / "c", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import sys
+from unittest.mock import Mock
 
 import pytest
 
+from actors.cluster import Cluster
 from actors.driver import main
-from bard_ray.config.schema import ChainConfig, TinyModelConfig
+from bard_ray.config.schema import ChainConfig, ClusterConfig, TinyModelConfig
 from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.errors import ConfigError
 from recipes.bard_8b import config as config_8b
 from recipes.bard_tiny import config
 
@@ -119,14 +122,30 @@ def test_dry_run_shows_placement_and_memory_and_starts_nothing(run, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_the_8b_recipe_plans_without_a_gpu_and_refuses_too_small_a_cluster(run):
+def test_the_8b_recipe_plans_without_a_gpu_or_a_cluster(run, monkeypatch):
+    none = ConfigError("cluster.address", "auto", "no Ray cluster answers there", "Start one.")
+    monkeypatch.setattr("actors.cluster.Cluster.connect", Mock(side_effect=none))
     code, out = run("--dry-run", recipe=config_8b)
     assert code == 0
     assert "rollout        3      4     1  72.0 GiB" in out
-    code, out = run("--dry-run", "cluster.address=local", recipe=config_8b)
+    assert "no cluster answers at auto" in out
+
+
+@pytest.mark.parametrize("address", ["auto", "local"])
+def test_the_8b_recipe_refuses_a_cluster_that_is_too_small(run, monkeypatch, address):
+    small = {"CPU": 64.0, "GPU": 0.0}
+    monkeypatch.setattr("actors.cluster.Cluster.connect", Mock(return_value=small))
+    code, out = run("--dry-run", f"cluster.address={address}", recipe=config_8b)
     assert code == 2
-    assert "GPU" in out
-    assert "the cluster has 0" in out
+    assert "the plan needs 8 GPUs, the cluster has 0" in out
+    assert "rollout.workers" in out
+
+
+def test_a_run_without_the_cluster_it_asks_for_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.init", Mock(side_effect=ConnectionError("no running Ray instance")))
+    cluster = Cluster(ClusterConfig(address="auto"), tmp_path, verbose=False)
+    with pytest.raises(ConfigError, match="no Ray cluster answers"):
+        cluster.connect()
 
 
 def test_the_command_line_of_the_recipe_reports_errors_without_a_traceback(tmp_path):

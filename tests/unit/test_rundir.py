@@ -64,6 +64,23 @@ def test_a_sweep_that_was_begun_pins_its_settings(cfg):
         RunDirectory.open(cfg)
 
 
+def test_what_corpora_exist_is_settled_by_the_first_stage(cfg):
+    begin(cfg, "distil").close()
+    cfg.sft_full.rows = 10
+    with pytest.raises(RunStateError, match=r"sft_full\.rows"):
+        RunDirectory.open(cfg)
+
+
+def test_weights_of_an_attempt_that_finished_no_stage_are_not_used(cfg):
+    run = begin(cfg)
+    run.checkpoint("student").mkdir(parents=True)
+    run.close()
+    cfg.run.seed = 1
+    run = RunDirectory.open(cfg)
+    assert not run.checkpoint("student").exists()
+    run.close()
+
+
 def test_one_process_at_a_time(cfg):
     run = begin(cfg)
     with pytest.raises(RunStateError, match="in use"):
