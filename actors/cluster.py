@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,23 @@ from bard_ray.errors import ConfigError, ResourceError
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
+
+
+# Where Ray notes the cluster that was last started on this machine, running or not.
+CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 Ray's own choice
+PROBE_S = 3.0
+
+
+def answers(address: str) -> bool:
+    """Does anything listen where a cluster should be? `auto` is the one noted on this machine."""
+    if address == "auto":
+        address = CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.exists() else ""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def in_submitted_job() -> bool:
@@ -83,15 +101,19 @@ class Cluster:
         return {key: float(value) for key, value in ray.cluster_resources().items()}
 
     def _join(self, address: str | None, options: dict[str, Any]) -> None:
+        """Join a given cluster. It is probed first: Ray waits minutes for one that is gone."""
         import ray
 
+        fix = "Start one (`ray start --head`), submit to one, or set cluster.address=local."
+        missing = ConfigError(
+            "cluster.address", self._config.address, "no Ray cluster answers there", fix
+        )
+        if address is not None and not answers(address):
+            raise missing
         try:
             ray.init(address=address, **options)
         except ConnectionError as error:
-            fix = "Start one (`ray start --head`), submit to one, or set cluster.address=local."
-            raise ConfigError(
-                "cluster.address", self._config.address, "no Ray cluster answers there", fix
-            ) from error
+            raise missing from error
 
     async def reserve(self, bundles: Sequence[Mapping[str, float]]) -> None:
         """Reserve all bundles at once; on an autoscaling cluster this is what makes it grow.
