@@ -20,6 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
+PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
+
 
 def load(config: Config, overrides: Sequence[str]) -> Config:
     """Apply overrides such as `rl.max_lag=2` to a copy of `config`, in order; the last one wins.
@@ -95,20 +97,28 @@ def _parse(key: str, text: str) -> Any:
 
 def _assign(node: DictConfig, key: str, value: object) -> None:
     """Set one field, or every field of a section when `value` is a mapping."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and key not in fields():
         for name, inner in value.items():
             _assign(node, f"{key}.{name}", inner)
         return
     _require_known(key, value)
     _require_type(key, value)
     try:
-        OmegaConf.update(node, key, value)
+        OmegaConf.update(node, key, value, merge=False, force_add=_is_parameter(key))
     except OmegaConfBaseException as error:
         raise _refusal(key, value, error) from error
 
 
+def _is_parameter(key: str) -> bool:
+    """Is this one entry of a field that holds the parameters of a plug-in?
+
+    Which names it may have is the plug-in's business: `bard_ray.plugins` judges them.
+    """
+    return fields().get(key.rpartition(".")[0]) == PARAMETERS
+
+
 def _require_known(key: str, value: object) -> None:
-    if key in fields():
+    if key in fields() or _is_parameter(key):
         return
     inside = [name for name in fields() if name.startswith(f"{key}.")]
     if inside:
@@ -137,7 +147,7 @@ def _hint(key: str) -> str:
 
 def _require_type(key: str, value: object) -> None:
     """What OmegaConf would convert in silence: a number into text, a number into a switch."""
-    wanted = fields()[key]
+    wanted = fields().get(key)
     if wanted is str and not isinstance(value, str):
         raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')
     if (
@@ -169,6 +179,7 @@ def _describe(kind: object) -> str:
         str: "text",
         list[int]: "a list of whole numbers such as [1,2]",
         list[str]: "a list such as [a,b]",
+        PARAMETERS: "a mapping of parameter names to values",
     }
     return names.get(kind, "a value of the field's type")
 

@@ -1,0 +1,128 @@
+"""Plug-ins by name: a built-in one registers itself, a user's own is named as `module:Class`.
+
+A plug-in is one file with one frozen dataclass: its docstring is its definition, its fields are its
+parameters. A configuration names it (`rl.reward.name=product`) and sets its parameters
+(`rl.reward.params.weight=0.5`); everything wrong with either is a `ConfigError` before anything
+starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from bard_ray.errors import ConfigError
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+class Registry(Generic[T]):
+    """The plug-ins of one kind.
+
+    Every module of `package` is imported at the first look-up, so that a new file is all a new
+    built-in plug-in takes.
+    """
+
+    def __init__(self, field: str, package: str) -> None:
+        """Start empty.
+
+        Args:
+            field: section of the configuration, `rl.reward`: its `.name` names a plug-in, its
+                `.params` holds the parameters.
+            package: dotted name of the package that holds the built-in plug-ins.
+        """
+        self.field, self._package = field, package
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Class decorator that makes a dataclass known under `name`."""
+
+        def keep(cls: C) -> C:
+            self._classes[name] = cls
+            return cls
+
+        return keep
+
+    def names(self) -> list[str]:
+        """Names of all built-in plug-ins, sorted."""
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        return sorted(self._classes)
+
+    def find(self, name: str) -> type:
+        """Class of a built-in plug-in, or of `module:Class`.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        if name in self.names():
+            return self._classes[name]
+        if ":" in name:
+            return self._imported(name)
+        close = difflib.get_close_matches(name, self._classes, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        fix = f"{hint}Use one of {', '.join(self.names())}, or your own as module:Class."
+        raise ConfigError(f"{self.field}.name", name, "is no known plug-in", fix)
+
+    def build(self, name: str, params: Mapping[str, object]) -> T:
+        """The plug-in `name` with these parameters; the others keep their defaults.
+
+        Raises:
+            ConfigError: no such plug-in, an unknown or missing parameter, or a value that does not
+                fit.
+        """
+        cls = self.find(name)
+        self._require_known(cls, name, params)
+        try:
+            built: T = cls(**{key: _fit(cls, key, value) for key, value in params.items()})
+        except (TypeError, ValueError) as error:
+            fix = f"Its docstring says what it takes: {cls.__module__}.{cls.__qualname__}."
+            raise ConfigError(
+                f"{self.field}.params", dict(params), f"does not fit {name} ({error})", fix
+            ) from error
+        return built
+
+    def _imported(self, name: str) -> type:
+        module, _, attribute = name.partition(":")
+        try:
+            cls = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            fix = "It must be importable from where the recipe runs."
+            rule = f"cannot be imported ({error})"
+            raise ConfigError(f"{self.field}.name", name, rule, fix) from error
+        if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+            fix = "Decorate it with @dataclass(frozen=True); its fields are its parameters."
+            raise ConfigError(f"{self.field}.name", name, "is no dataclass", fix)
+        return cls
+
+    def _require_known(self, cls: type, name: str, params: Mapping[str, object]) -> None:
+        known = [f.name for f in dataclasses.fields(cls) if f.init]
+        for key in params:
+            if key not in known:
+                fix = f"It has {', '.join(known)}." if known else "It has none."
+                rule = f"is no parameter of {name}"
+                raise ConfigError(f"{self.field}.params.{key}", params[key], rule, fix)
+
+
+def _fit(cls: type, key: str, value: object) -> object:
+    """A parameter as its field's type wants it; whole numbers may stand for floats.
+
+    Lists become tuples.
+
+    Raises:
+        TypeError: it is of another type.
+    """
+    wanted: Any = get_type_hints(cls)[key]
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    simple = wanted if wanted in (int, float, str, bool) else None
+    if simple is not None and type(value) is not simple:
+        msg = f"{key} must be {simple.__name__}, not {value!r}"
+        raise TypeError(msg)
+    return tuple(value) if isinstance(value, list) else value
