@@ -6,11 +6,12 @@ Clients that spread work over actors and replace the ones that are lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from actors.supervise import Decision, call, decide
+from actors.wire import unpack_groups
 from bard_ray.errors import InfrastructureError, WeightSyncError
 from bard_ray.records import (
     Floats,
@@ -238,13 +239,12 @@ class RaySampler:
                 list(left.values()), spec
             )
             while left:
-                reference = await call(
-                    anext(stream), self._timeout_s, "a rollout worker's next group"
-                )
-                group: Group = await call(reference, self._timeout_s, "fetching a group")
-                del left[group.number]
-                self._fleet.slots[index].load -= 1
-                out.put_nowait(group)
+                what = "a rollout worker's next groups"
+                data = await call(_next_item(stream), self._timeout_s, what)
+                for group in unpack_groups(data, left):
+                    del left[group.number]
+                    self._fleet.slots[index].load -= 1
+                    out.put_nowait(group)
 
         if await self._fleet.on_worker(index, work):
             return
@@ -267,6 +267,11 @@ class RaySampler:
     def replaced(self) -> int:
         """Workers replaced so far."""
         return self._fleet.replaced
+
+
+async def _next_item(stream: AsyncIterator[Awaitable[bytes]]) -> bytes:
+    """The next item of a streaming call, fetched."""
+    return await (await anext(stream))
 
 
 class RayVerifier:

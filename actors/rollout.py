@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
 from actors.weights import check_weights, checkpoint_shapes, read_checkpoint
-from bard_ray.budget.signal import token_limit
+from actors.wire import pack_groups
+from bard_ray.budget.signal import Budget, token_limit
 from bard_ray.config.schema import BudgetConfig, RolloutConfig, StudentConfig
 from bard_ray.errors import WeightSyncError
 from bard_ray.records import Group, GroupRequest, Rollout, SamplingSpec, Segment
@@ -36,6 +37,60 @@ def make_engine(
     from actors.engine_local import LocalEngine
 
     return LocalEngine(model_path, config, student, seed)
+
+
+def token_requests(
+    request: GroupRequest, spec: SamplingSpec, prompts: PromptFormat, max_len: int, call: int
+) -> list[TokenRequest]:
+    """One engine request a rollout; rollouts with the same budget share the prompt's ids.
+
+    `call` tells apart requests of the same group that were issued twice.
+    """
+    ids = {
+        budget: prompts.prompt_ids(request.question, budget, show_budget=spec.show_budget)
+        for budget in set(request.budgets)
+    }
+    return [
+        TokenRequest(
+            id=f"{call}/{request.number}/{index}",
+            prompt_T=ids[budget],
+            temperature=spec.temperature,
+            max_new_tokens=min(spec.max_new_tokens, max_len - ids[budget].size),
+            seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
+            force_at=token_limit(budget) if spec.force_budget else None,
+        )
+        for index, budget in enumerate(request.budgets)
+    ]
+
+
+class Filling:
+    """Groups whose rollouts are still being sampled."""
+
+    def __init__(self, prompts: PromptFormat, spec: SamplingSpec) -> None:
+        self._prompts, self._spec = prompts, spec
+        self._places: dict[str, tuple[GroupRequest, int, Segment]] = {}
+        self._done: dict[int, dict[int, Rollout]] = defaultdict(dict)
+
+    def expect(self, request: GroupRequest, items: Sequence[TokenRequest]) -> None:
+        """Note where the outputs of `items` belong; equal prompts share one segment."""
+        segments = {id(item.prompt_T): prompt_segment(item.prompt_T) for item in items}
+        for index, item in enumerate(items):
+            self._places[item.id] = (request, index, segments[id(item.prompt_T)])
+
+    def add(self, output: TokenOutput) -> Group | None:
+        """File one output; returns its group if that is now complete."""
+        request, index, prompt = self._places.pop(output.id)
+        rollouts = self._done[request.number]
+        rollouts[index] = self._rollout(request.budgets[index], prompt, output)
+        if len(rollouts) < len(request.budgets):
+            return None
+        del self._done[request.number]
+        return Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
+
+    def _rollout(self, budget: Budget, prompt: Segment, output: TokenOutput) -> Rollout:
+        forced_at = token_limit(budget) if self._spec.force_budget else None
+        close_id, decode = self._prompts.close_id, self._prompts.decode
+        return assemble(prompt, output, budget, close_id, forced_at, decode)
 
 
 class RolloutWorker:
@@ -74,64 +129,39 @@ class RolloutWorker:
 
     async def generate(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
-    ) -> AsyncIterator[Group]:
-        """Yield each group as its last rollout finishes.
+    ) -> AsyncIterator[bytes]:
+        """Yield groups as their last rollouts finish, packed by `actors.wire`.
 
-        All rollouts enter the engine before its next step.
+        All rollouts enter the engine before its next step. Groups that finish while an item is on
+        its way go together in the next one.
         """
         self._calls += 1
-        prompts: dict[str, tuple[GroupRequest, int, Segment]] = {}
-        tokens = []
+        filling, tokens, refused = self._prepare(requests, spec)
+        if refused:
+            yield pack_groups(refused)
+        async for outputs in self._engine.generate(tokens):
+            full = [group for output in outputs if (group := filling.add(output)) is not None]
+            if full:
+                yield pack_groups(full)
+
+    def _prepare(
+        self, requests: Sequence[GroupRequest], spec: SamplingSpec
+    ) -> tuple[Filling, list[TokenRequest], list[Group]]:
+        """The engine's requests, where their outputs go, and groups whose prompt is too long."""
+        filling = Filling(self._format, spec)
+        tokens: list[TokenRequest] = []
+        refused = []
         for request in requests:
-            items = self._token_requests(request, spec)
+            items = token_requests(
+                request, spec, self._format, self._student.max_len, self._calls
+            )
             if min(item.max_new_tokens for item in items) < 1:
                 room = f"student.max_len={self._student.max_len}"
-                yield Group(request, failure=f"its prompt leaves no room in {room}")
+                refused.append(Group(request, failure=f"its prompt leaves no room in {room}"))
                 continue
-            for index, item in enumerate(items):
-                prompts[item.id] = (request, index, prompt_segment(item.prompt_T))
-                tokens.append(item)
-        done: dict[int, dict[int, Rollout]] = defaultdict(dict)
-        async for output in self._engine.generate(tokens):
-            request, index, prompt = prompts.pop(output.id)
-            rollouts = done[request.number]
-            rollouts[index] = self._rollout(request, index, prompt, output, spec)
-            if len(rollouts) == len(request.budgets):
-                yield Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
-                del done[request.number]
-
-    def _token_requests(self, request: GroupRequest, spec: SamplingSpec) -> list[TokenRequest]:
-        """One token request a rollout; rollouts with the same budget share the prompt's ids."""
-        prompts = {
-            b: self._format.prompt_ids(request.question, b, show_budget=spec.show_budget)
-            for b in set(request.budgets)
-        }
-        return [
-            TokenRequest(
-                id=f"{self._calls}/{request.number}/{index}",
-                prompt_T=prompts[budget],
-                temperature=spec.temperature,
-                max_new_tokens=min(
-                    spec.max_new_tokens, self._student.max_len - prompts[budget].size
-                ),
-                seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
-                force_at=token_limit(budget) if spec.force_budget else None,
-            )
-            for index, budget in enumerate(request.budgets)
-        ]
-
-    def _rollout(
-        self,
-        request: GroupRequest,
-        index: int,
-        prompt: Segment,
-        output: TokenOutput,
-        spec: SamplingSpec,
-    ) -> Rollout:
-        budget = request.budgets[index]
-        forced_at = token_limit(budget) if spec.force_budget else None
-        close_id, decode = self._format.close_id, self._format.decode
-        return assemble(prompt, output, budget, close_id, forced_at, decode)
+            filling.expect(request, items)
+            tokens += items
+        return filling, tokens, refused
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.supervise import call
 from actors.weights import read_checkpoint
+from actors.wire import unpack_groups
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.schema import ChainConfig, RolloutConfig
 from bard_ray.data.chain import chain_question
@@ -52,9 +53,10 @@ def requests(count: int, group: int = 2, budget=NO_BUDGET, first: int = 0) -> li
 
 async def sample(handle, work: list[GroupRequest], spec: SamplingSpec) -> list[Group]:
     stream = handle.generate.options(num_returns="streaming").remote(work, spec)
-    groups = [
-        await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work
-    ]
+    asked, groups = {r.number: r for r in work}, list[Group]()
+    while len(groups) < len(work):
+        item = await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "groups")
+        groups += unpack_groups(item, asked)
     return sorted(groups, key=lambda g: g.number)
 
 
