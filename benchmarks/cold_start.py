@@ -86,7 +86,6 @@ def print_parts(started: float, model: str) -> None:
 
     apply_driver_env()
     from actors import driver
-    from actors.stages import sft_optim
     from bard_ray.config.check import check
     from bard_ray.config.load import load
     from recipes.bard_tiny import config as recipe
@@ -97,16 +96,23 @@ def print_parts(started: float, model: str) -> None:
     parts = {"imports": time.time() - started}
     with tempfile.TemporaryDirectory() as logs:
         cluster = driver.Cluster(config.cluster, Path(logs), verbose=False)
-        try:
-            asyncio.run(_start(cluster, plan, config, model, parts, sft_optim(config.base)))
-        finally:
-            cluster.close()
+        asyncio.run(_start(cluster, plan, config, model, parts))
     print(json.dumps({name: round(seconds, 2) for name, seconds in parts.items()}))
 
 
 async def _start(
-    cluster: Any, plan: Any, config: Any, model: str, parts: dict[str, float], optim: Any
+    cluster: Any, plan: Any, config: Any, model: str, parts: dict[str, float]
 ) -> None:
+    try:
+        await _timed_start(cluster, plan, config, model, parts)
+    finally:
+        cluster.close()
+
+
+async def _timed_start(
+    cluster: Any, plan: Any, config: Any, model: str, parts: dict[str, float]
+) -> None:
+    from actors.stages import sft_optim
     from actors.start import Starter, bundles
 
     last = time.perf_counter()
@@ -124,7 +130,7 @@ async def _start(
     sampling = asyncio.create_task(_seconds_until(roles.sampling_ready))
     await roles.learner_ready
     lap("learner_up")
-    await roles.learner.begin(model, optim)
+    await roles.learner.begin(model, sft_optim(config.base))
     lap("load")
     await roles.learner.step(*_first_batch(config, model))
     lap("step")
