@@ -6,12 +6,12 @@ Clients that spread work over actors and replace the ones that are lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from actors.group_stream import Arrivals, GroupStream
 from actors.supervise import Decision, call, decide
-from actors.wire import unpack_groups
 from bard_ray.errors import InfrastructureError, WeightSyncError
 from bard_ray.records import (
     Floats,
@@ -130,6 +130,7 @@ class RaySampler:
         self._path = ""
         self._version = 0
         self._fleet = Fleet("rollout", size, spawn, kill, self._prepare)
+        self._streams = [GroupStream(self._fleet, i, timeout_s) for i in range(size)]
 
     async def start(self) -> None:
         """Bring all engines up, side by side."""
@@ -193,18 +194,11 @@ class RaySampler:
 
         The work of a lost worker is issued again. What no retry can mend is raised here.
         """
-        arrivals: asyncio.Queue[Group | BaseException] = asyncio.Queue()
-
-        def on_done(task: asyncio.Task[None]) -> None:
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                arrivals.put_nowait(error)
-
-        serving = []
-        for index, share in self._shares(requests):
-            task = asyncio.create_task(self._serve(index, share, spec, arrivals))
-            task.add_done_callback(on_done)
-            serving.append(task)
+        arrivals: Arrivals = asyncio.Queue()
+        asked = [
+            (stream := self._streams[index], stream.ask(share, spec, arrivals))
+            for index, share in self._shares(requests)
+        ]
         try:
             for _ in requests:
                 arrived = await arrivals.get()
@@ -212,45 +206,18 @@ class RaySampler:
                     raise arrived
                 yield arrived
         finally:
-            for task in serving:
-                task.cancel()
+            for stream, tickets in asked:
+                stream.forget(tickets)
 
     def _shares(self, requests: Sequence[GroupRequest]) -> list[tuple[int, list[GroupRequest]]]:
         """Each request to the worker with the least to do at that point."""
+        loads = [slot.load for slot in self._fleet.slots]
         shares: dict[int, list[GroupRequest]] = {}
         for request in requests:
-            index = self._fleet.least_loaded()
-            self._fleet.slots[index].load += 1
+            index = loads.index(min(loads))
+            loads[index] += 1
             shares.setdefault(index, []).append(request)
         return list(shares.items())
-
-    async def _serve(
-        self,
-        index: int,
-        share: Sequence[GroupRequest],
-        spec: SamplingSpec,
-        out: asyncio.Queue[Group | BaseException],
-    ) -> None:
-        """One worker's share, until every request of it has a group, filled or failed."""
-        left = {r.number: r for r in share}
-
-        async def work(handle: ActorHandle) -> None:
-            stream = handle.generate.options(num_returns="streaming").remote(
-                list(left.values()), spec
-            )
-            while left:
-                what = "a rollout worker's next groups"
-                data = await call(_next_item(stream), self._timeout_s, what)
-                for group in unpack_groups(data, left):
-                    del left[group.number]
-                    self._fleet.slots[index].load -= 1
-                    out.put_nowait(group)
-
-        if await self._fleet.on_worker(index, work):
-            return
-        for request in left.values():
-            self._fleet.slots[index].load -= 1
-            out.put_nowait(Group(request, failure=f"lost with its rollout worker {ATTEMPTS} times"))
 
     async def stats(self) -> list[dict[str, float]]:
         """Engine counters of every worker that answers."""
@@ -267,11 +234,6 @@ class RaySampler:
     def replaced(self) -> int:
         """Workers replaced so far."""
         return self._fleet.replaced
-
-
-async def _next_item(stream: AsyncIterator[Awaitable[bytes]]) -> bytes:
-    """The next item of a streaming call, fetched."""
-    return await (await anext(stream))
 
 
 class RayVerifier:

@@ -15,10 +15,11 @@ import numpy as np
 
 from bard_ray.records import Group, GroupRequest, Segment
 
+Ticket = tuple[int, int]  # which call asked, and the group's admission number
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def pack_groups(groups: Iterable[Group]) -> bytes:
+def pack_groups(groups: Iterable[tuple[Ticket, Group]]) -> bytes:
     """Rollouts of several groups; the requests stay behind, since the driver has them.
 
     Segments that rollouts share, such as the prompt, travel once.
@@ -26,7 +27,7 @@ def pack_groups(groups: Iterable[Group]) -> bytes:
     places: dict[int, int] = {}
     segments: list[Segment] = []
     rows = []
-    for group in groups:
+    for ticket, group in groups:
         rollouts = []
         for rollout in group.rollouts:
             for segment in rollout.segments:
@@ -35,16 +36,17 @@ def pack_groups(groups: Iterable[Group]) -> bytes:
                     segments.append(segment)
             indices = [places[id(segment)] for segment in rollout.segments]
             rollouts.append((replace(rollout, segments=()), indices))
-        rows.append((group.number, group.failure, rollouts))
+        rows.append((ticket, group.failure, rollouts))
     shapes = [(segment.role, segment.tokens_T.size) for segment in segments]
     return pickle.dumps((_columns(segments), shapes, rows), protocol=5)
 
 
-def unpack_groups(data: bytes, requests: Mapping[int, GroupRequest]) -> list[Group]:
-    """The groups again; `requests` by admission number. Arrays are views of the columns.
+def unpack_groups(
+    data: bytes, requests: Mapping[Ticket, GroupRequest]
+) -> list[tuple[Ticket, Group]]:
+    """The groups again, without those that nobody asked for any more.
 
-    Raises:
-        KeyError: a group nobody asked for.
+    Arrays are views of the columns.
     """
     columns, shapes, rows = pickle.loads(data)  # noqa: S301 our own worker's bytes
     segments = []
@@ -52,14 +54,12 @@ def unpack_groups(data: bytes, requests: Mapping[int, GroupRequest]) -> list[Gro
     for role, size in shapes:
         segments.append(Segment(role, *(column[start : start + size] for column in columns)))
         start += size
-    return [
-        Group(
-            requests[number],
-            tuple(replace(r, segments=tuple(segments[i] for i in own)) for r, own in rollouts),
-            failure=failure,
-        )
-        for number, failure, rollouts in rows
-    ]
+    groups = []
+    for ticket, failure, packed in rows:
+        if ticket in requests:
+            rollouts = (replace(r, segments=tuple(segments[i] for i in own)) for r, own in packed)
+            groups.append((ticket, Group(requests[ticket], tuple(rollouts), failure=failure)))
+    return groups
 
 
 def _columns(segments: list[Segment]) -> Columns | tuple[()]:

@@ -226,9 +226,7 @@ def main() -> int:
     apply_driver_env()
     config = load(recipe(), ["rl.kl_coef=0", f"rl.steps={args.steps}", *args.overrides])
     results = asyncio.run(measure(config, model, args.rounds))
-    medians = {
-        name: round(statistics.median(r[name] for r in results), 3) for name in results[0]
-    }
+    medians = {name: round(statistics.median(r[name] for r in results), 3) for name in results[0]}
     settings = {"steps": args.steps, "rounds": args.rounds, "max_lag": config.rl.max_lag}
     record = {"benchmark": "async_step", **facts, "target": TARGET, **medians, **settings}
     finish(record | {"overrides": args.overrides}, args.json)

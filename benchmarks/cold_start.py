@@ -43,7 +43,7 @@ def until_first_record(overrides: Sequence[str]) -> float:
     with tempfile.TemporaryDirectory() as directory:
         started = time.perf_counter()
         command = recipe_command(f"run.dir={directory}", "run.name=cold", *overrides)
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             command, cwd=ROOT, env=child_env(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         try:
@@ -66,8 +66,16 @@ def _await_record(path: Path, process: subprocess.Popen[bytes], started: float) 
 
 def split(model: str) -> dict[str, float]:
     """The parts of a start, in a fresh process."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "benchmarks.cold_start", "--parts-from", repr(time.time()), "--model", model],
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.cold_start",
+            "--parts-from",
+            repr(time.time()),
+            "--model",
+            model,
+        ],
         cwd=ROOT,
         env=child_env(),
         capture_output=True,
@@ -85,24 +93,24 @@ def print_parts(started: float, model: str) -> None:
     from actors.settings import apply_driver_env
 
     apply_driver_env()
-    from actors import driver
+    import actors.driver  # what the command imports
+    from actors.cluster import Cluster
+    from actors.plan import make_plan
     from bard_ray.config.check import check
     from bard_ray.config.load import load
     from recipes.bard_tiny import config as recipe
 
     config = load(recipe(), [])
     check(config)
-    plan = driver.make_plan(config)
+    plan = make_plan(config)
     parts = {"imports": time.time() - started}
     with tempfile.TemporaryDirectory() as logs:
-        cluster = driver.Cluster(config.cluster, Path(logs), verbose=False)
+        cluster = Cluster(config.cluster, Path(logs), verbose=False)
         asyncio.run(_start(cluster, plan, config, model, parts))
     print(json.dumps({name: round(seconds, 2) for name, seconds in parts.items()}))
 
 
-async def _start(
-    cluster: Any, plan: Any, config: Any, model: str, parts: dict[str, float]
-) -> None:
+async def _start(cluster: Any, plan: Any, config: Any, model: str, parts: dict[str, float]) -> None:
     try:
         await _timed_start(cluster, plan, config, model, parts)
     finally:

@@ -78,7 +78,7 @@ def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run_recipe(*overrides: str) -> None:
     """Run the tiny recipe in a process of its own; what it says is shown only if it fails."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         recipe_command(*overrides),
         cwd=ROOT,
         env=child_env(),
@@ -112,7 +112,7 @@ class Child:
         self._log = CACHE / f"{name}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 list(command),
                 cwd=ROOT,
                 env=child_env(env),
@@ -120,12 +120,13 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
 
     def ask(self, question: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send one line, if any, and wait for the next answer."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         if question is not None:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()

@@ -59,9 +59,10 @@ class Bare:
     """
 
     def __init__(self, config: Config, model: str, work: Work) -> None:
+        from vllm.v1.engine.llm_engine import LLMEngine
+
         from actors.engine_common import engine_args, warmup_requests
         from bard_ray.data.prompt import load_prompt_format
-        from vllm.v1.engine.llm_engine import LLMEngine
 
         self._config, self._work = config, work
         self._format = load_prompt_format(model, config.student, config.budget.codec)
@@ -74,7 +75,9 @@ class Bare:
         """Serve the groups; tokens and seconds."""
         groups = self._work.groups(question["first"], question["groups"])
         clock = Clock()
-        tokens = self._loop(token_requests(self._config, self._format, groups, self._work), question["concurrency"])
+        tokens = self._loop(
+            token_requests(self._config, self._format, groups, self._work), question["concurrency"]
+        )
         return {"tokens": tokens, "seconds": clock.seconds}
 
     def _loop(self, groups: Any, concurrency: int) -> int:
@@ -98,20 +101,23 @@ class Bare:
         return tokens
 
 
-def token_requests(config: Config, prompts: Any, groups: Sequence[GroupRequest], work: Work) -> Iterator[Any]:
+def token_requests(
+    config: Config, prompts: Any, groups: Sequence[GroupRequest], work: Work
+) -> Iterator[Any]:
     """The engine's requests of each group, made when the group is due."""
     from actors.rollout import token_requests as of_group
 
     for group in groups:
-        yield of_group(group, work.spec, prompts, config.student.max_len, 0)
+        yield of_group(group, work.spec, prompts, config.student.max_len, str(group.number))
 
 
 class Offline:
-    """vLLM's own batch interface; it takes all requests at once and keeps its own number running."""
+    """vLLM's own batch interface: it takes all requests at once."""
 
     def __init__(self, config: Config, model: str, work: Work) -> None:
-        from bard_ray.data.prompt import load_prompt_format
         from vllm import LLM
+
+        from bard_ray.data.prompt import load_prompt_format
 
         self._config, self._work, rollout = config, work, config.rollout
         self._format = load_prompt_format(model, config.student, config.budget.codec)
@@ -142,7 +148,9 @@ class Offline:
         groups = self._work.groups(question["first"], question["groups"])
         clock = Clock()
         requests = list(
-            itertools.chain.from_iterable(token_requests(self._config, self._format, groups, self._work))
+            itertools.chain.from_iterable(
+                token_requests(self._config, self._format, groups, self._work)
+            )
         )
         outputs = self._llm.generate(
             [{"prompt_token_ids": r.prompt_T.tolist()} for r in requests],
@@ -168,7 +176,7 @@ def offline_params(request: Any) -> Any:
 
 
 class Ray:
-    """The path of an RL run: `RaySampler` over rollout actors, groups with log-probs in the driver."""
+    """The path of an RL run: `RaySampler` over rollout actors, whole groups in the driver."""
 
     def __init__(self, config: Config, model: str, work: Work) -> None:
         self._config, self._model, self._work = config, model, work
@@ -247,7 +255,9 @@ def main() -> None:
     if name == "ray":
         apply_driver_env()
     else:
-        os.environ.update(actor_env(threads=1, verbose=False, extra=engine_env(on_gpu=options["gpu"])))
+        os.environ.update(
+            actor_env(threads=1, verbose=False, extra=engine_env(on_gpu=options["gpu"]))
+        )
         if name == "offline":
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(options["processes"])
     config = load(recipe(), options["overrides"])

@@ -1,7 +1,7 @@
 """Rollout tokens/s: the path an RL run uses, against a bare engine and vLLM's offline interface.
 
     python -m benchmarks.rollout_throughput                                   on this machine
-    python -m benchmarks.rollout_throughput --model DIR --workers 1,2,4 --concurrency 64,128,256 \\
+    python -m benchmarks.rollout_throughput --model DIR --workers 1,2,4 --concurrency 64,128,256
         --budgets 2000,8000 --json out.json --plot out.png cluster.address=auto rollout.gpus=1 ...
 
 One line of the table is one setting of workers and concurrency (requests in flight in all). Budgets
@@ -99,7 +99,7 @@ def _point(
     args: argparse.Namespace,
 ) -> Point:
     """One setting: a round to warm up, then `args.rounds` in alternating order."""
-    groups = args.groups or max(16, 4 * concurrency // args.group)
+    groups = args.groups or max(16, 8 * concurrency // args.group)
     rates: dict[str, list[float]] = {name: [] for name in names}
     busy: list[float] = []
     for number in range(args.rounds + 1):
@@ -225,7 +225,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=numbers, default=[64, 128, 256])
     parser.add_argument("--budgets", type=numbers, default=[], help="default: the recipe's")
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--groups", type=int, help="a round; default: 4 times what is in flight")
+    parser.add_argument("--groups", type=int, help="a round; default: 8 times what is in flight")
     parser.add_argument("--max-new-tokens", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", type=lambda t: [n for n in t.split(",") if n != "none"])

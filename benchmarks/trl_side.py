@@ -54,18 +54,19 @@ class Scorer:
 
     def _group(self, request: GroupRequest, completions: list[list[int]]) -> Group:
         rollouts = [
-            self._rollout(request, i, np.asarray(ids, np.int32)) for i, ids in enumerate(completions)
+            self._rollout(request, i, np.asarray(ids, np.int32))
+            for i, ids in enumerate(completions)
         ]
         question = request.question
-        verdicts = [grade(GradeItem(r.answer_text, question.answer, question.kind)) for r in rollouts]
+        verdicts = [
+            grade(GradeItem(r.answer_text, question.answer, question.kind)) for r in rollouts
+        ]
         return Group(request, tuple(rollouts), tuple(verdicts))
 
     def _rollout(self, request: GroupRequest, index: int, tokens_T: np.ndarray) -> Rollout:
         zeros = np.zeros(tokens_T.size, np.float32)
         ended = tokens_T.size > 0 and tokens_T[-1] == self._prompts.eos_id
-        done = Completion(
-            tokens_T, zeros, zeros.astype(np.int32), "stop" if ended else "length"
-        )
+        done = Completion(tokens_T, zeros, zeros.astype(np.int32), "stop" if ended else "length")
         close_id, decode = self._prompts.close_id, self._prompts.decode
         return assemble(self._nothing, done, request.budgets[index], close_id, None, decode)
 
@@ -133,9 +134,10 @@ def main() -> None:
     """Train; one line an update."""
     import torch
     from datasets import Dataset
-    from recipes.bard_tiny import config as recipe
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
+
+    from recipes.bard_tiny import config as recipe
 
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options["threads"])

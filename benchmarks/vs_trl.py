@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,10 +110,10 @@ def run_ours(model: str, steps: int, overrides: Sequence[str]) -> Run:
 def run_trl(model: str, steps: int, trl_dir: Path, choice: dict[str, Any]) -> Run:
     """One run of TRL in a process of its own."""
     options = {"model": model, "overrides": shared(steps), "threads": TRL_THREADS, **choice}
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-m", "benchmarks.trl_side", json.dumps(options)],
         cwd=ROOT,
-        env=child_env(TRL_ENV | {"PYTHONPATH": str(trl_dir)}) | {"PYTHONPATH": f"{trl_dir}:{ROOT}"},
+        env=child_env(TRL_ENV | {"PYTHONPATH": f"{trl_dir}:{ROOT}"}),
         capture_output=True,
         text=True,
         check=False,
@@ -136,9 +137,7 @@ def ensure_trl(directory: Path) -> str:
     if not (directory / "trl").is_dir():
         print(f"installing {TRL} into {directory}, without dependencies", file=sys.stderr)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run(  # noqa: S603
-            [*pip, "--target", str(directory), TRL, "accelerate"], check=True
-        )
+        subprocess.run([*pip, "--target", str(directory), TRL, "accelerate"], check=True)
     return next(directory.glob("trl-*.dist-info")).name.split("-")[1].removesuffix(".dist")
 
 
@@ -155,7 +154,7 @@ def fastest(model: str, trl_dir: Path, steps: int) -> tuple[dict[str, Any], dict
 def curve(runs: Sequence[Run], edges: Sequence[int]) -> list[float | None]:
     """Mean reward of all updates of all runs between neighbouring counts of rollouts seen."""
     means: list[float | None] = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = [
             r for run in runs for s, r in zip(run.seen, run.rewards, strict=True) if low < s <= high
         ]
@@ -184,9 +183,12 @@ def print_curve(figures: dict[str, Any]) -> None:
     """Both learning curves side by side."""
     print(f"\n{'rollouts seen':>14}{'BARD':>9}{'TRL':>9}   mean reward of groups that vary")
     points = figures["curve"]
+
+    def cell(value: float | None) -> str:
+        return f"{'-':>9}" if value is None else f"{value:9.3f}"
+
     for seen, ours, theirs in zip(points["seen"], points["bard"], points["trl"], strict=True):
-        cells = "".join(f"{value:9.3f}" if value is not None else f"{'-':>9}" for value in (ours, theirs))
-        print(f"{seen:14,}{cells}")
+        print(f"{seen:14,}{cell(ours)}{cell(theirs)}")
 
 
 def draw_curves(path: Path, figures: dict[str, Any]) -> None:

@@ -52,11 +52,13 @@ def requests(count: int, group: int = 2, budget=NO_BUDGET, first: int = 0) -> li
 
 
 async def sample(handle, work: list[GroupRequest], spec: SamplingSpec) -> list[Group]:
-    stream = handle.generate.options(num_returns="streaming").remote(work, spec)
-    asked, groups = {r.number: r for r in work}, list[Group]()
+    stream = handle.groups.options(num_returns="streaming").remote()
+    asked = {(0, r.number): r for r in work}
+    await call(handle.submit.remote(list(asked.items()), spec), LIMIT_S, "submit")
+    groups: list[Group] = []
     while len(groups) < len(work):
         item = await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "groups")
-        groups += unpack_groups(item, asked)
+        groups += [group for _, group in unpack_groups(item, asked)]
     return sorted(groups, key=lambda g: g.number)
 
 
