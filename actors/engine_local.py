@@ -85,7 +85,7 @@ class LocalEngine:
         return await self._call(lambda: self._update(weights, version))
 
     async def stats(self) -> dict[str, float]:
-        """Counters since `start`."""
+        """Counters since `start`; busy is who steps or takes requests on."""
         return {
             "tokens": self._tokens,
             "steps": self._steps,
@@ -207,11 +207,13 @@ class LocalEngine:
         return error
 
     def _add(self, requests: Sequence[TokenRequest], arrivals: Arrivals) -> None:
+        started = time.monotonic()
         for request in requests:
             self._engine.add_request(
                 request.id, engine_prompt(request, self._version), sampling_params(request)
             )
             self._waiting[request.id] = arrivals
+        self._busy_s += time.monotonic() - started
 
     def _abort(self, ids: set[str]) -> None:
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])

@@ -76,6 +76,7 @@ class GroupStream:
             for task in (self._pump, self._sender):
                 if task is not None:
                     task.cancel()
+            self._pump = self._sender = None  # who asks next starts its own
 
     def _close(self, ticket: Ticket) -> Asked | None:
         asked = self._open.pop(ticket, None)

@@ -93,9 +93,9 @@ def print_parts(started: float, model: str) -> None:
     from actors.settings import apply_driver_env
 
     apply_driver_env()
-    import actors.driver  # what the command imports
     from actors.cluster import Cluster
     from actors.plan import make_plan
+    from actors.stages import stages_of
     from bard_ray.config.check import check
     from bard_ray.config.load import load
     from recipes.bard_tiny import config as recipe
@@ -103,6 +103,7 @@ def print_parts(started: float, model: str) -> None:
     config = load(recipe(), [])
     check(config)
     plan = make_plan(config)
+    stages_of(config)  # imports what the command imports
     parts = {"imports": time.time() - started}
     with tempfile.TemporaryDirectory() as logs:
         cluster = Cluster(config.cluster, Path(logs), verbose=False)

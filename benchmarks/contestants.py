@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,36 +69,55 @@ class Bare:
         args = engine_args(model, config.rollout, config.student, 0, async_engine=False)
         self._engine = LLMEngine.from_engine_args(args)
         self._engine.set_weight_version("0")
-        self._loop([[request] for request in warmup_requests()], 2)
+        self._loop([warmup_requests()], 1)
 
     def run(self, question: dict[str, Any]) -> dict[str, Any]:
         """Serve the groups; tokens and seconds."""
         groups = self._work.groups(question["first"], question["groups"])
         clock = Clock()
-        tokens = self._loop(
-            token_requests(self._config, self._format, groups, self._work), question["concurrency"]
-        )
-        return {"tokens": tokens, "seconds": clock.seconds}
+        requests = token_requests(self._config, self._format, groups, self._work)
+        tokens = self._loop(requests, slots_of(question, self._work.size))
+        return {"tokens": tokens, "seconds": clock.seconds, "steps": self._steps}
 
-    def _loop(self, groups: Any, concurrency: int) -> int:
+    def _loop(self, groups: Iterable[Sequence[Any]], slots: int) -> int:
+        """Serve groups with `slots` of them under way; one ends with its last request."""
         from actors.engine_common import engine_prompt, read_output, sampling_params
 
-        waiting, engine = iter(groups), self._engine
-        room, tokens = concurrency, 0
-        upcoming = next(waiting, None)
-        while upcoming is not None or engine.has_unfinished_requests():
-            while upcoming is not None and room >= len(upcoming):
-                for request in upcoming:
-                    engine.add_request(
-                        request.id, engine_prompt(request, 0), sampling_params(request)
-                    )
-                room -= len(upcoming)
-                upcoming = next(waiting, None)
+        engine, waiting = self._engine, iter(groups)
+        missing: dict[str, int] = {}
+        tokens = self._steps = 0
+        while True:
+            for group in itertools.islice(waiting, slots - len(missing)):
+                missing[_group_of(group[0].id)] = len(group)
+                for request in group:
+                    prompt, params = engine_prompt(request, 0), sampling_params(request)
+                    engine.add_request(request.id, prompt, params)
+            if not missing:
+                return tokens
+            self._steps += 1
             for output in engine.step():
                 if output.finished:
-                    tokens += read_output(output).tokens_T.size
-                    room += 1
-        return tokens
+                    read = read_output(output)
+                    tokens += read.tokens_T.size
+                    _count_down(missing, _group_of(read.id))
+
+
+def _group_of(request_id: str) -> str:
+    return request_id.rpartition("/")[0]
+
+
+def _count_down(missing: dict[str, int], group: str) -> None:
+    missing[group] -= 1
+    if not missing[group]:
+        del missing[group]
+
+
+def slots_of(question: dict[str, Any], size: int) -> int:
+    """Groups under way at a time; a concurrency of 0 asks for all at once."""
+    groups: int = question["groups"]
+    if not question["concurrency"]:
+        return groups
+    return min(groups, max(1, question["concurrency"] // size))
 
 
 def token_requests(
@@ -192,7 +211,7 @@ class Ray:
             self.close()
             self._runner.run(self._start(question["workers"]))
         groups = self._work.groups(question["first"], question["groups"])
-        return self._runner.run(self._serve(groups, question["concurrency"]))
+        return self._runner.run(self._serve(groups, slots_of(question, self._work.size)))
 
     async def _start(self, workers: int) -> None:
         from actors.clients import RaySampler
@@ -212,9 +231,9 @@ class Ray:
         self._sampler = RaySampler(workers, starter.rollout, self._cluster.kill, 600.0)
         await self._sampler.start()
 
-    async def _serve(self, groups: Sequence[GroupRequest], concurrency: int) -> dict[str, Any]:
+    async def _serve(self, groups: Sequence[GroupRequest], slots: int) -> dict[str, Any]:
         """Keep the window full as the RL loop does: each freed slot is asked for at once."""
-        waiting, size = list(groups)[::-1], self._work.size
+        waiting = list(groups)[::-1]
         before = await self._sampler.stats()
         clock, tokens, tasks = Clock(), 0, set[asyncio.Task[None]]()
 
@@ -230,15 +249,15 @@ class Ray:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        slots = min(len(waiting), max(1, concurrency // size))
         refill([waiting.pop() for _ in range(slots)])
         while tasks:
             await asyncio.gather(*tasks)
         seconds = clock.seconds
         after = await self._sampler.stats()
         busy = sum(a["busy_s"] - b["busy_s"] for b, a in zip(before, after, strict=True))
-        share = busy / seconds / self._workers
-        return {"tokens": tokens, "seconds": seconds, "busy_share": round(share, 4)}
+        steps = sum(a["steps"] - b["steps"] for b, a in zip(before, after, strict=True))
+        share = round(busy / seconds / self._workers, 4)
+        return {"tokens": tokens, "seconds": seconds, "steps": steps, "busy_share": share}
 
     def close(self) -> None:
         """Stop the cluster, if one was started."""

@@ -4,8 +4,10 @@
     python -m benchmarks.rollout_throughput --model DIR --workers 1,2,4 --concurrency 64,128,256
         --budgets 2000,8000 --json out.json --plot out.png cluster.address=auto rollout.gpus=1 ...
 
-One line of the table is one setting of workers and concurrency (requests in flight in all). Budgets
-are taken in turn, group by group; 0 asks without one. Fields of the configuration are those of
+One line of the table is one setting of workers and concurrency: requests asked for at a time, in
+whole groups, as the RL loop's window does. 0 asks for all at once and leaves the rest to the
+engine; the offline interface knows no other way, so it takes part only there. Budgets are taken in
+turn, group by group; budget 0 asks without one. Fields of the configuration are those of
 `recipes/bard_tiny.py`, so `rollout.dtype=bfloat16 student.max_len=4096` and the like can be given.
 
 Contestants, each in a process of its own on the same cores, started once and then called in turn,
@@ -17,9 +19,9 @@ in the other order every second round, on the same prompts, seeds, limits and en
 - `offline0`: the same in one process (VLLM_ENABLE_V1_MULTIPROCESSING=0).
 
 The last three use one engine and are compared with one worker (`--against none` leaves them out).
-`ratio` is ray / bare, `vs_offline` ray / the faster offline one, medians over the rounds at the
-highest concurrency. Ray gives its workers a lower priority than others; here it does not, else a
-neighbour would slow down one contestant only. The last line printed is one JSON object.
+`ratio` is ray / bare and `vs_offline` ray / the faster offline one, medians over the rounds of the
+last setting with one worker. Ray gives its workers a lower priority than others; here it does not,
+else a neighbour would slow down one contestant only. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -83,12 +85,17 @@ def measure(args: argparse.Namespace, model: str) -> list[Point]:
         points = []
         for workers in args.workers:
             for concurrency in args.concurrency:
-                playing = names if workers == 1 else ["ray"]
+                playing = [n for n in names if _takes_part(n, workers, concurrency)]
                 points.append(_point(contestants, playing, workers, concurrency, args))
         return points
     finally:
         for child in contestants.values():
             child.close()
+
+
+def _takes_part(name: str, workers: int, concurrency: int) -> bool:
+    """Ray always; the others have one engine, and the offline ones take all requests at once."""
+    return name == "ray" or (workers == 1 and (name not in OFFLINE or concurrency == 0))
 
 
 def _point(
@@ -99,7 +106,7 @@ def _point(
     args: argparse.Namespace,
 ) -> Point:
     """One setting: a round to warm up, then `args.rounds` in alternating order."""
-    groups = args.groups or max(16, 8 * concurrency // args.group)
+    groups = args.groups or 8 * (concurrency or max(args.concurrency) or 256) // args.group
     rates: dict[str, list[float]] = {name: [] for name in names}
     busy: list[float] = []
     for number in range(args.rounds + 1):
@@ -142,11 +149,12 @@ def row(point: Point) -> str:
         for name in ("ray", "bare", *OFFLINE)
     )
     last = f"{ratio:10.3f}" if ratio is not None else f"{'-':>10}"
-    return f"{point['workers']:7d}{point['concurrency']:11d}{cells}{last}{point['busy_share']:7.2f}"
+    flight = point["concurrency"] or "all"
+    return f"{point['workers']:7d}{flight:>11}{cells}{last}{point['busy_share']:7.2f}"
 
 
 def summary(points: Sequence[Point]) -> dict[str, Any]:
-    """The figures of the record: the two ratios at the highest concurrency of one worker."""
+    """The figures of the record: the two ratios of the last setting with one worker."""
     table = [
         {
             "workers": p["workers"],
@@ -172,9 +180,11 @@ def summary(points: Sequence[Point]) -> dict[str, Any]:
 def draw(path: Path, points: Sequence[Point]) -> None:
     """Tokens/s over requests in flight: a line for each number of workers and each contestant."""
     lines: dict[str, list[tuple[int, float]]] = {}
-    for point in points:
+    for point in points:  # "all" has no place on the axis
         for name, values in point["rates"].items():
             label = f"{point['workers']} x ray" if name == "ray" else name
+            if not point["concurrency"]:
+                continue
             here = (point["concurrency"], statistics.median(values))
             lines.setdefault(label, []).append(here)
 
@@ -222,7 +232,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="field=value")
     parser.add_argument("--model", help="model directory; default: the tiny student, untrained")
     parser.add_argument("--workers", type=numbers, default=[1])
-    parser.add_argument("--concurrency", type=numbers, default=[64, 128, 256])
+    parser.add_argument("--concurrency", type=numbers, default=[64, 128, 256, 0])
     parser.add_argument("--budgets", type=numbers, default=[], help="default: the recipe's")
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--groups", type=int, help="a round; default: 8 times what is in flight")
