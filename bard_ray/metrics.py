@@ -104,7 +104,10 @@ TABLE: dict[str, Metric] = {
     ),
     "time/train_s": Metric("s", "last", "forward, backward and optimizer"),
     "time/publish_s": Metric(
-        "s", "last", "gathering the weights and loading them into the rollout workers"
+        "s", "last", "learner waiting: gathering its weights, and for the transfer before this one"
+    ),
+    "time/transfer_s": Metric(
+        "s", "last", "weights on their way to the rollout workers; the learner goes on meanwhile"
     ),
     "time/stall_s": Metric("s", "max over workers", "generation paused while weights were loaded"),
 }

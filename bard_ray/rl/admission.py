@@ -1,8 +1,8 @@
 """The admission window: what bounds policy lag without ever dropping a slow group.
 
 A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and
-keeps it until it has been trained on; one that turns out flat or failed gives it back at once.
-Groups are trained on in the order in which they were admitted.
+keeps it until the weights trained on it have been published; one that turns out flat or failed
+gives it back at once. Groups are trained on in the order in which they were admitted.
 
 The bound. Let P be `prompts_per_step`. When a group is admitted under version v, steps 0 to v - 1
 are done and published. At most (max_lag + 1) P - 1 other groups hold a slot at that moment, and no
@@ -11,7 +11,10 @@ step trains on P, in order, so the group is trained on in step v + max_lag at th
 
     lag = step it is trained in - version it was admitted under <= max_lag      [optimizer steps]
 
-Tokens sampled after an update in flight are newer than the admission, so the bound holds for them.
+Weights travel while the learner goes on, so step v may be done as well, its version v + 1 not yet
+published: then its P groups hold slots but stand in no group's way, at most max_lag P - 1 others
+are trained on before, and the step is v + 1 + max_lag - 1 at the latest: the same bound. Tokens
+sampled after an update in flight are newer than the admission, so it holds for them.
 
 Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on
 0-3, publishes version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7,

@@ -62,8 +62,9 @@ class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
 
     Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
-    some role files it. A group holds its slot until it has been trained on; one that turns out flat
-    or failed gives it back at once, so that its replacement is under way while the learner works.
+    some role files it. A group holds its slot until it has been trained on and the weights made
+    from it have arrived at the samplers; one that turns out flat or failed gives it back at once,
+    so that its replacement is under way while the learner works.
     Bounded: no more groups than slots are being worked on, and at most `BACKLOG` times as many are
     kept in all.
     """
@@ -82,7 +83,8 @@ class GroupFlow:
         self._tasks: asyncio.TaskGroup
         self._next_in_order = window.next_number
         self._waiting: dict[int, asyncio.Future[Group]] = {}
-        self._held = 0  # groups handed over and not yet released
+        self._held = 0  # groups handed over and not yet trained on
+        self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -120,10 +122,13 @@ class GroupFlow:
                 self._count_untrainable(group, untrainable)
         return groups
 
-    def release(self, count: int) -> None:
-        """Give back the slots of trained groups, after their weights were published."""
+    def trained(self, count: int) -> None:
+        """Book groups as trained on; they keep their slots until `release`."""
         self._held -= count
         self.ledger.trained += count
+
+    def release(self, count: int) -> None:
+        """Give back the slots of trained groups, after their weights were published."""
         self._free(count)
 
     def take_counts(self) -> StepCounts:
@@ -148,8 +153,11 @@ class GroupFlow:
             raise InvariantError(msg)
 
     async def _next(self) -> Group:
-        if self._next_in_order not in self._waiting:
+        while self._next_in_order not in self._waiting:
+            self._slots_freed.clear()
             self._admit()
+            if self._next_in_order not in self._waiting:  # all slots wait for a weight transfer
+                await self._slots_freed.wait()
         group = await self._waiting[self._next_in_order]
         del self._waiting[self._next_in_order]
         self._next_in_order += 1
@@ -157,6 +165,7 @@ class GroupFlow:
 
     def _free(self, count: int) -> None:
         self.window.release(count)
+        self._slots_freed.set()
         if not self.spec.synchronous:  # else `_next` refills once the wave is used up
             self._admit()
 

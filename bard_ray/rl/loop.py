@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bard_ray.errors import InvariantError, first_error
 from bard_ray.rewards.reward import Reward
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
+from bard_ray.rl.publish import Publisher
 from bard_ray.rl.sequences import train_sequences
 from bard_ray.roles import LossSpec
 
@@ -48,9 +50,9 @@ async def train_rl(
 ) -> None:
     """Train for `spec.steps` optimizer steps, going on from `state`.
 
-    Consumes groups from the flow in admission order; waits for the next trainable batch, the
-    learner and the weight transfer, in that order. Generation goes on meanwhile. Each step is one
-    weight version.
+    Consumes groups from the flow in admission order; waits for the next trainable batch, then for
+    the learner. Generation goes on meanwhile, and so does the learner while its weights travel: see
+    `bard_ray.rl.publish`. Each step is one weight version.
 
     Raises:
         InvariantError: the ledger does not balance, or a token is older than `max_lag` steps.
@@ -62,15 +64,22 @@ async def train_rl(
     try:
         async with asyncio.TaskGroup() as tasks:
             flow.start(tasks)
+            publisher = Publisher(roles, tasks)
             while state.step < spec.steps:
-                await _step(roles, spec, state, flow, on_step)
+                await _step(roles, spec, state, flow, publisher, on_step)
             flow.stop()
+            await publisher.idle()
     except BaseExceptionGroup as errors:
         raise first_error(errors) from errors
 
 
 async def _step(
-    roles: RLRoles, spec: RLSpec, state: RLState, flow: GroupFlow, on_step: OnStep
+    roles: RLRoles,
+    spec: RLSpec,
+    state: RLState,
+    flow: GroupFlow,
+    publisher: Publisher,
+    on_step: OnStep,
 ) -> None:
     clock = StepTimes()
     groups = await flow.take(spec.prompts_per_step)
@@ -81,12 +90,14 @@ async def _step(
         train_sequences(groups, std_normalise=spec.std_normalise), spec.loss, spec.lr(state.step)
     )
     clock.lap("train_s")
-    stall_s = await roles.sampler.publish(await roles.learner.publish(), version + 1)
+    flow.trained(len(groups))
+    await publisher.send(version + 1, on_arrival=partial(flow.release, len(groups)))
     clock.lap("publish_s")
-    flow.release(len(groups))
     state.step += 1
     state.ledger.check(flow.in_flight)
-    await on_step(state, {**step_metrics(groups, version, flow, clock, stall_s), **stats.values})
+    transfers = publisher.take_metrics()
+    metrics = step_metrics(groups, version, flow, clock)
+    await on_step(state, {**metrics, **transfers, **stats.values})
 
 
 def check_lag(lag: int, bound: int) -> None:

@@ -55,7 +55,7 @@ def max_lag(groups: Sequence[Group], version: int) -> int:
 
 
 def step_metrics(
-    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, stall_s: float
+    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes
 ) -> dict[str, float]:
     """Everything but the learner's own numbers."""
     counts = flow.take_counts()
@@ -67,7 +67,6 @@ def step_metrics(
         "rl/groups_flat": float(counts.flat),
         "rl/groups_failed": float(counts.failed),
         "rl/groups_in_flight": float(flow.in_flight),
-        "time/stall_s": stall_s,
     }
 
 

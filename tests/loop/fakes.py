@@ -47,6 +47,7 @@ class FakeSampler:
 
     latency: Callable[[GroupRequest], float] = lambda request: 0.0
     fail: Callable[[GroupRequest], str] = lambda request: ""
+    transfer_s: float = 0.0
     logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
     version: int = -1
     # (admission number, version it was sampled under)
@@ -88,6 +89,8 @@ class FakeSampler:
 
     async def publish(self, weights: Published, version: int) -> float:
         assert version > self.version, "versions only go up"
+        if self.version >= 0:
+            await asyncio.sleep(self.transfer_s)
         self.logits, self.version = np.array(weights.handle), version
         return 0.0
 

@@ -43,6 +43,37 @@ async def test_synchronous_mode_repeats_itself_whatever_the_latencies():
     assert [r["rl/lag_max"] for r in runs[0].records] == [0.0] * 6
 
 
+async def test_the_learner_goes_on_while_its_weights_travel():
+    async def seconds(max_lag):
+        loop = asyncio.get_running_loop()
+        run = Run(
+            max_lag=max_lag,
+            steps=10,
+            sampler=FakeSampler(transfer_s=0.05),
+            learner=FakeLearner(latency=0.05),
+        )
+        started = loop.time()
+        await run.go()
+        assert run.sampler.version == 10  # the last version arrived before the loop ended
+        assert sum("time/transfer_s" in r for r in run.records) >= 8
+        return loop.time() - started
+
+    one_after_the_other, side_by_side = await seconds(0), await seconds(2)
+    assert one_after_the_other > 10 * 0.1 - 0.05
+    assert side_by_side < 0.75 * one_after_the_other
+
+
+async def test_a_transfer_that_fails_ends_the_loop():
+    class Torn(FakeSampler):
+        async def publish(self, weights, version):
+            if version == 3:
+                raise InfrastructureError("weights torn")
+            return await super().publish(weights, version)
+
+    with pytest.raises(InfrastructureError, match="weights torn"):
+        await asyncio.wait_for(Run(max_lag=1, steps=9, sampler=Torn()).go(), 5)
+
+
 async def test_slow_groups_are_waited_for_and_never_dropped():
     run = await Run(
         max_lag=2,
@@ -125,10 +156,11 @@ async def test_the_loop_ends_at_once_when_a_role_dies(part):
     prompts=st.integers(1, 4),
     seed=st.integers(0, 2**32 - 1),
     learner_ms=st.integers(0, 2),
+    transfer_ms=st.integers(0, 3),
     flat_share=st.sampled_from([0.0, 0.3]),
 )
 @settings(max_examples=40, deadline=None)
-def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_share):
+def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, transfer_ms, flat_share):
     generator = np.random.default_rng(seed)
 
     def latency(request):
@@ -138,7 +170,9 @@ def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_sh
         return Outcome.CORRECT
 
     sampler = FakeSampler(
-        latency=latency, fail=lambda r: "unlucky" if generator.random() < flat_share else ""
+        latency=latency,
+        fail=lambda r: "unlucky" if generator.random() < flat_share else "",
+        transfer_s=transfer_ms / 1000,
     )
     run = Run(
         max_lag=max_lag,
