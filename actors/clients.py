@@ -6,7 +6,7 @@ Clients that spread work over actors and replace the ones that are lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +251,16 @@ class RaySampler:
         for request in left.values():
             self._fleet.slots[index].load -= 1
             out.put_nowait(Group(request, failure=f"lost with its rollout worker {ATTEMPTS} times"))
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        """Stop generating groups, whichever worker has them."""
+        wanted = list(numbers)
+
+        async def work(handle: ActorHandle) -> None:
+            await call(handle.abort.remote(wanted), self._timeout_s, "ending groups early")
+
+        indices = range(len(self._fleet.slots))
+        await asyncio.gather(*(self._fleet.on_worker(i, work) for i in indices))
 
     async def stats(self) -> list[dict[str, float]]:
         """Engine counters of every worker that answers."""

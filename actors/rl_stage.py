@@ -17,7 +17,7 @@ from bard_ray.data.questions import training_questions
 from bard_ray.learn.schedule import warmup_linear
 from bard_ray.records import GroupRequest, SamplingSpec
 from bard_ray.rewards.reward import make_reward
-from bard_ray.rl.admission import Ledger
+from bard_ray.rl.admission import LagWindow, Ledger
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, RLState, train_rl
 from bard_ray.roles import LossSpec, OptimSpec
@@ -54,15 +54,14 @@ def rl_spec(config: Config) -> RLSpec:
     flow = FlowSpec(
         request=request_maker(config),
         sampling=SamplingSpec(rl.temperature, rl.max_new_tokens),
+        lag=LagWindow(rl.max_lag, rl.prompts_per_step),
         total_groups=rl.steps * rl.prompts_per_step,
         max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
-        synchronous=rl.max_lag == 0,
+        oversample=rl.oversample,
     )
     loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature)
     return RLSpec(
         rl.steps,
-        rl.prompts_per_step,
-        rl.max_lag,
         rl.std_normalise,
         loss,
         flow,

@@ -82,6 +82,9 @@ TABLE: dict[str, Metric] = {
     "rl/groups_trained": Metric("groups", "sum", "groups trained on in the step"),
     "rl/groups_flat": Metric("groups", "sum", "groups without reward variance, replaced by others"),
     "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
+    "rl/groups_surplus": Metric(
+        "groups", "sum", "over-sampled groups given up, enough groups before them being trainable"
+    ),
     "rl/groups_in_flight": Metric(
         "groups", "last", "groups admitted and not yet filed or trained, after the step"
     ),

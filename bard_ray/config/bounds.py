@@ -93,7 +93,7 @@ BOUNDS: tuple[Bound, ...] = (
     *_at_least(1, *(f"{stage}.batch_rows" for stage in _STAGES)),
     *_at_least(1, "rl.steps", "rl.prompts_per_step", "rl.max_new_tokens"),
     *_at_least(2, "rl.group_size"),
-    *_at_least(0, "rl.max_lag", "rl.kl_coef", "rl.checkpoint_every"),
+    *_at_least(0, "rl.max_lag", "rl.oversample", "rl.kl_coef", "rl.checkpoint_every"),
     Bound("rl.clip_low", 0, 1, open_low=True, open_high=True),
     *_above_zero("rl.clip_high", "rl.temperature"),
     *_at_least(0, "rl.reward.tolerance", "rl.reward.over_slope", "rl.reward.under_slope"),

@@ -141,6 +141,9 @@ class RLConfig:
     prompts_per_step: int = 16
     group_size: int = 8
     max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training
+    # groups in flight beyond the window that max_lag allows, in multiples of prompts_per_step: they
+    # stand in for groups whose rewards turn out equal; those not needed are given up
+    oversample: float = 0.0
     lr: float = 4e-4
     min_lr_ratio: float = 0.1
     warmup_steps: int = 10

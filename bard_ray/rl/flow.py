@@ -8,12 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from typing import NamedTuple
 
 from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
 from bard_ray.rewards.reward import Reward, has_broken
-from bard_ray.rl.admission import AdmissionWindow, Ledger
+from bard_ray.rl.admission import (
+    AdmissionWindow,
+    LagWindow,
+    Ledger,
+    is_surplus,
+    window_slots,
+)
 from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
@@ -41,9 +48,15 @@ class FlowSpec:
     # Admission number to work; the same number always gives the same work.
     request: Callable[[int], GroupRequest]
     sampling: SamplingSpec
-    total_groups: int  # trainable groups the whole run needs; nothing is admitted beyond
+    lag: LagWindow
+    total_groups: int  # trainable groups the whole run needs; no more are admitted
     max_untrainable: int  # groups in a row without a trainable one before the run stops
-    synchronous: bool  # refill in whole waves only, so that a run repeats to the bit
+    oversample: float = 0.0  # slots beyond the window of the lag bound, in multiples of a step's
+
+    @property
+    def synchronous(self) -> bool:
+        """Refill in whole waves only, so that a run repeats to the bit."""
+        return self.lag.max_lag == 0
 
 
 @dataclass
@@ -56,10 +69,20 @@ class StepCounts:
     sampled: int = 0
     flat: int = 0
     failed: int = 0
+    surplus: int = 0
+
+
+class _Admission(NamedTuple):
+    """What is remembered of a group until its turn comes."""
+
+    request: GroupRequest
+    steps_published: int
 
 
 class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
+
+    `steps_done`: optimizer steps before this flow began, all of them published.
 
     Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
     some role files it. A group holds its slot until it has been trained on and the weights made
@@ -74,14 +97,19 @@ class GroupFlow:
         roles: RLRoles,
         reward: Reward,
         spec: FlowSpec,
-        window: AdmissionWindow,
         ledger: Ledger,
+        steps_done: int = 0,
     ) -> None:
         self.roles, self.reward = roles, reward
-        self.spec, self.window, self.ledger = spec, window, ledger
+        self.spec, self.ledger = spec, ledger
+        lag = spec.lag
+        slots = window_slots(lag.max_lag, lag.prompts_per_step, spec.oversample)
+        self.window = AdmissionWindow(slots, next_number=ledger.consumed)
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
-        self._next_in_order = window.next_number
+        self._next_in_order = self.window.next_number
+        self._steps_done = self._steps_published = steps_done
+        self._admissions: dict[int, _Admission] = {}
         self._waiting: dict[int, asyncio.Future[Group]] = {}
         self._held = 0  # groups handed over and not yet trained on
         self._slots_freed = asyncio.Event()
@@ -113,7 +141,11 @@ class GroupFlow:
         untrainable = 0
         while len(groups) < count:
             group = await self._next()
-            if is_trainable(group):
+            late = self._is_late(group.number)
+            del self._admissions[group.number]
+            if late:
+                self._count_surplus(group)
+            elif is_trainable(group):
                 self._held += 1
                 untrainable = 0
                 groups.append(group)
@@ -123,12 +155,14 @@ class GroupFlow:
         return groups
 
     def trained(self, count: int) -> None:
-        """Book groups as trained on; they keep their slots until `release`."""
+        """Book the groups of a step as trained on; they keep their slots until `release`."""
         self._held -= count
+        self._steps_done += 1
         self.ledger.trained += count
 
     def release(self, count: int) -> None:
-        """Give back the slots of trained groups, after their weights were published."""
+        """Give back the slots of a step's groups, after its weights were published."""
+        self._steps_published += 1
         self._free(count)
 
     def take_counts(self) -> StepCounts:
@@ -152,6 +186,12 @@ class GroupFlow:
             )
             raise InvariantError(msg)
 
+    def _count_surplus(self, group: Group) -> None:
+        self.ledger.surplus += 1
+        self.counts.surplus += 1
+        if is_trainable(group):  # else it gave its slot back when it was filed
+            self._free(1)
+
     async def _next(self) -> Group:
         while self._next_in_order not in self._waiting:
             self._slots_freed.clear()
@@ -171,12 +211,17 @@ class GroupFlow:
 
     def _admit(self) -> None:
         """Ask for as many groups as slots are free and the rest of the run can use."""
-        needed = self.spec.total_groups - self.ledger.trained - self.window.taken
+        if self._too_late_for_more():
+            return
+        extra = self.window.slots - window_slots(*astuple(self.spec.lag))
+        needed = self.spec.total_groups - self.ledger.trained - self.window.taken + extra
         room = BACKLOG * self.window.slots - len(self._waiting)
         requests = [self.spec.request(number) for number in self.window.take(min(needed, room))]
         if not requests:
             return
         self.ledger.admitted += len(requests)
+        published = self._steps_published
+        self._admissions |= {r.number: _Admission(r, published) for r in requests}
         loop = asyncio.get_running_loop()
         self._waiting |= {r.number: loop.create_future() for r in requests}
         self._spawn(self._sample(requests))
@@ -202,9 +247,47 @@ class GroupFlow:
         if not group.failure:
             group = replace(group, rewards_G=self.reward(group))
             group = await self._refer(group)
-        self._waiting[group.number].set_result(group)
+        self._file(group)
+
+    def _file(self, group: Group) -> None:
+        """Have a group wait for its turn, unless it was given up meanwhile."""
+        waiting = self._waiting.get(group.number)
+        if waiting is None or waiting.done():
+            return
+        waiting.set_result(group)
         if not is_trainable(group):
             self._free(1)
+        elif self.spec.oversample:
+            self._give_up_surplus()
+
+    def _give_up_surplus(self) -> None:
+        """Stop generating the groups whose turn would come too late.
+
+        Consumes nothing, waits for nothing; O(window).
+        """
+        late, before = [], 0
+        for number, waiting in self._waiting.items():  # in admission order
+            if waiting.done():
+                before += is_trainable(waiting.result())
+            elif self._is_late(number, before):
+                late.append(number)
+        for number in late:
+            request = self._admissions[number].request
+            self._file(Group(request, failure="enough groups before it were trainable"))
+        if late:
+            self._spawn(self.roles.sampler.abort(late))
+
+    def _is_late(self, number: int, trainable_before: int = 0) -> bool:
+        admitted_under = self._admissions[number].steps_published
+        return is_surplus(self._steps_done, trainable_before, admitted_under, self.spec.lag)
+
+    def _too_late_for_more(self) -> bool:
+        """Would a group that is admitted now be surplus at once? Never so without over-sampling."""
+        if not self.spec.oversample:
+            return False
+        filed = [waiting.result() for waiting in self._waiting.values() if waiting.done()]
+        ready = sum(is_trainable(group) for group in filed)
+        return is_surplus(self._steps_done, ready, self._steps_published, self.spec.lag)
 
     async def _grade(self, group: Group) -> list[Verdict]:
         """Verdicts of all rollouts.

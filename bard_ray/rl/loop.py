@@ -9,7 +9,7 @@ from functools import partial
 
 from bard_ray.errors import InvariantError, first_error
 from bard_ray.rewards.reward import Reward
-from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
+from bard_ray.rl.admission import Ledger
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
 from bard_ray.rl.publish import Publisher
@@ -22,8 +22,6 @@ class RLSpec:
     """The algorithm's constants; `lr` maps a step to its learning rate."""
 
     steps: int
-    prompts_per_step: int
-    max_lag: int
     std_normalise: bool
     loss: LossSpec
     flow: FlowSpec
@@ -57,10 +55,7 @@ async def train_rl(
     Raises:
         InvariantError: the ledger does not balance, or a token is older than `max_lag` steps.
     """
-    window = AdmissionWindow(
-        window_slots(spec.max_lag, spec.prompts_per_step), next_number=state.ledger.consumed
-    )
-    flow = GroupFlow(roles, reward, spec.flow, window, state.ledger)
+    flow = GroupFlow(roles, reward, spec.flow, state.ledger, state.step)
     try:
         async with asyncio.TaskGroup() as tasks:
             flow.start(tasks)
@@ -82,10 +77,10 @@ async def _step(
     on_step: OnStep,
 ) -> None:
     clock = StepTimes()
-    groups = await flow.take(spec.prompts_per_step)
+    groups = await flow.take(spec.flow.lag.prompts_per_step)
     clock.lap("wait_s")
     version = state.base_version + state.step
-    check_lag(max_lag(groups, version), spec.max_lag)
+    check_lag(max_lag(groups, version), spec.flow.lag.max_lag)
     stats = await roles.learner.step(
         train_sequences(groups, std_normalise=spec.std_normalise), spec.loss, spec.lr(state.step)
     )

@@ -66,6 +66,7 @@ def step_metrics(
         "rl/groups_trained": float(len(groups)),
         "rl/groups_flat": float(counts.flat),
         "rl/groups_failed": float(counts.failed),
+        "rl/groups_surplus": float(counts.surplus),
         "rl/groups_in_flight": float(flow.in_flight),
     }
 

@@ -5,7 +5,7 @@ test chooses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from bard_ray.records import (
     Verdict,
 )
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rl.admission import LagWindow
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, RLState, train_rl
@@ -32,7 +33,6 @@ from bard_ray.roles import LossSpec, OptimSpec, Published
 
 CLOSE, THINK, ANSWER = 1, 2, 3
 LENGTHS = 8  # the policy thinks 1..LENGTHS tokens
-PROMPT = prompt_segment(np.array([9, 9], np.int32))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -52,6 +52,7 @@ class FakeSampler:
     version: int = -1
     # (admission number, version it was sampled under)
     seen: list[tuple[int, int]] = field(default_factory=list)
+    aborted: list[int] = field(default_factory=list)
 
     async def sample(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
@@ -83,9 +84,18 @@ class FakeSampler:
         behaviour[0] = logprobs[choice]
         versions = np.full(tokens.size, version, np.int32)
         completion = Completion(tokens, behaviour, versions, "stop")
+        prompt = prompt_segment(np.array([9, request.number], np.int32))
         return assemble(
-            PROMPT, completion, request.budgets[index], CLOSE, None, lambda ids: "right"
+            prompt,
+            completion,
+            request.budgets[index],
+            CLOSE,
+            None,
+            lambda ids: "right",
         )
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        self.aborted += numbers
 
     async def publish(self, weights: Published, version: int) -> float:
         assert version > self.version, "versions only go up"
@@ -140,12 +150,17 @@ class FakeLearner(StageMethods):
         probabilities, gradient = np.exp(log_softmax(self.logits)), np.zeros(LENGTHS)
         for sequence in sequences:
             assert sequence.advantages_T is not None
-            length = int((sequence.tokens_T == THINK).sum())
+            length = int((sequence.tokens_T[2:] == THINK).sum())
             gradient += float(sequence.advantages_T[2]) * (
                 np.eye(LENGTHS)[length - 1] - probabilities
             )
         self.logits = self.logits + lr * gradient / len(sequences)
         return StepStats({"rl/loss": 0.0})
+
+    @property
+    def numbers(self) -> list[int]:
+        """Admission numbers of the groups trained on, in order."""
+        return list(dict.fromkeys(int(s.tokens_T[1]) for batch in self.batches for s in batch))
 
     async def publish(self) -> Published:
         return Published(handle=self.logits.copy(), names=("logits",), num_bytes=self.logits.nbytes)
@@ -156,6 +171,7 @@ class Run:
     """One loop over fakes; `await run.go()` and look at what happened."""
 
     max_lag: int = 0
+    oversample: float = 0.0
     steps: int = 5
     prompts: int = 2
     group_size: int = 4
@@ -180,14 +196,13 @@ class Run:
         flow = FlowSpec(
             request=self.request,
             sampling=SamplingSpec(),
+            lag=LagWindow(self.max_lag, self.prompts),
             total_groups=self.steps * self.prompts,
             max_untrainable=50,
-            synchronous=self.max_lag == 0,
+            oversample=self.oversample,
         )
         spec = RLSpec(
             self.steps,
-            self.prompts,
-            self.max_lag,
             std_normalise=True,
             loss=LossSpec("grpo"),
             flow=flow,

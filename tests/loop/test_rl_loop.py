@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bard_ray.errors import InfrastructureError, InvariantError
 from bard_ray.records import Outcome
-from bard_ray.rl.admission import AdmissionWindow, Ledger
+from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
 from bard_ray.rl.loop import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
 
@@ -72,6 +72,53 @@ async def test_a_transfer_that_fails_ends_the_loop():
 
     with pytest.raises(InfrastructureError, match="weights torn"):
         await asyncio.wait_for(Run(max_lag=1, steps=9, sampler=Torn()).go(), 5)
+
+
+@pytest.mark.parametrize("max_lag", [0, 1])
+async def test_over_sampling_keeps_the_bound_and_gives_up_what_is_not_needed(max_lag):
+    sampler = FakeSampler(latency=lambda r: 0.002 * (r.number % 5), transfer_s=0.005)
+    run = await Run(max_lag=max_lag, oversample=1.0, steps=12, sampler=sampler).go()
+    ledger = run.state.ledger
+    assert ledger.trained == 24
+    assert ledger.surplus > 0
+    assert sum(r["rl/groups_surplus"] for r in run.records) <= ledger.surplus
+    assert max(r["rl/lag_max"] for r in run.records) <= max_lag
+    ledger.check(ledger.admitted - ledger.consumed)
+
+
+async def test_over_sampling_repeats_itself_when_synchronous():
+    def latencies(seed):
+        generator = np.random.default_rng(seed)
+        return lambda request: float(generator.random()) * 0.003
+
+    def outcome_of():
+        return FakeVerifier(lambda item: Outcome.CORRECT)
+
+    runs = [
+        await Run(
+            steps=8,
+            oversample=0.5,
+            prompts=4,
+            group_size=2,
+            sampler=FakeSampler(latency=latencies(seed)),
+            verifier=outcome_of(),
+        ).go()
+        for seed in (1, 2)
+    ]
+    assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
+    # Two answers a group: a third of the groups is flat, so over-sampling has work to do.
+    assert runs[0].state.ledger.flat > 4
+    assert runs[0].state.ledger.surplus == runs[1].state.ledger.surplus > 0
+
+
+async def test_over_sampling_trains_on_long_and_short_answers_alike():
+    sampler = FakeSampler(latency=lambda r: 0.004 if r.number % 3 == 0 else 0.0)
+    run = await Run(max_lag=1, oversample=0.5, prompts=4, steps=60, lr=0.0, sampler=sampler).go()
+    assert run.state.ledger.surplus > 20
+    trained = run.learner.numbers
+    assert trained == sorted(trained)
+    # A third of all groups is slow. Giving up what is late would leave almost none of them.
+    assert np.mean([n % 3 == 0 for n in trained]) == pytest.approx(1 / 3, abs=0.06)
 
 
 async def test_slow_groups_are_waited_for_and_never_dropped():
@@ -158,9 +205,12 @@ async def test_the_loop_ends_at_once_when_a_role_dies(part):
     learner_ms=st.integers(0, 2),
     transfer_ms=st.integers(0, 3),
     flat_share=st.sampled_from([0.0, 0.3]),
+    oversample=st.sampled_from([0.0, 0.5]),
 )
 @settings(max_examples=40, deadline=None)
-def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, transfer_ms, flat_share):
+def test_lag_never_exceeds_its_bound(
+    max_lag, prompts, seed, learner_ms, transfer_ms, flat_share, oversample
+):
     generator = np.random.default_rng(seed)
 
     def latency(request):
@@ -176,6 +226,7 @@ def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, transfe
     )
     run = Run(
         max_lag=max_lag,
+        oversample=oversample,
         prompts=prompts,
         steps=8,
         sampler=sampler,
@@ -184,8 +235,11 @@ def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, transfe
     )
     asyncio.run(run.go())  # the loop itself raises where a token is older than the bound
     assert max(r["rl/lag_max"] for r in run.records) <= max_lag
-    assert all(r["rl/groups_in_flight"] <= 4 * (max_lag + 1) * prompts for r in run.records)
-    run.state.ledger.check(0)
+    slots = window_slots(max_lag, prompts, oversample)
+    assert all(r["rl/groups_in_flight"] <= 4 * slots for r in run.records)
+    assert run.learner.numbers == sorted(run.learner.numbers)
+    if not oversample:
+        run.state.ledger.check(0)
 
 
 async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
