@@ -21,6 +21,8 @@ from bard_ray.config.schema import (
     StudentConfig,
 )
 from bard_ray.errors import ConfigError
+from bard_ray.rewards.fidelity import make_fidelity
+from bard_ray.rewards.reward import make_rule
 
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
 # `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
@@ -285,6 +287,16 @@ def _training(config: Config) -> Problems:
             yield ConfigError(f"{name}.rows", stage.rows, rule, fix)
 
 
+def _reward(config: Config) -> Problems:
+    """Reward and shape are plug-ins: making them judges their names and parameters."""
+    reward = config.rl.reward
+    for make in (lambda: make_rule(reward), lambda: make_fidelity(reward.fidelity)):
+        try:
+            make()
+        except ConfigError as error:
+            yield error
+
+
 def _evaluate(config: Config) -> Problems:
     if not config.evaluate.budgets:
         rule, fix = "names no budget to measure", "For example evaluate.budgets=[8,16,24]."
@@ -362,6 +374,7 @@ SECTIONS = (
     _budget,
     _lengths,
     _training,
+    _reward,
     _evaluate,
     _rollout,
     _learner,

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
-from bard_ray.rewards.reward import Reward, has_broken
+from bard_ray.rewards.parts import has_broken
+from bard_ray.rewards.reward import GroupReward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import AdmissionWindow, Ledger
-from bard_ray.rl.advantages import is_flat
+from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
@@ -71,18 +73,20 @@ class GroupFlow:
     def __init__(
         self,
         roles: RLRoles,
-        reward: Reward,
+        reward: GroupReward,
         spec: FlowSpec,
         window: AdmissionWindow,
         ledger: Ledger,
+        stats: BatchStats,
     ) -> None:
-        self.roles, self.reward = roles, reward
+        self.roles, self.reward, self.stats = roles, reward, stats
         self.spec, self.window, self.ledger = spec, window, ledger
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
         self._next_in_order = window.next_number
         self._waiting: dict[int, asyncio.Future[Group]] = {}
         self._held = 0  # groups handed over and not yet released
+        self._seen: list[Group] = []  # rewarded groups that left the window since last taken
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -111,6 +115,8 @@ class GroupFlow:
         untrainable = 0
         while len(groups) < count:
             group = await self._next()
+            if not group.failure:
+                self._seen.append(group)
             if is_trainable(group):
                 self._held += 1
                 untrainable = 0
@@ -130,6 +136,11 @@ class GroupFlow:
         """The counts since the last call."""
         counts, self.counts = self.counts, StepCounts()
         return counts
+
+    def take_seen(self) -> list[Group]:
+        """Rewarded groups that left the window since the last call, flat ones too, in order."""
+        seen, self._seen = self._seen, []
+        return seen
 
     def _count_untrainable(self, group: Group, in_a_row: int) -> None:
         if group.failure:
@@ -191,8 +202,7 @@ class GroupFlow:
             if has_broken(group):
                 group = replace(group, failure="an answer could not be graded")
         if not group.failure:
-            group = replace(group, rewards_G=self.reward(group))
-            group = await self._refer(group)
+            group = await self._refer(self.reward.rewarded(group, self.stats))
         self._waiting[group.number].set_result(group)
         if not is_trainable(group):
             self._free(1)
@@ -218,7 +228,7 @@ class GroupFlow:
         return verdicts
 
     async def _refer(self, group: Group) -> Group:
-        if self.roles.reference is None or group.rewards_G is None or is_flat(group.rewards_G):
+        if self.roles.reference is None or not has_signal(group):
             return group
         started = time.monotonic()
         sequences = [sequence_tokens(r) for r in group.rollouts]
@@ -229,4 +239,4 @@ class GroupFlow:
 
 def is_trainable(group: Group) -> bool:
     """Did the group come through, and do its rewards differ?"""
-    return not group.failure and group.rewards_G is not None and not is_flat(group.rewards_G)
+    return not group.failure and has_signal(group)

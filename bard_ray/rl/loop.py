@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from bard_ray.errors import InvariantError, first_error
-from bard_ray.rewards.reward import Reward
+from bard_ray.rewards.reward import GroupReward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
@@ -32,19 +33,21 @@ class RLSpec:
 class RLState:
     """What a restart needs.
 
-    That is: steps done, weight version of step 0, and where every admitted group went.
+    That is: steps done, weight version of step 0, where every admitted group went, and what the
+    rewards know of the past.
     """
 
     step: int = 0
     base_version: int = 0
     ledger: Ledger = field(default_factory=Ledger)
+    stats: BatchStats = field(default_factory=BatchStats)
 
 
 OnStep = Callable[[RLState, dict[str, float]], Awaitable[None]]
 
 
 async def train_rl(
-    roles: RLRoles, reward: Reward, spec: RLSpec, state: RLState, on_step: OnStep
+    roles: RLRoles, reward: GroupReward, spec: RLSpec, state: RLState, on_step: OnStep
 ) -> None:
     """Train for `spec.steps` optimizer steps, going on from `state`.
 
@@ -58,7 +61,7 @@ async def train_rl(
     window = AdmissionWindow(
         window_slots(spec.max_lag, spec.prompts_per_step), next_number=state.ledger.consumed
     )
-    flow = GroupFlow(roles, reward, spec.flow, window, state.ledger)
+    flow = GroupFlow(roles, reward, spec.flow, window, state.ledger, state.stats)
     try:
         async with asyncio.TaskGroup() as tasks:
             flow.start(tasks)
@@ -83,6 +86,8 @@ async def _step(
     clock.lap("train_s")
     stall_s = await roles.sampler.publish(await roles.learner.publish(), version + 1)
     clock.lap("publish_s")
+    # Before the release lets new groups in: they see the statistics of this step.
+    state.stats.observe(flow.reward.parts(group) for group in flow.take_seen())
     flow.release(len(groups))
     state.step += 1
     state.ledger.check(flow.in_flight)

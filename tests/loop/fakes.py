@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import RewardConfig
 from bard_ray.records import (
     GradeItem,
@@ -83,7 +84,7 @@ class FakeSampler:
         versions = np.full(tokens.size, version, np.int32)
         completion = Completion(tokens, behaviour, versions, "stop")
         return assemble(
-            PROMPT, completion, request.budgets[index], CLOSE, None, lambda ids: "right"
+            PROMPT, completion, request.budgets[index], ThinkTags(CLOSE), None, lambda ids: "right"
         )
 
     async def publish(self, weights: Published, version: int) -> float:
@@ -162,6 +163,7 @@ class Run:
     verifier: FakeVerifier = field(default_factory=FakeVerifier)
     learner: FakeLearner = field(default_factory=FakeLearner)
     state: RLState = field(default_factory=RLState)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     records: list[dict[str, float]] = field(default_factory=list)
 
     def request(self, number: int) -> GroupRequest:
@@ -193,7 +195,7 @@ class Run:
         await self.sampler.publish(
             await self.learner.publish(), self.state.base_version + self.state.step
         )
-        reward = make_reward(RewardConfig())
+        reward = make_reward(self.reward)
         await train_rl(
             RLRoles(self.sampler, self.verifier, self.learner, None),
             reward,

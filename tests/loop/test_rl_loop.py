@@ -5,14 +5,18 @@ dead.
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
-from bard_ray.records import Outcome
+from bard_ray.records import Outcome, Verdict
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import AdmissionWindow, Ledger
 from bard_ray.rl.loop import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
@@ -161,6 +165,48 @@ async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
     rest = await Run(steps=6, state=state, learner=FakeLearner(logits=first.learner.logits)).go()
     assert np.allclose(rest.learner.logits, whole.learner.logits)
     assert min(number for number, _ in rest.sampler.seen) == first.state.ledger.consumed
+
+
+class SometimesWrong(FakeVerifier):
+    """Wrong for a share of the questions and all of their rollouts: flat groups."""
+
+    async def grade(self, items):
+        self.graded += 1
+        outcome = Outcome.WRONG if self.graded % 3 == 0 else Outcome.CORRECT
+        return [Verdict(outcome) for _ in items]
+
+
+async def test_a_reward_that_reads_statistics_repeats_itself_through_a_restart():
+    # Balanced for three steps, then plain: both the statistics and the step number matter.
+    reward = RewardConfig("autothink", {"balance_steps": 3, "plain_steps": 9})
+    whole = await Run(steps=6, reward=reward).go()
+    first = await Run(steps=2, reward=reward).go()
+    saved = json.loads(json.dumps(asdict(first.state.stats)))
+    state = RLState(2, ledger=Ledger(**vars(first.state.ledger)), stats=BatchStats.from_json(saved))
+    learner = FakeLearner(logits=first.learner.logits)
+    rest = await Run(steps=6, reward=reward, state=state, learner=learner).go()
+    assert np.array_equal(rest.learner.logits, whole.learner.logits)
+    assert rest.state.stats == whole.state.stats
+    without = RLState(2, ledger=Ledger(**vars(first.state.ledger)))
+    learner = FakeLearner(logits=first.learner.logits)
+    forgot = await Run(steps=6, reward=reward, state=without, learner=learner).go()
+    assert not np.array_equal(forgot.learner.logits, whole.learner.logits)
+
+
+async def test_statistics_do_not_depend_on_latencies():
+    reward = RewardConfig("autothink", {"balance_steps": 9, "plain_steps": 9})
+    samplers = (FakeSampler(), FakeSampler(latency=lambda r: 0.004 * (r.number % 2)))
+    even, uneven = [await Run(steps=4, reward=reward, sampler=sampler).go() for sampler in samplers]
+    assert even.state.stats == uneven.state.stats
+    assert np.array_equal(even.learner.logits, uneven.learner.logits)
+
+
+async def test_statistics_count_flat_groups_too():
+    run = await Run(steps=4, verifier=SometimesWrong()).go()
+    assert run.state.ledger.flat > 0
+    assert run.state.stats.step == 4
+    assert run.state.stats.overall is not None
+    assert run.state.stats.overall.accuracy < 1, "the wrong answers were all in flat groups"
 
 
 def test_the_window_refuses_slots_it_never_gave():
