@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.bounds import BOUNDS, Problems
 from bard_ray.config.schema import (
     BudgetConfig,
@@ -21,8 +22,7 @@ from bard_ray.config.schema import (
     StudentConfig,
 )
 from bard_ray.errors import ConfigError
-from bard_ray.rewards.fidelity import make_fidelity
-from bard_ray.rewards.reward import make_rule
+from bard_ray.rewards.trial import reward_problems
 
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
 # `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
@@ -288,13 +288,9 @@ def _training(config: Config) -> Problems:
 
 
 def _reward(config: Config) -> Problems:
-    """Reward and shape are plug-ins: making them judges their names and parameters."""
-    reward = config.rl.reward
-    for make in (lambda: make_rule(reward), lambda: make_fidelity(reward.fidelity)):
-        try:
-            make()
-        except ConfigError as error:
-            yield error
+    yield from reward_problems(
+        config.rl.reward, [*map(TokenBudget, config.budget.train), NO_BUDGET]
+    )
 
 
 def _evaluate(config: Config) -> Problems:

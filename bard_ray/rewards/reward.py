@@ -8,8 +8,7 @@ of `bard_ray.rewards.parts`. The rules are files of `bard_ray.rewards.library`.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from bard_ray.budget.signal import label
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
 from bard_ray.plugins import Registry
-from bard_ray.records import Floats, Group, Outcome, SegmentRole
+from bard_ray.records import Floats, Group, SegmentRole
 from bard_ray.rewards.fidelity import Fidelity, make_fidelity
 from bard_ray.rewards.parts import Doubles, GroupParts, group_parts
 from bard_ray.rewards.stats import BatchStats
@@ -105,12 +104,6 @@ def make_reward(config: RewardConfig) -> GroupReward:
         ConfigError: no reward or shape has that name, or its parameters do not fit it.
     """
     return GroupReward(make_rule(config), make_fidelity(config.fidelity), config.answer_limit)
-
-
-def count_outcomes(groups: Iterable[Group]) -> dict[Outcome, int]:
-    """Number of verdicts of each outcome, all outcomes listed."""
-    counts = Counter(verdict.outcome for group in groups for verdict in group.verdicts)
-    return {outcome: counts[outcome] for outcome in Outcome}
 
 
 def _float32(values_G: Doubles | None) -> Floats | None:

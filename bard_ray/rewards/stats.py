@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from bard_ray.budget.signal import label
 from bard_ray.rewards.parts import GroupParts, is_skipped
 
 DECAY = 0.9  # a step's weight falls to a third after ten steps; ours
+
+
+class RolloutStat(NamedTuple):
+    """One rollout: its budget's label, then the columns of `Means`."""
+
+    budget: str
+    accuracy: float
+    tokens: float
+    skipped: float
+    overrun: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +68,15 @@ class BatchStats:
     overall: Means | None = None
     by_budget: dict[str, Means] = field(default_factory=dict)
 
-    def observe(self, groups: Iterable[GroupParts]) -> None:
-        """Take in the groups of one more step."""
+    def observe(self, rollouts: Iterable[RolloutStat]) -> None:
+        """Take in the rollouts of one more step."""
         self.step += 1
-        rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-        for parts in groups:
-            for rollout, row in zip(parts.group.rollouts, _rows(parts), strict=True):
-                rows[label(rollout.budget)].append(row)
-        for name, of_budget in rows.items():
+        by_budget: dict[str, list[RolloutStat]] = defaultdict(list)
+        for rollout in rollouts:
+            by_budget[rollout.budget].append(rollout)
+        for name, of_budget in by_budget.items():
             self.by_budget[name] = _updated(self.by_budget.get(name), of_budget)
-        everything = [row for of_budget in rows.values() for row in of_budget]
+        everything = [rollout for of_budget in by_budget.values() for rollout in of_budget]
         if everything:
             self.overall = _updated(self.overall, everything)
 
@@ -80,13 +89,17 @@ class BatchStats:
         )
 
 
-def _rows(parts: GroupParts) -> list[tuple[float, ...]]:
-    """Accuracy, tokens, skipped and overrun of every rollout."""
-    skipped_G = [is_skipped(r) for r in parts.group.rollouts]
-    columns = (parts.accuracy_G, parts.tokens_G, skipped_G, parts.tokens_G > parts.budget_tokens_G)
-    return [tuple(map(float, row)) for row in zip(*columns, strict=True)]
+def rollout_stats(parts: GroupParts) -> list[RolloutStat]:
+    """What the statistics need to know of a group, small enough to be kept until its step ends."""
+    overrun_G = parts.tokens_G > parts.budget_tokens_G
+    columns = zip(parts.accuracy_G, parts.tokens_G, overrun_G, strict=True)
+    return [
+        RolloutStat(label(r.budget), float(right), float(tokens), float(is_skipped(r)), float(over))
+        for r, (right, tokens, over) in zip(parts.group.rollouts, columns, strict=True)
+    ]
 
 
-def _updated(old: Means | None, rows: list[tuple[float, ...]]) -> Means:
-    new = Means(*(float(mean) for mean in np.mean(rows, axis=0)))
+def _updated(old: Means | None, rollouts: Sequence[RolloutStat]) -> Means:
+    columns = np.array([rollout[1:] for rollout in rollouts])
+    new = Means(*columns.mean(axis=0).tolist())
     return new if old is None else old.towards(new)

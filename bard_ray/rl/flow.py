@@ -14,7 +14,7 @@ from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
 from bard_ray.rewards.parts import has_broken
 from bard_ray.rewards.reward import GroupReward
-from bard_ray.rewards.stats import BatchStats
+from bard_ray.rewards.stats import BatchStats, RolloutStat, rollout_stats
 from bard_ray.rl.admission import AdmissionWindow, Ledger
 from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
@@ -86,7 +86,7 @@ class GroupFlow:
         self._next_in_order = window.next_number
         self._waiting: dict[int, asyncio.Future[Group]] = {}
         self._held = 0  # groups handed over and not yet released
-        self._seen: list[Group] = []  # rewarded groups that left the window since last taken
+        self._seen: list[RolloutStat] = []  # of all groups since they were last taken
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -116,7 +116,7 @@ class GroupFlow:
         while len(groups) < count:
             group = await self._next()
             if not group.failure:
-                self._seen.append(group)
+                self._seen += rollout_stats(self.reward.parts(group))
             if is_trainable(group):
                 self._held += 1
                 untrainable = 0
@@ -137,8 +137,8 @@ class GroupFlow:
         counts, self.counts = self.counts, StepCounts()
         return counts
 
-    def take_seen(self) -> list[Group]:
-        """Rewarded groups that left the window since the last call, flat ones too, in order."""
+    def take_seen(self) -> list[RolloutStat]:
+        """Rollouts of the groups taken since the last call, flat ones too, in admission order."""
         seen, self._seen = self._seen, []
         return seen
 

@@ -87,7 +87,7 @@ async def _step(
     stall_s = await roles.sampler.publish(await roles.learner.publish(), version + 1)
     clock.lap("publish_s")
     # Before the release lets new groups in: they see the statistics of this step.
-    state.stats.observe(flow.reward.parts(group) for group in flow.take_seen())
+    state.stats.observe(flow.take_seen())
     flow.release(len(groups))
     state.step += 1
     state.ledger.check(flow.in_flight)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
 from bard_ray.records import Outcome, Verdict
+from bard_ray.rewards.parts import GroupParts
+from bard_ray.rewards.reward import REWARDS, RewardValues
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import AdmissionWindow, Ledger
 from bard_ray.rl.loop import RLState
@@ -191,6 +193,32 @@ async def test_a_reward_that_reads_statistics_repeats_itself_through_a_restart()
     learner = FakeLearner(logits=first.learner.logits)
     forgot = await Run(steps=6, reward=reward, state=without, learner=learner).go()
     assert not np.array_equal(forgot.learner.logits, whole.learner.logits)
+
+
+@dataclass(frozen=True)
+class ThinkingOnly:
+    """A reward whose rollouts are all worth the same; only their thinking differs."""
+
+    def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
+        think_GS = parts.fidelity_G[:, None]
+        return RewardValues(parts.accuracy_G, segments={"think": think_GS})
+
+
+@pytest.mark.parametrize("name", [*REWARDS.names(), f"{__name__}:ThinkingOnly"])
+async def test_every_reward_trains_on_what_it_rewards(name):
+    run = await Run(steps=3, group_size=8, reward=RewardConfig(name)).go()
+    assert run.state.ledger.trained == 6
+    advantages = [
+        sequence.advantages_T
+        for batch in run.learner.batches
+        for sequence in batch
+        if sequence.advantages_T is not None
+    ]
+    assert len(advantages) == 48
+    assert all(np.isfinite(a_T).all() for a_T in advantages)
+    assert any(a_T[2] != 0 for a_T in advantages)
+    if name.endswith("ThinkingOnly"):
+        assert {float(a_T[-1]) for a_T in advantages} == {0.0}, "the last token is the answer"
 
 
 async def test_statistics_do_not_depend_on_latencies():

@@ -7,13 +7,24 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, Budget, EffortBudget, ModeBudget, TagBudget
+from bard_ray.budget.signal import (
+    NO_BUDGET,
+    Budget,
+    EffortBudget,
+    ModeBudget,
+    TagBudget,
+    TokenBudget,
+)
+from bard_ray.config.check import problems
+from bard_ray.config.load import load
 from bard_ray.config.schema import FidelityConfig, RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
 from bard_ray.records import Group, Outcome
 from bard_ray.rewards.parts import has_broken
-from bard_ray.rewards.reward import count_outcomes, make_reward
+from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
+from bard_ray.rewards.trial import try_out
+from recipes import bard_tiny
 from tests.unit.reward_cases import RIGHT, WRONG, group, reward_config, rewarded, rewards, rollout
 
 PRODUCT = reward_config()
@@ -127,17 +138,6 @@ def test_the_parts_are_what_the_metrics_show():
     assert parts.leaking_G.tolist() == [False, False]
 
 
-def test_outcomes_are_counted():
-    graded = group((rollout(), RIGHT), (rollout(), WRONG), (rollout(), Outcome.TIMEOUT))
-    assert count_outcomes([graded, graded]) == {
-        Outcome.CORRECT: 2,
-        Outcome.WRONG: 2,
-        Outcome.UNPARSABLE: 0,
-        Outcome.TIMEOUT: 2,
-        Outcome.BROKEN: 0,
-    }
-
-
 def test_the_configuration_reaches_reward_and_shape():
     shape = FidelityConfig("cap_linear", {"tolerance": 0.0, "slope": 0.25})
     graded = group((rollout(5), RIGHT), (rollout(22), RIGHT))
@@ -158,6 +158,16 @@ def test_a_reward_that_loses_a_rollout_is_found_out():
     config = RewardConfig(f"{__name__}:Short")
     with pytest.raises(InvariantError, match=r"\[1\] values for 2 rollouts"):
         make_reward(config).rewarded(group((rollout(), RIGHT), (rollout(), WRONG)), BatchStats())
+
+
+def test_a_reward_is_tried_on_a_made_up_group_before_anything_starts():
+    try_out(PRODUCT, [TokenBudget(8), EffortBudget(0.5), NO_BUDGET])
+    with pytest.raises(ConfigError, match=r"rl\.reward\.name.*\[1\] values for 4 rollouts"):
+        try_out(RewardConfig(f"{__name__}:Short"), [TokenBudget(8), NO_BUDGET])
+    with pytest.raises(ConfigError, match="mode=low"):
+        try_out(PRODUCT, [TokenBudget(8), ModeBudget("low")])
+    found = problems(load(bard_tiny.config(), [f"rl.reward.name={__name__}:Short"]))
+    assert [problem.field for problem in found] == ["rl.reward.name"]
 
 
 def test_budgets_of_one_group_may_differ():

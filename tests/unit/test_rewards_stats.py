@@ -8,16 +8,16 @@ import pytest
 from bard_ray.budget.signal import NO_BUDGET
 from bard_ray.rewards.parts import group_parts
 from bard_ray.rewards.shapes.cap_linear import CapLinear
-from bard_ray.rewards.stats import BatchStats, Means
+from bard_ray.rewards.stats import BatchStats, Means, rollout_stats
 from tests.unit.reward_cases import RIGHT, WRONG, group, rollout
 
 
-def parts(*graded):
-    return group_parts(group(*graded), CapLinear(), answer_limit=16)
+def stats_of(*graded):
+    return rollout_stats(group_parts(group(*graded), CapLinear(), answer_limit=16))
 
 
-FIRST = [parts((rollout(30), RIGHT), (rollout(0), WRONG))]
-SECOND = [parts((rollout(20), RIGHT), (rollout(20), RIGHT), (rollout(40, NO_BUDGET), WRONG))]
+FIRST = stats_of((rollout(30), RIGHT), (rollout(0), WRONG))
+SECOND = stats_of((rollout(20), RIGHT), (rollout(20), RIGHT), (rollout(40, NO_BUDGET), WRONG))
 
 
 def test_the_first_step_is_taken_as_it_is():
