@@ -17,9 +17,11 @@ from bard_ray.data.questions import training_questions
 from bard_ray.learn.schedule import warmup_linear
 from bard_ray.records import GroupRequest, SamplingSpec
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import LagWindow, Ledger
 from bard_ray.rl.flow import FlowSpec, RLRoles
-from bard_ray.rl.loop import RLSpec, RLState, train_rl
+from bard_ray.rl.loop import RLSpec, train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, OptimSpec
 from bard_ray.rundir import RL_STATE
 
@@ -150,7 +152,8 @@ async def _begin(context: Context) -> RLState:
     ledger.admitted = (
         ledger.consumed
     )  # what was in flight is asked for again, under the same numbers
-    return RLState(step=saved["step"], ledger=ledger)
+    stats = BatchStats.from_json(saved["stats"])
+    return RLState(step=saved["step"], ledger=ledger, stats=stats)
 
 
 async def _save(context: Context, state: RLState) -> None:
@@ -158,4 +161,5 @@ async def _save(context: Context, state: RLState) -> None:
     with atomic_directory(_state_path(context), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))
-        write_json(aside / "loop.json", {"step": state.step, "ledger": asdict(state.ledger)})
+        loop = {"step": state.step, "ledger": asdict(state.ledger), "stats": asdict(state.stats)}
+        write_json(aside / "loop.json", loop)

@@ -140,8 +140,8 @@ class RolloutWorker:
     ) -> Rollout:
         budget = request.budgets[index]
         forced_at = token_limit(budget) if spec.force_budget else None
-        close_id, decode = self._format.close_id, self._format.decode
-        return assemble(prompt, output, budget, close_id, forced_at, decode)
+        tags, decode = self._format.tags, self._format.decode
+        return assemble(prompt, output, budget, tags, forced_at, decode)
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.

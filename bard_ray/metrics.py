@@ -50,7 +50,7 @@ TABLE: dict[str, Metric] = {
         "what the advantages are made of: accuracy and budget fidelity combined",
     ),
     "rl/accuracy": Metric("share", "rollout mean", "rollouts whose verdict is correct"),
-    "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, the other part of the reward"),
+    "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, 0 where malformed"),
     "rl/rel_err": Metric(
         "1", "rollout mean", "|L - b| / b of rollouts with a token budget b; L thinking tokens"
     ),
@@ -60,6 +60,14 @@ TABLE: dict[str, Metric] = {
     "rl/overrun": Metric("share", "rollout mean", "rollouts with a token budget whose L > b"),
     "rl/thinking_tokens": Metric("tokens", "rollout mean", "thinking length L"),
     "rl/truncated": Metric("share", "rollout mean", "rollouts that ended at the token limit"),
+    "rl/unclosed": Metric("share", "rollout mean", "rollouts that never closed their thinking"),
+    "rl/skipped": Metric("share", "rollout mean", "rollouts that closed their thinking at once"),
+    "rl/extra_tags": Metric(
+        "share", "rollout mean", "rollouts with a think tag in the answer part"
+    ),
+    "rl/leaking": Metric(
+        "share", "rollout mean", "rollouts whose answer part exceeds rl.reward.answer_limit"
+    ),
     # Reinforcement learning: what the learner did.
     "rl/loss": Metric("1", "token mean", "clipped policy loss, KL term included"),
     "rl/kl": Metric("nats", "token mean", "k3 estimate of KL(policy || reference)"),

@@ -96,8 +96,7 @@ BOUNDS: tuple[Bound, ...] = (
     *_at_least(0, "rl.max_lag", "rl.oversample", "rl.kl_coef", "rl.checkpoint_every"),
     Bound("rl.clip_low", 0, 1, open_low=True, open_high=True),
     *_above_zero("rl.clip_high", "rl.temperature"),
-    *_at_least(0, "rl.reward.tolerance", "rl.reward.over_slope", "rl.reward.under_slope"),
-    *_share("rl.reward.fidelity_weight"),
+    *_at_least(1, "rl.reward.answer_limit"),
     *_at_least(1, "evaluate.samples", "evaluate.max_new_tokens"),
     *_at_least(0, "evaluate.temperature"),
     *_at_least(

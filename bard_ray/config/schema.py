@@ -8,7 +8,7 @@ Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in opt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass
@@ -121,15 +121,22 @@ class SFTConfig:
 
 
 @dataclass
-class RewardConfig:
-    """Accuracy times budget fidelity."""
+class FidelityConfig:
+    """Shape of the budget fidelity: a plug-in of `bard_ray.rewards.shapes`, or `module:Class`."""
 
-    compose: Literal["product", "additive"] = "product"
-    fidelity: Literal["asymmetric", "cap_linear"] = "asymmetric"
-    tolerance: float = 0.05  # relative deviation that costs nothing
-    over_slope: float = 8.0  # fidelity lost per unit of relative overrun beyond the tolerance
-    under_slope: float = 4.0  # same for thinking less than the budget (asymmetric only)
-    fidelity_weight: float = 0.5  # additive only
+    name: str = "asymmetric"
+    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+
+
+@dataclass
+class RewardConfig:
+    """What a rollout earns: a plug-in of `bard_ray.rewards.library`, or `module:Class`."""
+
+    name: str = "product"
+    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+    # tokens of the answer part that are free; further ones are charged as thinking
+    answer_limit: int = 512
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
 
 
 @dataclass

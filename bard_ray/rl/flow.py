@@ -13,16 +13,18 @@ from typing import NamedTuple
 
 from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
-from bard_ray.rewards.reward import Reward, has_broken
+from bard_ray.rewards.parts import has_broken
+from bard_ray.rewards.reward import GroupReward
+from bard_ray.rewards.stats import RolloutStat, rollout_stats
 from bard_ray.rl.admission import (
     AdmissionWindow,
     LagWindow,
-    Ledger,
     is_surplus,
     window_slots,
 )
-from bard_ray.rl.advantages import is_flat
+from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
+from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
 # How often an answer that the machinery failed to grade is graded again,
@@ -82,7 +84,7 @@ class _Admission(NamedTuple):
 class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
 
-    `steps_done`: optimizer steps before this flow began, all of them published.
+    It goes on from `state`, whose steps have all been published.
 
     Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
     some role files it. A group holds its slot until it has been trained on and the weights made
@@ -95,23 +97,23 @@ class GroupFlow:
     def __init__(
         self,
         roles: RLRoles,
-        reward: Reward,
+        reward: GroupReward,
         spec: FlowSpec,
-        ledger: Ledger,
-        steps_done: int = 0,
+        state: RLState,
     ) -> None:
-        self.roles, self.reward = roles, reward
-        self.spec, self.ledger = spec, ledger
+        self.roles, self.reward, self.spec = roles, reward, spec
+        self.ledger, self._stats = state.ledger, state.stats
         lag = spec.lag
         slots = window_slots(lag.max_lag, lag.prompts_per_step, spec.oversample)
-        self.window = AdmissionWindow(slots, next_number=ledger.consumed)
+        self.window = AdmissionWindow(slots, next_number=state.ledger.consumed)
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
         self._next_in_order = self.window.next_number
-        self._steps_done = self._steps_published = steps_done
+        self._steps_done = self._steps_published = state.step
         self._admissions: dict[int, _Admission] = {}
         self._waiting: dict[int, asyncio.Future[Group]] = {}
         self._held = 0  # groups handed over and not yet trained on
+        self._seen: list[RolloutStat] = []  # of all groups since they were last taken
         self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -143,6 +145,8 @@ class GroupFlow:
             group = await self._next()
             late = self._is_late(group.number)
             del self._admissions[group.number]
+            if not (late or group.failure):
+                self._seen += rollout_stats(self.reward.parts(group))
             if late:
                 self._count_surplus(group)
             elif is_trainable(group):
@@ -169,6 +173,11 @@ class GroupFlow:
         """The counts since the last call."""
         counts, self.counts = self.counts, StepCounts()
         return counts
+
+    def take_seen(self) -> list[RolloutStat]:
+        """Rollouts of the groups taken since the last call, flat ones too, in admission order."""
+        seen, self._seen = self._seen, []
+        return seen
 
     def _count_untrainable(self, group: Group, in_a_row: int) -> None:
         if group.failure:
@@ -245,8 +254,7 @@ class GroupFlow:
             if has_broken(group):
                 group = replace(group, failure="an answer could not be graded")
         if not group.failure:
-            group = replace(group, rewards_G=self.reward(group))
-            group = await self._refer(group)
+            group = await self._refer(self.reward.rewarded(group, self._stats))
         self._file(group)
 
     def _file(self, group: Group) -> None:
@@ -310,7 +318,7 @@ class GroupFlow:
         return verdicts
 
     async def _refer(self, group: Group) -> Group:
-        if self.roles.reference is None or group.rewards_G is None or is_flat(group.rewards_G):
+        if self.roles.reference is None or not has_signal(group):
             return group
         started = time.monotonic()
         sequences = [sequence_tokens(r) for r in group.rollouts]
@@ -321,4 +329,4 @@ class GroupFlow:
 
 def is_trainable(group: Group) -> bool:
     """Did the group come through, and do its rewards differ?"""
-    return not group.failure and group.rewards_G is not None and not is_flat(group.rewards_G)
+    return not group.failure and has_signal(group)

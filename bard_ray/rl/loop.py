@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from bard_ray.errors import InvariantError, first_error
-from bard_ray.rewards.reward import Reward
-from bard_ray.rl.admission import Ledger
+from bard_ray.rewards.reward import GroupReward
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
 from bard_ray.rl.publish import Publisher
 from bard_ray.rl.sequences import train_sequences
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec
 
 
@@ -28,23 +28,11 @@ class RLSpec:
     lr: Callable[[int], float]
 
 
-@dataclass
-class RLState:
-    """What a restart needs.
-
-    That is: steps done, weight version of step 0, and where every admitted group went.
-    """
-
-    step: int = 0
-    base_version: int = 0
-    ledger: Ledger = field(default_factory=Ledger)
-
-
 OnStep = Callable[[RLState, dict[str, float]], Awaitable[None]]
 
 
 async def train_rl(
-    roles: RLRoles, reward: Reward, spec: RLSpec, state: RLState, on_step: OnStep
+    roles: RLRoles, reward: GroupReward, spec: RLSpec, state: RLState, on_step: OnStep
 ) -> None:
     """Train for `spec.steps` optimizer steps, going on from `state`.
 
@@ -55,7 +43,7 @@ async def train_rl(
     Raises:
         InvariantError: the ledger does not balance, or a token is older than `max_lag` steps.
     """
-    flow = GroupFlow(roles, reward, spec.flow, state.ledger, state.step)
+    flow = GroupFlow(roles, reward, spec.flow, state)
     try:
         async with asyncio.TaskGroup() as tasks:
             flow.start(tasks)
@@ -85,6 +73,8 @@ async def _step(
         train_sequences(groups, std_normalise=spec.std_normalise), spec.loss, spec.lr(state.step)
     )
     clock.lap("train_s")
+    # Before the next groups are let in: they see the statistics of this step.
+    state.stats.observe(flow.take_seen())
     flow.trained(len(groups))
     await publisher.send(version + 1, on_arrival=partial(flow.release, len(groups)))
     clock.lap("publish_s")

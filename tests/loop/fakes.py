@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import RewardConfig
 from bard_ray.records import (
     GradeItem,
@@ -28,7 +29,8 @@ from bard_ray.rewards.reward import make_reward
 from bard_ray.rl.admission import LagWindow
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 from bard_ray.rl.flow import FlowSpec, RLRoles
-from bard_ray.rl.loop import RLSpec, RLState, train_rl
+from bard_ray.rl.loop import RLSpec, train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, OptimSpec, Published
 
 CLOSE, THINK, ANSWER = 1, 2, 3
@@ -89,7 +91,7 @@ class FakeSampler:
             prompt,
             completion,
             request.budgets[index],
-            CLOSE,
+            ThinkTags(CLOSE),
             None,
             lambda ids: "right",
         )
@@ -181,6 +183,7 @@ class Run:
     verifier: FakeVerifier = field(default_factory=FakeVerifier)
     learner: FakeLearner = field(default_factory=FakeLearner)
     state: RLState = field(default_factory=RLState)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     records: list[dict[str, float]] = field(default_factory=list)
 
     def request(self, number: int) -> GroupRequest:
@@ -211,7 +214,7 @@ class Run:
         await self.sampler.publish(
             await self.learner.publish(), self.state.base_version + self.state.step
         )
-        reward = make_reward(RewardConfig())
+        reward = make_reward(self.reward)
         await train_rl(
             RLRoles(self.sampler, self.verifier, self.learner, None),
             reward,

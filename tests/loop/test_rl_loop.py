@@ -5,16 +5,22 @@ dead.
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
-from bard_ray.records import Outcome
+from bard_ray.records import Outcome, Verdict
+from bard_ray.rewards.parts import GroupParts
+from bard_ray.rewards.reward import REWARDS, RewardValues
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
-from bard_ray.rl.loop import RLState
+from bard_ray.rl.state import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
 
 
@@ -249,6 +255,74 @@ async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
     rest = await Run(steps=6, state=state, learner=FakeLearner(logits=first.learner.logits)).go()
     assert np.allclose(rest.learner.logits, whole.learner.logits)
     assert min(number for number, _ in rest.sampler.seen) == first.state.ledger.consumed
+
+
+class SometimesWrong(FakeVerifier):
+    """Wrong for a share of the questions and all of their rollouts: flat groups."""
+
+    async def grade(self, items):
+        self.graded += 1
+        outcome = Outcome.WRONG if self.graded % 3 == 0 else Outcome.CORRECT
+        return [Verdict(outcome) for _ in items]
+
+
+async def test_a_reward_that_reads_statistics_repeats_itself_through_a_restart():
+    # Balanced for three steps, then plain: both the statistics and the step number matter.
+    reward = RewardConfig("autothink", {"balance_steps": 3, "plain_steps": 9})
+    whole = await Run(steps=6, reward=reward).go()
+    first = await Run(steps=2, reward=reward).go()
+    saved = json.loads(json.dumps(asdict(first.state.stats)))
+    state = RLState(2, ledger=Ledger(**vars(first.state.ledger)), stats=BatchStats.from_json(saved))
+    learner = FakeLearner(logits=first.learner.logits)
+    rest = await Run(steps=6, reward=reward, state=state, learner=learner).go()
+    assert np.array_equal(rest.learner.logits, whole.learner.logits)
+    assert rest.state.stats == whole.state.stats
+    without = RLState(2, ledger=Ledger(**vars(first.state.ledger)))
+    learner = FakeLearner(logits=first.learner.logits)
+    forgot = await Run(steps=6, reward=reward, state=without, learner=learner).go()
+    assert not np.array_equal(forgot.learner.logits, whole.learner.logits)
+
+
+@dataclass(frozen=True)
+class ThinkingOnly:
+    """A reward whose rollouts are all worth the same; only their thinking differs."""
+
+    def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
+        think_GS = parts.fidelity_G[:, None]
+        return RewardValues(parts.accuracy_G, segments={"think": think_GS})
+
+
+@pytest.mark.parametrize("name", [*REWARDS.names(), f"{__name__}:ThinkingOnly"])
+async def test_every_reward_trains_on_what_it_rewards(name):
+    run = await Run(steps=3, group_size=8, reward=RewardConfig(name)).go()
+    assert run.state.ledger.trained == 6
+    advantages = [
+        sequence.advantages_T
+        for batch in run.learner.batches
+        for sequence in batch
+        if sequence.advantages_T is not None
+    ]
+    assert len(advantages) == 48
+    assert all(np.isfinite(a_T).all() for a_T in advantages)
+    assert any(a_T[2] != 0 for a_T in advantages)
+    if name.endswith("ThinkingOnly"):
+        assert {float(a_T[-1]) for a_T in advantages} == {0.0}, "the last token is the answer"
+
+
+async def test_statistics_do_not_depend_on_latencies():
+    reward = RewardConfig("autothink", {"balance_steps": 9, "plain_steps": 9})
+    samplers = (FakeSampler(), FakeSampler(latency=lambda r: 0.004 * (r.number % 2)))
+    even, uneven = [await Run(steps=4, reward=reward, sampler=sampler).go() for sampler in samplers]
+    assert even.state.stats == uneven.state.stats
+    assert np.array_equal(even.learner.logits, uneven.learner.logits)
+
+
+async def test_statistics_count_flat_groups_too():
+    run = await Run(steps=4, verifier=SometimesWrong()).go()
+    assert run.state.ledger.flat > 0
+    assert run.state.stats.step == 4
+    assert run.state.stats.overall is not None
+    assert run.state.stats.overall.accuracy < 1, "the wrong answers were all in flat groups"
 
 
 def test_the_window_refuses_slots_it_never_gave():
