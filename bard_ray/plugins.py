@@ -29,7 +29,7 @@ class Registry(Generic[T]):
     built-in plug-in takes.
     """
 
-    def __init__(self, field: str, package: str, method: str = "") -> None:
+    def __init__(self, field: str, package: str, method: str = "", key: str = "name") -> None:
         """Start empty.
 
         Args:
@@ -37,7 +37,9 @@ class Registry(Generic[T]):
                 `.params` holds the parameters.
             package: dotted name of the package that holds the built-in plug-ins.
             method: what every plug-in can do; a user's own without it is refused.
+            key: field of the section that names a plug-in, where it is not `name`.
         """
+        self._name_field = f"{field}.{key}"
         self.field, self._package, self._method = field, package, method
         self._classes: dict[str, type] = {}
 
@@ -70,7 +72,7 @@ class Registry(Generic[T]):
         close = difflib.get_close_matches(name, self._classes, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         fix = f"{hint}Use one of {', '.join(self.names())}, or your own as module:Class."
-        raise ConfigError(f"{self.field}.name", name, "is no known plug-in", fix)
+        raise ConfigError(self._name_field, name, "is no known plug-in", fix)
 
     def build(self, name: str, params: Mapping[str, object]) -> T:
         """The plug-in `name` with these parameters; the others keep their defaults.
@@ -97,13 +99,13 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError, ValueError, SyntaxError) as error:
             fix = "Put its folder on PYTHONPATH, or its file beside the recipe."
             rule = f"cannot be imported ({error})"
-            raise ConfigError(f"{self.field}.name", name, rule, fix) from error
+            raise ConfigError(self._name_field, name, rule, fix) from error
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             fix = "Decorate it with @dataclass(frozen=True); its fields are its parameters."
-            raise ConfigError(f"{self.field}.name", name, "is no dataclass", fix)
+            raise ConfigError(self._name_field, name, "is no dataclass", fix)
         if self._method and not callable(getattr(cls, self._method, None)):
             fix = f"Define it as the plug-ins of {self._package} do."
-            raise ConfigError(f"{self.field}.name", name, f"has no method {self._method}", fix)
+            raise ConfigError(self._name_field, name, f"has no method {self._method}", fix)
         return cls
 
     def _require_known(self, cls: type, name: str, params: Mapping[str, object]) -> None:

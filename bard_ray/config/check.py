@@ -21,6 +21,7 @@ from bard_ray.config.schema import (
     RowsConfig,
     StudentConfig,
 )
+from bard_ray.data.source import make_source
 from bard_ray.errors import ConfigError
 from bard_ray.rewards.trial import reward_problems
 
@@ -156,11 +157,27 @@ def _rows(rows: RowsConfig) -> Problems:
         yield ConfigError(
             "data.rows.path", rows.path, rule, "Give a JSONL or Parquet file, or a hub id."
         )
+    yield from _formats(rows)
     for name, path in (("path", rows.path), ("eval_path", rows.eval_path)):
         if _looks_local(path) and not Path(path).expanduser().exists():
             here = f"The working directory is {Path.cwd()}"
             fix = f"{here}; give an absolute path, or a hub id such as owner/name."
             yield ConfigError(f"data.rows.{name}", path, "is a file that does not exist", fix)
+
+
+def _formats(rows: RowsConfig) -> Problems:
+    try:
+        make_source(rows.format, rows.params, rows.columns)
+    except ConfigError as problem:
+        yield problem
+    if rows.eval_format and not rows.eval_path:
+        rule = "is the format of data.rows.eval_path, which is empty"
+        fix = "Give data.rows.eval_path, or clear it."
+        yield ConfigError("data.rows.eval_format", rows.eval_format, rule, fix)
+    try:
+        make_source(rows.eval_format or "rows")
+    except ConfigError as problem:
+        yield ConfigError("data.rows.eval_format", rows.eval_format, str(problem.rule), problem.fix)
 
 
 def _looks_local(path: str) -> bool:

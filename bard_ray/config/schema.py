@@ -65,10 +65,17 @@ class RowsConfig:
     config: str = ""
     split: str = "train"
     revision: str = "main"
-    # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
-    format: Literal["rows", "openr1"] = "rows"
-    # evaluation questions, same format; empty: the last `data.eval_questions` rows
+    format: str = "rows"  # how its rows are read: a name of docs/data.md, or module:Class
+    params: dict[str, Any] = field(default_factory=dict)  # of that format
+    # what the format calls a column -> what the data set calls it, {question: prompt_text}
+    columns: dict[str, str] = field(default_factory=dict)
+    # evaluation questions; empty: the last `data.eval_questions` rows
     eval_path: str = ""
+    # of the evaluation questions; empty: as above, the parameters and columns too
+    eval_format: str = ""
+    eval_config: str = ""
+    eval_split: str = ""
+    eval_revision: str = ""
 
 
 @dataclass

@@ -1,0 +1,22 @@
+"""DeepScaleR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bard_ray.data.flat import FlatSource
+from bard_ray.data.source import SOURCES, Hub
+
+
+@SOURCES.register("deepscaler")
+@dataclass(frozen=True)
+class DeepScaler(FlatSource):
+    """Competition problems for RL. Source: data set card."""
+
+    ids = ()
+    null_answer = "no gold answer"
+    lenient = True
+    hubs = (Hub("agentica-org/DeepScaleR-Preview-Dataset"),)
+    trap = (
+        "Solutions are empty at times, so none is read; problems occur twice, with other answers."
+    )
