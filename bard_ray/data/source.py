@@ -172,7 +172,7 @@ def make_source(
     Raises:
         ConfigError: no such format, parameters that do not fit it, or a column it does not read.
     """
-    source = SOURCES.build(name, params or {})
+    source: object = SOURCES.build(name, params or {})
     if not isinstance(source, Source):
         fix = "Derive it from bard_ray.data.source.Source."
         raise ConfigError("data.rows.format", name, "is no format of data sets", fix)
