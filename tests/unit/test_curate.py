@@ -284,7 +284,8 @@ def test_divergence_keeps_the_chain_with_most_teacher_sentences():
     ],
 )
 def test_provenance(probabilities, expected):
-    assert provenance(*probabilities, margin=0.1) is expected
+    teacher, student, distilled = probabilities
+    assert provenance(teacher, student, distilled, margin=0.1) is expected
 
 
 # The runner.
@@ -296,14 +297,13 @@ def test_stages_in_a_row_stream_and_count():
         chain("c", tokens=range(9), verdict=Outcome.CORRECT, text="3+3?"),
         chain("d", tokens=range(9), verdict=Outcome.CORRECT, text="1 + 1 ?"),
     ]
-    drawn = []
+    drawn = iter(records)
     stages = [
         ("length", {"min_tokens": 5, "max_tokens": 15}),
         ("correct", {}),
         ("near_duplicates", {}),
     ]
-    stream, tallies = curate((drawn.append(r) or r for r in records), stages, Context())
-    assert drawn == []
+    stream, tallies = curate(drawn, stages, Context())
     assert [record.question.id for record in stream] == ["c", "d"]
     assert [(t.kept, dict(t.dropped)) for t in tallies] == [
         (3, {"too_long": 1, "too_short": 1}),

@@ -471,7 +471,7 @@ def test_a_column_map_renames_and_hides(tmp_path):
 
 
 def test_an_own_format_is_a_class_in_a_file(tmp_path, monkeypatch):
-    (tmp_path / "my_sets.py").write_text(
+    (tmp_path / "own_sets.py").write_text(
         "from dataclasses import dataclass\n"
         "from bard_ray.data.reading import user_question\n"
         "from bard_ray.data.source import Source, TeacherRow\n"
@@ -486,10 +486,10 @@ def test_an_own_format_is_a_class_in_a_file(tmp_path, monkeypatch):
         "    def read(self, row, need_chains): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    (found,) = read(tmp_path, "my_sets:Sums", {"n": 4}, chains=False, params={"plus": 3})
+    (found,) = read(tmp_path, "own_sets:Sums", {"n": 4}, chains=False, params={"plus": 3})
     assert short(found) == ("4+3?", "4+3?", "7", "math")
     with pytest.raises(ConfigError, match="is no format of data sets"):
-        read(tmp_path, "my_sets:NoSource", {"n": 4})
+        read(tmp_path, "own_sets:NoSource", {"n": 4})
 
 
 def broken(*overrides):

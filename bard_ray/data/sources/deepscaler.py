@@ -17,6 +17,4 @@ class DeepScaler(FlatSource):
     null_answer = "no gold answer"
     lenient = True
     hubs = (Hub("agentica-org/DeepScaleR-Preview-Dataset"),)
-    trap = (
-        "Solutions are empty at times, so none is read; problems occur twice, with other answers."
-    )
+    trap = "Solutions may be empty, so none is read: questions only."

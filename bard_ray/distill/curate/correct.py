@@ -14,8 +14,8 @@ from bard_ray.records import Outcome
 class Correct:
     """Keep chains whose answer the verifier judged correct.
 
-    Reasons: the other outcomes (`wrong`, `unparsable`, `timeout`, `broken`), `not_graded`. Source:
-    DED.
+    Reasons: the other outcomes (`wrong`, `unparsable`, `timeout`, `broken`), `not_graded`.
+    Source: DED.
     """
 
     def judge(self, records: Iterable[Candidate], context: Context) -> Iterator[Judged]:
