@@ -108,6 +108,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
     return asdict(state.ledger) | {
         "workers_replaced": roles.sampler.replaced,
         "engine_busy_share": busy,
+        "grading": roles.verifier.stats(),
     }
 
 

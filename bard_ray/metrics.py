@@ -96,14 +96,17 @@ TABLE: dict[str, Metric] = {
     "rl/groups_in_flight": Metric(
         "groups", "last", "groups admitted and not yet filed or trained, after the step"
     ),
-    "verdict/correct": Metric("rollouts", "sum", "graded and right"),
-    "verdict/wrong": Metric("rollouts", "sum", "graded and not right"),
+    # Verdicts given since the step before, flat and later groups included.
+    "verdict/correct": Metric("verdicts", "sum", "graded and right"),
+    "verdict/wrong": Metric("verdicts", "sum", "graded and not right"),
     "verdict/unparsable": Metric(
-        "rollouts", "sum", "no answer could be extracted; counts as wrong"
+        "verdicts", "sum", "no answer could be read, or several; counts as wrong"
     ),
-    "verdict/timeout": Metric("rollouts", "sum", "grading hit its time limit; counts as wrong"),
+    "verdict/timeout": Metric(
+        "verdicts", "sum", "grading hit its time or memory limit; counts as wrong"
+    ),
     "verdict/broken": Metric(
-        "rollouts", "sum", "grading failed for reasons of ours; never a zero reward"
+        "verdicts", "sum", "grading failed for reasons of ours; graded again, never a zero reward"
     ),
     # Where the time of a step goes.
     "time/step_s": Metric("s", "last", "wall time from one weight version to the next"),

@@ -231,10 +231,12 @@ class ReferenceConfig:
 class VerifierConfig:
     """Grading processes."""
 
-    workers: int = 1
+    # 0: as many as fit into the CPUs that the other roles leave free when the run starts, 1 to 16
+    workers: int = 0
     cpus: float = 0.25
     limit_s: float = 5.0  # one answer; its process is killed after that
-    memory_mb: int = 2048  # address space of one grading process
+    memory_mb: int = 2048  # address space of one grading process; a worker has up to three
+    max_pending: int = 512  # answers a worker holds; callers wait while all workers are full
 
 
 @dataclass

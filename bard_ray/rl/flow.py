@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import NamedTuple
 
 from bard_ray.errors import InvariantError
@@ -26,10 +27,8 @@ from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
+from bard_ray.verify.regrade import grade_surely
 
-# How often an answer that the machinery failed to grade is graded again,
-# before its group counts as failed.
-REGRADES = 2
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
 
@@ -72,6 +71,7 @@ class StepCounts:
     flat: int = 0
     failed: int = 0
     surplus: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)  # of every verdict given
 
 
 class _Admission(NamedTuple):
@@ -305,15 +305,8 @@ class GroupFlow:
         started = time.monotonic()
         question = group.request.question
         items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
-        verdicts = await self.roles.verifier.grade(items)
-        for _ in range(REGRADES):
-            broken = [i for i, v in enumerate(verdicts) if v.outcome is Outcome.BROKEN]
-            if not broken:
-                break
-            for i, verdict in zip(
-                broken, await self.roles.verifier.grade([items[i] for i in broken]), strict=True
-            ):
-                verdicts[i] = verdict
+        verdicts, given = await grade_surely(self.roles.verifier, items)
+        self.counts.outcomes.update(given)
         self.counts.grade_s += time.monotonic() - started
         return verdicts
 

@@ -60,6 +60,7 @@ def step_metrics(
     """Everything but the learner's own numbers."""
     counts = flow.take_counts()
     return {
+        **{f"verdict/{outcome}": float(counts.outcomes[outcome]) for outcome in Outcome},
         **_policy_metrics(groups),
         **_reward_metrics([flow.reward.parts(group) for group in groups]),
         **_lag_metrics(groups, version),
@@ -85,7 +86,6 @@ def _policy_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "rl/skipped": float(np.mean([is_skipped(r) for r in rollouts])),
         "rl/extra_tags": float(np.mean([r.extra_tags > 0 for r in rollouts])),
         **_adherence_metrics(rollouts),
-        **{f"verdict/{outcome}": float(outcomes[outcome]) for outcome in Outcome},
     }
 
 

@@ -79,7 +79,7 @@ def test_all_problems_are_told_at_once():
         "learner.zero_stage=4",
         "learner.zero_stage=-1",
         "learner.threads=0",
-        "verifier.workers=0",
+        "verifier.workers=-1",
         "verifier.limit_s=0",
         "verifier.memory_mb=16",
         "cluster.cpus=-1",
