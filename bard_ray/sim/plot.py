@@ -30,49 +30,43 @@ STYLE = {
 }
 
 
-def draw_scaling(
-    path: Path, panels: Sequence[tuple[str, Mapping[str, Curve]]], ratio: Mapping[str, Curve]
-) -> None:
-    """Efficiency over GPUs, one panel a way of scaling, and throughput over rollout : learner.
+def draw_scaling(path: Path, panels: Sequence[tuple[str, str, Mapping[str, Curve]]]) -> None:
+    """Throughput per GPU, one panel a way of scaling, all on one axis from 0.
 
     Args:
         path: file to write; its ending says in which format.
-        panels: title, and name to (GPUs, efficiency) points.
-        ratio: name to (rollout GPUs per learner GPU, throughput relative to the best) points.
+        panels: title, label of the x axis, and name to (x, share of the ideal) points. A name has
+            the same colour in every panel; x is logarithmic.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    names = list(dict.fromkeys(name for _, _, curves in panels for name in curves))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * (len(panels) + 1), 4.2), layout="constrained")
-        axes = figure.subplots(1, len(panels) + 1)
-        for ax, (title, curves) in zip(axes, panels, strict=False):
-            _curves(ax, curves)
-            ax.set_xscale("log", base=2)
-            ticks = sorted({x for curve in curves.values() for x, _ in curve})
-            ax.set_xticks(ticks, [f"{int(x)}" for x in ticks])
-            ax.minorticks_off()
-            _label(ax, title, "GPUs", "samples/s per GPU, relative to 8 GPUs")
-        _curves(axes[-1], ratio)
-        axes[-1].set_xscale("log", base=2)
-        ticks = [1, 2, 4, 8, 16, 32]
-        axes[-1].set_xticks(ticks, [str(x) for x in ticks])
-        axes[-1].minorticks_off()
-        _label(
-            axes[-1], "Split of the GPUs", "rollout GPUs per learner GPU", "relative to the best"
+        figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True)
+        for ax, (title, x_label, curves) in zip(axes, panels, strict=True):
+            for name, curve in curves.items():
+                xs, ys = zip(*curve, strict=True)
+                colour = COLOURS[names.index(name) % len(COLOURS)]
+                ax.plot(xs, ys, marker="o", color=colour, label=name)
+            _label(ax, title, x_label)
+        axes[0].set_ylabel("samples/s per GPU, share of the ideal")
+        axes[0].set_ylim(bottom=0)
+        handles = {
+            t: h for ax in axes for h, t in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            [handles[n] for n in names], names, loc="outside upper left", frameon=False, ncols=6
         )
         figure.savefig(path, dpi=120)
 
 
-def _curves(ax: Axes, curves: Mapping[str, Curve]) -> None:
-    for i, (name, curve) in enumerate(curves.items()):
-        xs, ys = zip(*curve, strict=True)
-        ax.plot(xs, ys, marker="o", color=COLOURS[i % len(COLOURS)], label=name)
-    ax.legend(frameon=False, fontsize=9)
-
-
-def _label(ax: Axes, title: str, x_label: str, y_label: str) -> None:
+def _label(ax: Axes, title: str, x_label: str) -> None:
     ax.set_title(title, loc="left", fontsize=10)
     ax.set_xlabel(x_label)
-    ax.set_ylabel(y_label)
-    ax.set_ylim(bottom=0)
+    ax.set_xscale("log", base=2)
+    low, high = ax.get_xlim()
+    ticks = [2**k for k in range(11) if low <= 2**k <= high]
+    ax.set_xticks(ticks, [str(x) for x in ticks])
+    ax.minorticks_off()

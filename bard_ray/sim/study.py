@@ -6,8 +6,11 @@ where it comes from. The defaults describe an 8B student on H200-class GPUs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+
+import numpy as np
 
 from bard_ray.sim.loop import Result, simulate
 from bard_ray.sim.model import (
@@ -113,21 +116,22 @@ class Work:
             seed,
         )
 
-    def moments(self) -> tuple[float, float]:
-        """Mean completion tokens, and mean cached tokens of a running sequence.
+    def moments(self) -> tuple[float, float, float]:
+        """Mean completion tokens, mean cached tokens of a running sequence, and a long answer.
 
-        A long answer is seen running for longer: the second is E[L^2] / 2 E[L] + prompt.
+        An answer is seen running the longer it is: the second is E[L^2] / 2 E[L] + prompt. The
+        third is the 99th percentile of the completion tokens.
         """
         return _moments(self)
 
 
 @lru_cache
-def _moments(work: Work) -> tuple[float, float]:
+def _moments(work: Work) -> tuple[float, float, float]:
     drawn = work.by_budget(seed=1)
-    lengths = [n for i in range(MOMENT_GROUPS) for n in drawn.group(i).lengths_G]
-    mean = sum(lengths) / len(lengths)
-    square = sum(n * n for n in lengths) / len(lengths)
-    return mean, square / (2 * mean) + work.prompt_tokens
+    lengths = np.array([drawn.group(i).lengths_G for i in range(MOMENT_GROUPS)], float)
+    mean = float(lengths.mean())
+    context = float((lengths**2).mean()) / (2 * mean) + work.prompt_tokens
+    return mean, context, float(np.percentile(lengths, 99))
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class Scenario:
 
     def max_num_seqs(self) -> int:
         """Sequences whose mean context fills the cache to 0.85: few are preempted then."""
-        _, context = self.work.moments()
+        _, context, _ = self.work.moments()
         return max(1, int(0.85 * self.kv_tokens() / context))
 
     def kv_tokens(self) -> float:
@@ -206,7 +210,7 @@ class Scenario:
 
     def rates(self) -> tuple[float, float, float]:
         """Tokens a second of one GPU as engine (full batch), learner rank and reference."""
-        e, (_, context) = self.engine(), self.work.moments()
+        e, (_, context, _) = self.engine(), self.work.moments()
         n = e.max_num_seqs
         step_s = e.step_s + n * (e.sequence_s + context * e.cached_token_s)
         return n / step_s, 1 / self.learner(1).token_s, 1 / self._reference_token_s()
@@ -225,7 +229,7 @@ class Scenario:
         engine and one rank. Source: ours.
         """
         g, learner, _ = self.rates()
-        completion, _ = self.work.moments()
+        completion, *_ = self.work.moments()
         share = completion / (completion + self.work.prompt_tokens)
         return share / (1 - self.work.flat_share) * learner / g
 
@@ -236,10 +240,29 @@ class Scenario:
         the tokens a second of one reference. Source: ours.
         """
         g, learner, reference = self.rates()
-        completion, _ = self.work.moments()
+        completion, *_ = self.work.moments()
         whole = completion + self.work.prompt_tokens
         sampling_s = completion / (1 - self.work.flat_share) / g
         return 3600 / (sampling_s + whole / learner + whole / reference)
+
+    def least_lag(self, split: Split, prompts_per_step: int) -> int:
+        """Smallest `max_lag` that keeps the engines full.
+
+        While the first group in order has still to finish an answer of T seconds, the others go on
+        finishing, and hold their slots: T / (step seconds) x P of them. C sequences are running
+        and P groups are being trained on. So the window has to hold
+
+            (max_lag + 1) P >= C / G + T / step P + P,  or  max_lag >= C / (P G) + T / step
+
+        with the step of the ideal split and T at the speed of a full batch. Source: ours.
+        """
+        engine, _, _ = self.rates()
+        *_, longest = self.work.moments()
+        running = split.rollout * self.max_num_seqs()
+        samples = prompts_per_step * self.work.group_size
+        step_s = 3600 * samples / (split.gpus * self.ideal_samples_per_gpu_hour())
+        answer_s = longest * self.max_num_seqs() / engine
+        return math.ceil(running / samples + answer_s / step_s)
 
     def least_learners(self) -> int:
         """GPUs that hold weights, gradients and optimizer in four fifths of their memory."""

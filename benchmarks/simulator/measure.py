@@ -177,18 +177,17 @@ class Meter:
 
     async def together(self) -> None:
         """How much longer each role takes while one or two of the others work without pause."""
-        for _ in range(2):
-            async with self._busy("learner"):
-                await self._engine_next_to(1)
-            async with self._busy("engine"):
-                await self._learner_next_to(1)
-                await self._reference_next_to(1)
-            async with self._busy("learner"), self._busy("reference"):
-                await self._engine_next_to(2)
-            async with self._busy("engine"), self._busy("reference"):
-                await self._learner_next_to(2)
-            async with self._busy("engine"), self._busy("learner"):
-                await self._reference_next_to(2)
+        async with self._busy("learner"):
+            await self._engine_next_to(1)
+        async with self._busy("engine"):
+            await self._learner_next_to(1)
+            await self._reference_next_to(1)
+        async with self._busy("learner"), self._busy("reference"):
+            await self._engine_next_to(2)
+        async with self._busy("engine"), self._busy("reference"):
+            await self._learner_next_to(2)
+        async with self._busy("engine"), self._busy("learner"):
+            await self._reference_next_to(2)
 
     @asynccontextmanager
     async def _busy(self, role: str) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ COLUMNS = (
     ("reference", "reference", "d"),
     ("prompts_per_step", "prompts", "d"),
     ("max_lag", "lag", "d"),
+    ("lag_needed", "needed", "d"),
     ("step_s", "step s", ".0f"),
     ("samples_per_gpu_hour", "samples/GPU h", ".1f"),
     ("efficiency", "efficiency", ".2f"),
@@ -76,31 +77,33 @@ def render_validation(found: dict[str, Any]) -> str:
 
 
 def write_plot(path: Path, found: dict[str, Any]) -> None:
-    """Efficiency curves and the split."""
-    panels = [
-        ("Batch grows: 64 rollouts a GPU and step", _by_lag(found["growing_batch"])),
-        ("Same batch: 4,096 rollouts a step", _by_lag(found["fixed_batch"])),
-    ]
-    ratio: dict[str, Curve] = {}
-    for lag, rows in _grouped(found["split"]).items():
-        best = max(row["samples_per_gpu_hour"] for row in rows)
-        points = {row["rollout"] / row["learner"]: row for row in rows}
-        ratio[f"max_lag {lag}"] = [
-            (x, row["samples_per_gpu_hour"] / best) for x, row in sorted(points.items())
-        ]
-    draw_scaling(path, panels, ratio)
+    """Throughput per GPU over the size of the cluster and over the split."""
+    ideal = found["ideal_samples_per_gpu_hour"]
+    split = {
+        name: sorted(
+            (row["rollout"] / row["learner"], row["samples_per_gpu_hour"] / ideal) for row in rows
+        )
+        for name, rows in _by_lag(found["split"]).items()
+    }
+    draw_scaling(
+        path,
+        [
+            ("batch grows: 64 rollouts a GPU and step", "GPUs", _curves(found["growing_batch"])),
+            ("same batch: 4,096 rollouts a step", "GPUs", _curves(found["fixed_batch"])),
+            ("64 GPUs, split in other ways", "rollout GPUs per learner GPU", split),
+        ],
+    )
 
 
-def _by_lag(rows: Rows) -> dict[str, Curve]:
+def _curves(rows: Rows) -> dict[str, Curve]:
     return {
-        f"max_lag {lag}": [(row["gpus"], row["efficiency"]) for row in group]
-        for lag, group in _grouped(rows).items()
-        if len(group) > 1
+        name: [(row["gpus"], row["of_ideal"]) for row in group]
+        for name, group in _by_lag(rows).items()
     }
 
 
-def _grouped(rows: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
+def _by_lag(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["max_lag"]].append(row)
+        groups[f"max_lag {row['max_lag']}"].append(row)
     return dict(groups)

@@ -34,8 +34,8 @@ def run_study(max_gpus: int) -> dict[str, Any]:
         "engine": asdict(scenario.engine()),
         "rates": [round(r, 1) for r in scenario.rates()],
         "ideal_samples_per_gpu_hour": round(ideal, 1),
-        "growing_batch": _rows(growing, ideal),
-        "fixed_batch": _rows(fixed, ideal),
+        "growing_batch": _rows(growing, scenario),
+        "fixed_batch": _rows(fixed, scenario),
         "split": _ratio_rows(scenario),
         "closed_form_ratio": round(scenario.rollout_per_learner(), 2),
         "breaks": _breaks(scenario, max(sizes)),
@@ -59,14 +59,19 @@ def _grid(scenario: Scenario, sizes: Sequence[int], prompts: int | None) -> Grid
     return points
 
 
-def _rows(points: Grid, ideal: float) -> list[dict[str, Any]]:
-    """Efficiency against the smallest cluster with the same lag, and against the ideal split."""
+def _rows(points: Grid, scenario: Scenario) -> list[dict[str, Any]]:
+    """Efficiency against the smallest cluster with the same lag, and against the ideal split.
+
+    `lag_needed`: the `max_lag` that the closed form asks for.
+    """
+    ideal = scenario.ideal_samples_per_gpu_hour()
     base = {lag: p.samples_per_gpu_hour for (lag, _), p in reversed(points.items())}
     return [
         {
             **point_row(p),
             "efficiency": round(p.samples_per_gpu_hour / base[lag], 4),
             "of_ideal": round(p.samples_per_gpu_hour / ideal, 4),
+            "lag_needed": scenario.least_lag(p.split, p.spec.prompts_per_step),
         }
         for (lag, _), p in points.items()
     ]

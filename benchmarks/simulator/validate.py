@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -143,8 +144,19 @@ async def validate(directory: str, steps: int, rounds: int, overrides: list[str]
                 await meter.alone()
                 await meter.together()
                 runs[shape].append(await real_run(meter, shape, steps))
-                print(f"{shape.name}: {runs[shape][-1]['step_s']:.3f} s a step", flush=True)
+                _show(meter, shape, runs[shape][-1], steps)
     return compare(meter, runs, steps)
+
+
+def _show(meter: Meter, shape: Shape, measured: dict[str, float], steps: int) -> None:
+    """One line a run: the prediction is that of everything measured so far."""
+    workload = meter.workload(shape.group_size, 0)
+    predicted = predict(meter.system(), shape, steps, [workload])["step_s"]
+    print(
+        f"{shape.name}: {measured['step_s']:.3f} s a step, {predicted:.3f} predicted",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 async def calibrate(directory: str, rounds: int, overrides: list[str]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from bard_ray.sim.model import (
     PathTimes,
     System,
 )
+from bard_ray.sim.study import Hardware, Scenario, Split, Work, run_point
+from bard_ray.sim.study import Student as StudentModel
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,51 @@ def test_measured_groups_are_drawn_by_number() -> None:
     drawn = [Empirical(groups, 1).group(n).lengths_G[0] for n in range(200)]
     assert set(drawn) == set(range(5))
     assert drawn == [Empirical(groups, 1).group(n).lengths_G[0] for n in range(200)]
+
+
+def test_sizing_rules_by_hand() -> None:
+    """Every answer 1,000 tokens, one budget: the closed forms by hand."""
+    hardware = Hardware(
+        flops=1e15,
+        memory_bytes=64e9,
+        memory_bytes_s=2e12,
+        memory_share=1.0,
+        decode_efficiency=0.5,
+        engine_step_s=0.0,
+        engine_sequence_s=0.0,
+        prefill_utilisation=0.5,
+        learner_utilisation=0.6,
+    )
+    student = StudentModel(params=1e10, kv_bytes=1e5)
+    work = Work((900,), 4, 0.0, 0.5, 0, 100, 4000)
+    scenario = Scenario(student, hardware, work)
+    # 64 GB - 20 GB of weights - 4 GB: 400,000 tokens; a running answer has 500: 680 fill 0.85.
+    assert scenario.kv_tokens() == pytest.approx(400_000)
+    assert scenario.max_num_seqs() == 680
+    engine, learner, reference = scenario.rates()
+    # Step: 20 ms of weights, 680 x (40 us + 500 x 0.1 us) = 61.2 ms.
+    assert engine == pytest.approx(680 / 0.0812)
+    assert learner == pytest.approx(10_000)
+    assert reference == pytest.approx(25_000)
+    assert scenario.rollout_per_learner() == pytest.approx(2 * 10_000 / engine)
+    # GPU seconds a rollout: 2 x 1000 / engine + 0.1 + 0.04.
+    ideal = 3600 / (2000 / engine + 0.14)
+    assert scenario.ideal_samples_per_gpu_hour() == pytest.approx(ideal)
+    # 10 engines run 6,800 sequences and a step of 850 groups has 3,400: 2. An answer takes
+    # 1000 x 81.2 ms; a step of 20 GPUs 3,400 / 20 x (0.2388 + 0.14) = 64.4 s: 1.26 more.
+    assert scenario.least_lag(Split(10, 8, 2), 850) == 4
+
+
+def test_the_closed_form_split_is_the_best_simulated_one() -> None:
+    work = Work((500, 1000), 8, 0.3, 0.3, 100, 50, 2048)
+    scenario = Scenario(work=work)
+    best = scenario.split(32)
+    found = {}
+    for learner in (best.learner // 2, best.learner, best.learner * 3 // 2):
+        split = Split(32 - best.reference - learner, learner, best.reference)
+        found[learner] = run_point(scenario, split, LoopSpec(0, 512, 4)).samples_per_gpu_hour
+    assert max(found, key=lambda n: found[n]) == best.learner
+    assert found[best.learner] > 0.8 * scenario.ideal_samples_per_gpu_hour()
 
 
 def test_infinite_cache_is_the_default() -> None:
