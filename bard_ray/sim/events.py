@@ -110,7 +110,6 @@ class Station:
         """Queue a job; `done` is called when it is finished."""
         self._queue.append((work_s, done))
         if len(self._queue) == 1:
-            self._since = self._events.now
             self._begin()
             if self._on_busy:
                 self._on_busy(True)
@@ -124,7 +123,8 @@ class Station:
             self._schedule()
 
     def _begin(self) -> None:
-        self._end = self._clock.work_at(self._events.now) + self._queue[0][0]
+        self._since = self._events.now
+        self._end = self._clock.work_at(self._since) + self._queue[0][0]
         self._schedule()
 
     def _schedule(self) -> None:
@@ -136,10 +136,9 @@ class Station:
         if plan != self._plan:
             return
         _, done = self._queue.popleft()
+        self.busy_s += self._events.now - self._since
         if self._queue:
             self._begin()
-        else:
-            self.busy_s += self._events.now - self._since
-            if self._on_busy:
-                self._on_busy(False)
+        elif self._on_busy:
+            self._on_busy(False)
         done()

@@ -72,7 +72,9 @@ class Result:
             "samples_per_s": sum(s.samples for s in kept) / wall,
             "tokens_per_s": sum(s.tokens for s in kept) / wall,
             "engine_busy_share": busy / (wall * self.workers),
+            # These two over the whole run.
             "driver_busy_share": self.driver_busy_s / self.steps[-1].end_s,
+            "flat_per_trained": self.ledger.flat / self.ledger.trained,
             "lag_max": max(s.lag for s in kept),
             "lag_mean": sum(s.lag for s in kept) / count,
         }

@@ -24,7 +24,15 @@ WARM = 6
 CALIBRATION_STEPS = 10
 SEEDS = 4  # simulated runs a configuration
 WORKLOAD_GROUPS = 192
-FIGURES = ("step_s", "wait_s", "train_s", "publish_s", "samples_per_s", "engine_busy_share")
+FIGURES = (
+    "step_s",
+    "wait_s",
+    "train_s",
+    "publish_s",
+    "samples_per_s",
+    "engine_busy_share",
+    "flat_per_trained",
+)
 
 
 @dataclass(frozen=True)
