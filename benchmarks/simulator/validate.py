@@ -181,18 +181,18 @@ async def calibrate(directory: str, rounds: int, overrides: list[str]) -> dict[s
 
 
 def compare(meter: Meter, runs: dict[Shape, list[dict[str, float]]], steps: int) -> dict[str, Any]:
-    """Measured and predicted figures of every configuration."""
+    """Measured (median of the runs) and predicted figures of every configuration."""
     system, rows = meter.system(), []
     for shape, measured in runs.items():
-        mean = {k: statistics.fmean(run[k] for run in measured) for k in measured[0]}
+        seen = {k: statistics.median(run[k] for run in measured) for k in measured[0]}
         workloads: list[Workload] = [meter.workload(shape.group_size, i) for i in range(SEEDS)]
         predicted = predict(system, shape, steps, workloads)
         rows.append(
             {
                 "configuration": asdict(shape),
-                "measured": {k: round(v, 4) for k, v in mean.items()},
+                "measured": {k: round(v, 4) for k, v in seen.items()},
                 "predicted": {k: round(predicted[k], 4) for k in FIGURES},
-                "ratio": round(mean["step_s"] / predicted["step_s"], 4),
+                "ratio": round(seen["step_s"] / predicted["step_s"], 4),
             }
         )
     ratios = [float(row["ratio"]) for row in rows]  # type: ignore[arg-type]
