@@ -134,7 +134,7 @@ class LoopSpec:
     steps: int
     prompts_per_step: int
     max_lag: int
-    overlap_publish: bool = False
+    overlap_publish: bool = True
     stop_after: int = 0
 
 

@@ -16,6 +16,7 @@ from actors.rl_stage import request_maker, rl_spec
 from actors.stages import Context
 from bard_ray.records import GradeItem, Group, SamplingSpec
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.sequences import sequence_tokens, train_sequences
 from bard_ray.sim.fit import fit_costs
@@ -76,7 +77,7 @@ class Meter:
         for group in groups:
             verdicts = tuple(await self.roles.verifier.grade(_items(group)))
             graded = replace(group, verdicts=verdicts)
-            self.groups.append(replace(graded, rewards_G=self._reward(graded)))
+            self.groups.append(self._reward.rewarded(graded, BatchStats()))
         if self.roles.reference is not None:
             for index, group in enumerate(self.groups):
                 found = await self.roles.reference.logprobs(_sequences(group), 1.0)

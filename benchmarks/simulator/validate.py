@@ -14,7 +14,8 @@ from actors.rl_stage import rl_spec
 from actors.stages import Context
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rl.flow import RLRoles
-from bard_ray.rl.loop import RLState, train_rl
+from bard_ray.rl.loop import train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.sim.loop import simulate
 from bard_ray.sim.model import LoopSpec, System, Workload
 from benchmarks.simulator.measure import Meter

@@ -44,7 +44,7 @@ TEN = Same(GroupWork((10, 10), 0))
 def test_synchronous_step_is_generation_plus_training_plus_publishing() -> None:
     """Longest rollout 5 steps of 1 s, learner 10 s, gather 0.5 s, load 0.25 s."""
     system = System(replace(UNIT, load_s=0.25), LearnerTimes(10.0, 0.0, gather_s=0.5))
-    result = simulate(system, LoopSpec(4, 1, 0), Same(GroupWork((3, 5), 0)))
+    result = simulate(system, LoopSpec(4, 1, 0, overlap_publish=False), Same(GroupWork((3, 5), 0)))
     assert [s.end_s for s in result.steps] == pytest.approx([15.75, 31.5, 47.25, 63.0])
     assert result.steps[1].wait_s == pytest.approx(5.0)
     assert result.steps[1].train_s == pytest.approx(10.0)
@@ -61,7 +61,7 @@ def test_worked_example_by_hand() -> None:
     the engine is idle when step 2 has trained at 27.
     """
     system = System(EngineTimes(1.0, 0.5, max_num_seqs=2), LearnerTimes(3.0, 0.0))
-    result = simulate(system, LoopSpec(3, 2, 1), Same(GroupWork((4,), 0)))
+    result = simulate(system, LoopSpec(3, 2, 1, overlap_publish=False), Same(GroupWork((4,), 0)))
     assert [s.end_s for s in result.steps] == pytest.approx([12.0, 20.0, 27.0])
     assert [s.wait_s for s in result.steps] == pytest.approx([8.0, 4.0, 4.0])
     assert [s.lag for s in result.steps] == [0, 1, 1]
@@ -88,7 +88,7 @@ def test_learner_bound_step_is_the_learner() -> None:
 def test_overlapped_publish_hides_the_broadcast_only() -> None:
     path = PathTimes(broadcast_s=4.0)
     system = System(UNIT, LearnerTimes(15.0, 0.0, gather_s=1.0), path)
-    spec = LoopSpec(30, 2, 3)
+    spec = LoopSpec(30, 2, 3, overlap_publish=False)
     assert simulate(system, spec, TEN).steady(5, 4)["step_s"] == pytest.approx(20.0)
     hidden = simulate(system, replace(spec, overlap_publish=True), TEN)
     assert hidden.steady(5, 4)["step_s"] == pytest.approx(16.0)
