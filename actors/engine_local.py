@@ -70,8 +70,8 @@ class LocalEngine:
         """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
         outputs: OutputQueue = asyncio.Queue()
         missing = {r.id for r in requests}
-        await self._call(lambda: self._add(requests, outputs))
         try:
+            await self._call(lambda: self._add(requests, outputs))
             while missing:
                 output = await outputs.get()
                 if isinstance(output, InfrastructureError):
@@ -95,9 +95,9 @@ class LocalEngine:
         async with self._updating:
             if not self._in_background:
                 return await self._call(lambda: self._load_in_place(weights, version))
-            prepared: Future[None] = Future()
+            prepared = asyncio.Event()
             begin_s = await self._call(lambda: self._begin(weights, prepared))
-            await asyncio.wrap_future(prepared)
+            await prepared.wait()
             return begin_s + await self._call(lambda: self._finish(version))
 
     async def stats(self) -> dict[str, float]:
@@ -121,6 +121,8 @@ class LocalEngine:
         future: Future[Any] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever called has gone
             try:
                 self._require_open()
                 future.set_result(command())
@@ -226,10 +228,14 @@ class LocalEngine:
     def _abort(self, ids: set[str]) -> None:
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])
 
-    def _begin(self, weights: FlatWeights, prepared: Future[None]) -> float:
+    def _begin(self, weights: FlatWeights, prepared: asyncio.Event) -> float:
         """Have the weights built in the background; `prepared` is set when that has ended."""
         started = time.monotonic()
-        info = weights.update_info() | {"on_prepared": lambda: prepared.set_result(None)}
+
+        def tell() -> None:
+            self._loop.call_soon_threadsafe(prepared.set)
+
+        info = weights.update_info() | {"on_prepared": tell}
         try:
             self._engine.collective_rpc("start_weight_update")
             self._engine.collective_rpc("update_weights", kwargs={"update_info": info})
