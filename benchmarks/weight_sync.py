@@ -9,7 +9,8 @@ actors as in a run. While the worker generates, weights go from the one to the o
 - gather: the learner lays its parameters out in one flat buffer, cast to the engine's type;
 - put: Ray copies the buffer into the object store;
 - get: from the driver's call until the worker has it, read in place from the store;
-- prepare: the new weights are built beside the old ones while steps go on (0 in place);
+- prepare: the new weights are built beside the old ones while steps go on (in place: the wait for
+  a step to end);
 - stall: the engine could not step; `gap` is the longest time that passed between two steps;
 - tokens/s: from the get until the end of the update, against the time just before.
 
@@ -35,7 +36,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,6 +80,8 @@ class Size:
     vocab: int
 
 
+Load = Literal["background", "in_place"]
+
 SIZES = {
     "tiny": Size(4, 128, 4, 256, 0),
     "50m": Size(6, 640, 10, 2048, 16_384),
@@ -103,7 +106,8 @@ def write_model(path: Path, size: Size) -> None:
     write_tiny_model(path, shallow, ChainConfig(), 0, MAX_LEN)  # for its tokenizer
     config = AutoConfig.from_pretrained(path)
     config.vocab_size, config.intermediate_size = size.vocab, size.mlp
-    config.num_hidden_layers, config.layer_types = size.layers, None
+    config.num_hidden_layers = size.layers
+    config.layer_types = ["full_attention"] * size.layers
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(path)
 
@@ -208,7 +212,7 @@ class TimedWorker(RolloutWorker):
 
 
 async def measure(
-    cluster: Cluster, model: str, load: str, args: argparse.Namespace
+    cluster: Cluster, model: str, load: Load, args: argparse.Namespace
 ) -> dict[str, float]:
     """One size, one way of loading: medians over the repeats, and the worst stall."""
     rollout = RolloutConfig(
