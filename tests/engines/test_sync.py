@@ -5,9 +5,10 @@ step sees half of it, and a transfer that fails leaves the engine as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,22 @@ async def test_greedy_output_after_a_transfer_is_the_learners_own(
         cluster.kill(actor)
 
 
+@pytest.fixture
+def started(cluster, student) -> Iterator[Callable[..., Awaitable[object]]]:
+    """Starts a worker of the test's own; it is killed afterwards."""
+    handles = []
+
+    async def start(model: str, **settings: Any) -> object:
+        config = RolloutConfig(kv_cache_mb=64, **settings)
+        handles.append(spawn_worker(cluster, "rollout-own", 6, model, config, student))
+        await call(handles[-1].start.remote(), LIMIT_S, "start")
+        return handles[-1]
+
+    yield start
+    for handle in handles:
+        cluster.kill(handle)
+
+
 def write_untied(path: Path, seed: int) -> str:
     """A tiny model with an output head of its own."""
     write_tiny_model(path, TinyModelConfig(init_std=0.15), ChainConfig(), seed, MAX_LEN)
@@ -157,17 +174,13 @@ async def rollouts_across_updates(handle, paths: list[str]) -> list[Rollout]:
     ],
 )
 async def test_every_token_comes_from_all_of_the_weights_of_its_version(
-    cluster, models, untied, student, how, dtype, tied, tolerance
+    started, models, untied, how, dtype, tied, tolerance
 ):
     """A step that saw half of an update, or a stamp that is off by one token, would differ from the
     forward of the stamped weights by whole nats.
     """
     paths = models[:3] if tied else untied
-    config = RolloutConfig(
-        kv_cache_mb=64, dtype=dtype, weight_load=how, kv_after_update="recompute"
-    )
-    handle = spawn_worker(cluster, f"rollout-{how}-{dtype}-{tied}", 6, paths[0], config, student)
-    await call(handle.start.remote(), LIMIT_S, "start")
+    handle = await started(paths[0], dtype=dtype, weight_load=how, kv_after_update="recompute")
     rollouts = await rollouts_across_updates(handle, paths)
     versions = [
         np.concatenate([s.versions_T for s in r.segments if s.mask_T.any()]) for r in rollouts
@@ -177,37 +190,28 @@ async def test_every_token_comes_from_all_of_the_weights_of_its_version(
     assert sum(len(set(vs.tolist())) > 1 for vs in versions) >= 20, "too few ran across an update"
     assert max(gaps(rollouts, paths)) < tolerance
     assert max(gaps(rollouts, paths[1:] + paths[:1])) > 10 * tolerance, "the models are too alike"
-    cluster.kill(handle)
 
 
-async def test_kept_caches_make_later_tokens_differ_from_a_pure_forward(cluster, models, student):
+async def test_kept_caches_make_later_tokens_differ_from_a_pure_forward(started, models):
     """With `kv_after_update=keep` requests go on at once, on keys and values of both versions."""
-    config = RolloutConfig(kv_cache_mb=64)
-    handle = spawn_worker(cluster, "rollout-keep", 6, models[0], config, student)
-    await call(handle.start.remote(), LIMIT_S, "start")
+    handle = await started(models[0])
     rollouts = await rollouts_across_updates(handle, models[:2])
     old, new = gaps(rollouts, models[:2])
     assert old < TOLERANCE
     assert new > 10 * TOLERANCE
-    cluster.kill(handle)
 
 
-def resident_mb(_: object) -> float:
-    """Memory of the process in use."""
-    import gc
-
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+def own_memory_mb(_: object) -> float:
+    """Memory of the process, without what it shares with the object store."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1e3
 
 
-async def test_updates_do_not_pile_up_in_memory(cluster, student, tmp_path):
+async def test_updates_do_not_pile_up_in_memory(started, tmp_path):
     """Ten more updates of 30 MB each; keeping one of them every time would add 300 MB."""
     tiny = TinyModelConfig(layers=3, hidden=512, heads=8, mlp=1024)
     write_tiny_model(tmp_path, tiny, ChainConfig(), 0, MAX_LEN)
-    config = RolloutConfig(kv_cache_mb=64, weight_load="background")
-    handle = spawn_worker(cluster, "rollout-memory", 6, str(tmp_path), config, student)
-    await call(handle.start.remote(), LIMIT_S, "start")
+    handle = await started(str(tmp_path), weight_load="background")
     weights = read_checkpoint(str(tmp_path), "float32")
     assert 30e6 < weights.buffer.nbytes < 33e6
     sizes = []
@@ -215,17 +219,14 @@ async def test_updates_do_not_pile_up_in_memory(cluster, student, tmp_path):
         await call(handle.update.remote(weights, version), LIMIT_S, "update")
         await sample(handle, requests(2), SamplingSpec(max_new_tokens=4))
         if version in (4, 14):
-            sizes.append(await call(handle.__ray_call__.remote(resident_mb), LIMIT_S, "memory"))
+            sizes.append(await call(handle.__ray_call__.remote(own_memory_mb), LIMIT_S, "memory"))
     assert sizes[1] - sizes[0] < 60
-    cluster.kill(handle)
 
 
 async def test_weights_that_cannot_be_built_leave_the_engine_running_on_the_old_ones(
-    cluster, models, student
+    started, models
 ):
-    config = RolloutConfig(kv_cache_mb=64, weight_load="background")
-    handle = spawn_worker(cluster, "rollout-broken", 6, models[0], config, student)
-    await call(handle.start.remote(), LIMIT_S, "start")
+    handle = await started(models[0], weight_load="background")
     good = read_checkpoint(models[1], "float32")
     # Fits by name, shape and length, but no tensor can start in the middle of a number.
     bad = replace(good, offsets=(*good.offsets[:-1], good.offsets[-1] - 3))
@@ -239,7 +240,6 @@ async def test_weights_that_cannot_be_built_leave_the_engine_running_on_the_old_
     await call(handle.update.remote(good, 1), LIMIT_S, "update")
     group = (await sample(handle, requests(1), SamplingSpec(max_new_tokens=20)))[0]
     assert forward_gap(group.rollouts[0], models[1]) < TOLERANCE
-    cluster.kill(handle)
 
 
 def refusals(self, other: str) -> list[str]:
@@ -269,19 +269,13 @@ def refusals(self, other: str) -> list[str]:
     return said
 
 
-async def test_background_loading_is_tried_first_and_refused_where_it_is_not_exact(
-    cluster, models, student
-):
-    handle = spawn_worker(
-        cluster, "rollout-refuse", 6, models[0], RolloutConfig(kv_cache_mb=64), student
-    )
-    await call(handle.start.remote(), LIMIT_S, "start")
+async def test_background_loading_is_tried_first_and_refused_where_it_is_not_exact(started, models):
+    handle = await started(models[0])
     said = await call(handle.__ray_call__.remote(refusals, models[1]), LIMIT_S, "refusals")
     assert said[0] == said[4] == "accepted"
     assert "differs" in said[1], "weights other than the loaded ones must not pass"
     assert said[2] != "accepted"
     assert said[3] == "extra is a Linear, ['bias', 'weight'] not in the checkpoint"
-    cluster.kill(handle)
 
 
 def most_whole(self, bucket: int) -> tuple[int, int]:
