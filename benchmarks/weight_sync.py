@@ -15,8 +15,8 @@ actors as in a run. While the worker generates, weights go from the one to the o
 - tokens/s: from the get until the end of the update, against the time just before.
 
 `memcpy` is one copy of the same bytes in the worker's process, before any load, into memory that
-was used before (warm) and that was not (first touch). The last line printed is one JSON object;
-its `ratio` is the worst stall of a background load over the warm memcpy, among models above the
+was used before (warm) and that was not (first touch). The last line printed is one JSON object; its
+`ratio` is the worst stall of a background load over the warm memcpy, among models above the
 tiny one, and `tiny_stall_ms` the worst of the tiny one.
 """
 
