@@ -61,7 +61,7 @@ class UpdatedWorker(RolloutWorker):
             return [output async for output in self._engine.generate(requests)]
 
         running = asyncio.create_task(collect())
-        while (await self.stats())["steps"] < begun + STEPS_BEFORE:
+        while (await self.stats())["steps"] < begun + STEPS_BEFORE:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         await self.load(path, 1)
         loaded = time.monotonic()
