@@ -1,6 +1,7 @@
 """What `rollout.kv_after_update` does to log-probs and speed.
 
-    python benchmarks/kv_after_update.py [--in-flight 64] [--change 0.01] [--json FILE]
+    python benchmarks/kv_after_update.py [--in-flight 64] [--change 0.01] [--repeats 3]
+        [--json FILE]
 
 Requests of the tiny model (float32) run while its weights are replaced by others, each moved by
 `--change` of its tensor's spread. `keep` goes on with the keys and values of the old weights,
@@ -16,6 +17,7 @@ import asyncio
 import json
 import os
 import platform
+import statistics
 import sys
 import tempfile
 import time
@@ -132,8 +134,8 @@ async def measure(
     }
 
 
-def run(in_flight: int, change: float) -> dict[str, dict[str, float]]:
-    """Both policies, in one local cluster."""
+def run(in_flight: int, change: float, repeats: int) -> dict[Policy, dict[str, float]]:
+    """Medians of both policies, which take turns in one local cluster."""
     with tempfile.TemporaryDirectory() as directory:
         models = write_models(Path(directory), change)
         cluster = Cluster(
@@ -142,9 +144,13 @@ def run(in_flight: int, change: float) -> dict[str, dict[str, float]]:
         cluster.connect()
         try:
             asyncio.run(cluster.reserve([{"CPU": 1.0}]))
+            rows: dict[Policy, list[dict[str, float]]] = {policy: [] for policy in POLICIES}
+            for _ in range(repeats):
+                for policy in POLICIES:
+                    rows[policy].append(asyncio.run(measure(cluster, models, policy, in_flight)))
             return {
-                policy: asyncio.run(measure(cluster, models, policy, in_flight))
-                for policy in POLICIES
+                policy: {name: statistics.median(row[name] for row in found) for name in found[0]}
+                for policy, found in rows.items()
             }
         finally:
             cluster.close()
@@ -155,11 +161,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--change", type=float, default=0.01)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     apply_driver_env()
     os.environ.pop("RAY_ADDRESS", None)
-    found = run(args.in_flight, args.change)
+    found = run(args.in_flight, args.change, args.repeats)
     for policy, row in found.items():
         print(
             f"{policy:>9}: {row['gap_mean']:.1e} nats from a pure forward (at most "
