@@ -5,9 +5,10 @@ It imports math-verify once and never touches model text.
 Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on
 one answer is cheap to replace. `bard_ray.verify.process` starts this program and talks to it:
 
-    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <module:function>
+    python -m bard_ray.verify.zygote <pid of the parent> <memory limit, MiB> <program>
 
-The function is the one that grades.
+The program is a line of JSON, [grade, setup, argument]: `grade` is the `module:function` that
+grades, `setup` another one (or empty) that is called once with `argument` before the first fork.
 
 File descriptor 0 is the control socket, one message a packet. `FORK` carries the descriptor of a
 fresh data socket and asks for a child that serves it; the answer is the child's process id. `KILL`
@@ -32,6 +33,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from bard_ray.records import GradeItem, Outcome, Verdict
 
@@ -49,16 +51,25 @@ Grade = Callable[[GradeItem], Verdict]
 
 def main(arguments: list[str]) -> None:
     """Serve fork requests until the control socket closes."""
-    parent, memory_mb, target = int(arguments[0]), int(arguments[1]), arguments[2]
+    parent, memory_mb = int(arguments[0]), int(arguments[1])
     die_with(parent)
-    module, _, name = target.partition(":")
-    grade: Grade = getattr(importlib.import_module(module), name)
+    target, setup, argument = json.loads(arguments[2])
+    if setup:
+        _resolve(setup)(argument)
+    grade: Grade = _resolve(target)
     grade(_WARM_UP)
     gc.collect()
     gc.freeze()  # children share these pages as long as their garbage collector leaves them alone
     with socket.socket(fileno=_CONTROL_FD) as control:
         control.sendall(READY)
         serve_forks(control, grade, memory_mb)
+
+
+def _resolve(target: str) -> Callable[..., Any]:
+    """The function that `module:function` names; these names come from our own configuration."""
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
