@@ -43,8 +43,22 @@ KILL = b"K"
 PID_FORMAT = "!i"
 _CONTROL_FD = 0
 _PR_SET_PDEATHSIG = 1
-# Fills the regular-expression and grammar caches before the first fork.
-_WARM_UP = GradeItem(text=r"\boxed{\frac{x}{2}+\sqrt{3}}", gold=r"\sqrt{3}+0.5x", kind="math")
+# Fills the caches of regular expressions, grammar and sympy before the first fork: the first surd
+# of a child without them took 180 ms, the first of one with them 13 ms.
+_WARM_UP = (
+    (r"\frac{x}{2}+\sqrt{3}", r"\sqrt{3}+0.5x"),
+    (r"\{1, 2\sqrt{2}, 4\}", r"\{4,2\sqrt{2},1\}"),
+    ("(3, x+1)", "(3,1+x)"),
+    (r"(-\infty,2]\cup[3,\infty)", r"[3,\infty)\cup(-\infty,2]"),
+    (r"\left[1,4\right)", "[1,4)"),
+    ("(2x+1)(x+3)", "2x^2+7x+3"),
+    ("2x^2+7x+4", "2x^2+7x+3"),
+    (r"\frac{6\pi}{4}", r"1.5\pi"),
+    (r"\sqrt{12}", r"2\sqrt{3}"),
+    (r"\frac{6}{\sqrt{3}}", r"2\sqrt{3}"),
+    (r"3\text{ cm}", r"4\text{ cm}"),
+    ("2^{10}", "1024"),
+)
 
 Grade = Callable[[GradeItem], Verdict]
 
@@ -57,7 +71,8 @@ def main(arguments: list[str]) -> None:
     if setup:
         _resolve(setup)(argument)
     grade: Grade = _resolve(target)
-    grade(_WARM_UP)
+    for answer, gold in _WARM_UP:
+        grade(GradeItem(rf"\boxed{{{answer}}}", gold, "math"))
     gc.collect()
     gc.freeze()  # children share these pages as long as their garbage collector leaves them alone
     with socket.socket(fileno=_CONTROL_FD) as control:

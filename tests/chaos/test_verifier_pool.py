@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
     while asked < ITEMS or not raging.done():
         items, truth = make_items(2000, generator)
         cuts = [0, 16, 32, 48, 64, 1000, 2000]
-        batches = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        batches = [slice(a, b) for a, b in pairwise(cuts)]
         results = await asyncio.gather(*(grade_surely(pool, items[b]) for b in batches))
         for cut, (verdicts, counts) in zip(batches, results, strict=True):
             assert [v.outcome for v in verdicts] == truth[cut]
@@ -129,7 +130,7 @@ async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
     await raging
     stats = pool.stats()
     report = f"{asked} items, killed {dict(killer.killed)}, {time.monotonic() - begun:.0f} s"
-    print(report, dict(given), stats)  # noqa: T201
+    print(report, dict(given), stats)
     assert asked >= 10_000
     assert killer.killed.total() >= 20
     assert given[Outcome.CORRECT] + given[Outcome.WRONG] == asked
