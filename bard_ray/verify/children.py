@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from bard_ray.errors import InfrastructureError
 from bard_ray.records import GradeItem, Outcome, Verdict
@@ -85,17 +86,37 @@ class Child:
         self._socket.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What children run: functions by name, since they are imported again on the other side.
+
+    Attributes:
+        grade: `module:function` that grades one item.
+        setup: `module:function` that is called with `argument` once, before the first child is
+            forked; empty: nothing is. An error in it means that no child can be started.
+        argument: plain JSON.
+    """
+
+    grade: str
+    setup: str = ""
+    argument: object = None
+
+    def encode(self) -> str:
+        """As the zygote reads it."""
+        return json.dumps([self.grade, self.setup, self.argument])
+
+
 class Nursery:
     """Forks and kills children through one warm zygote, which it starts when needed."""
 
-    def __init__(self, memory_mb: int, target: str) -> None:
+    def __init__(self, memory_mb: int, program: Program) -> None:
         """Start nothing yet.
 
         Args:
             memory_mb: address space of one child, MiB.
-            target: `module:function` that grades one item.
+            program: what the children run.
         """
-        self._memory_mb, self._target = memory_mb, target
+        self._memory_mb, self._program = memory_mb, program
         self._zygote: _Zygote | None = None
 
     def fork(self) -> Child:
@@ -129,7 +150,7 @@ class Nursery:
 
     def _warm_zygote(self) -> _Zygote:
         if self._zygote is None:
-            self._zygote = _Zygote(self._memory_mb, self._target)
+            self._zygote = _Zygote(self._memory_mb, self._program)
         return self._zygote
 
     def _drop_zygote(self) -> None:
@@ -141,7 +162,7 @@ class Nursery:
 class _Zygote:
     """The running zygote program and its control socket."""
 
-    def __init__(self, memory_mb: int, target: str) -> None:
+    def __init__(self, memory_mb: int, program: Program) -> None:
         """Start it and wait until it is warm.
 
         Raises:
@@ -149,18 +170,18 @@ class _Zygote:
                 error.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = [
+        command = [
             sys.executable,
             "-P",
             "-m",
             "bard_ray.verify.zygote",
             str(os.getpid()),
             str(memory_mb),
-            target,
+            program.encode(),
         ]
         with theirs:
             self.process = subprocess.Popen(
-                program, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=_environment()
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=_environment()
             )
         try:
             _await_ready(self._control)

@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from bard_ray.errors import InfrastructureError
 from bard_ray.records import GradeItem, Outcome, Verdict
-from bard_ray.verify.children import Nursery
+from bard_ray.verify.children import Nursery, Program
 from bard_ray.verify.grade import grade as grade_by_kind
 from bard_ray.verify.lanes import Batch, Counts, Job, Lanes
 
@@ -33,7 +34,11 @@ class GradingProcess:
     """
 
     def __init__(
-        self, limit_s: float, memory_mb: int, grade: Callable[[GradeItem], Verdict] = grade_by_kind
+        self,
+        limit_s: float,
+        memory_mb: int,
+        grade: Callable[[GradeItem], Verdict] = grade_by_kind,
+        setup: tuple[Callable[[Any], object], object] | None = None,
     ) -> None:
         """Start nothing yet: the first batch or `start` does.
 
@@ -41,9 +46,12 @@ class GradingProcess:
             limit_s: wall seconds for one answer, counted from when a child starts on it.
             memory_mb: address space of a child, MiB.
             grade: module-level function that grades one item; it is imported again in the child.
+            setup: a module-level function and its argument (plain JSON); it is called once before
+                the first child is forked, for example to register graders of the user's own.
         """
         self._limit_s = limit_s
-        self._nursery = Nursery(memory_mb, f"{grade.__module__}:{grade.__qualname__}")
+        prepare, argument = (_name(setup[0]), setup[1]) if setup else ("", None)
+        self._nursery = Nursery(memory_mb, Program(_name(grade), prepare, argument))
         self._inbox: queue.SimpleQueue[Callable[[Lanes], None]] = queue.SimpleQueue()
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -154,3 +162,7 @@ class GradingProcess:
         with suppress(queue.Empty):
             while True:
                 self._inbox.get_nowait()(lanes)
+
+
+def _name(function: Callable[..., object]) -> str:
+    return f"{function.__module__}:{function.__qualname__}"

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -43,16 +43,23 @@ def children(pid: int) -> list[int]:
     """Direct children of a process, from any of its threads."""
     found = []
     for entry in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in entry.read_text().split()]
+        with suppress(OSError):  # it has ended
+            found += [int(child) for child in entry.read_text().split()]
+    return found
+
+
+def grading_processes(parent: int) -> list[int]:
+    """Zygotes among the children of this process, graders among those of a zygote."""
+    found = []
+    for pid in children(parent):
+        with suppress(OSError):  # it has ended
+            if "bard_ray.verify.zygote" in Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(pid)
     return found
 
 
 def zygote() -> int:
-    (pid,) = (
-        p
-        for p in children(os.getpid())
-        if "bard_ray.verify.zygote" in Path(f"/proc/{p}/cmdline").read_text()
-    )
+    (pid,) = grading_processes(os.getpid())
     return pid
 
 
@@ -251,7 +258,7 @@ async def test_closing_leaves_no_process(process: GradingProcess) -> None:
     await process.start()
     pids = [zygote(), grader()]
     batch = asyncio.create_task(outcomes(process, [GOOD, BOMB, BAD]))
-    await asyncio.sleep(0.3)
+    await until(lambda: process.counts().graded == 2)
     await asyncio.to_thread(process.close)
     assert await batch == [CORRECT, BROKEN, WRONG]
     assert not any(is_alive(pid) for pid in pids)
@@ -304,6 +311,62 @@ async def test_a_grader_that_cannot_be_imported_is_broken_not_wrong(
         assert [(v.outcome, v.rule) for v in verdicts] == [(BROKEN, "no_process")] * 2
         with pytest.raises(InfrastructureError, match="did not start"):
             await process.start()
+
+
+KNOWN: list[str] = []
+
+
+def register(words: list[str]) -> None:
+    """A set-up function, as a registry of a user's graders would be."""
+    KNOWN.extend(words)
+
+
+def grade_known(item: GradeItem) -> Verdict:
+    """Correct where the set-up told of the text."""
+    return Verdict(CORRECT if item.text in KNOWN else WRONG, item.text)
+
+
+async def test_what_is_set_up_before_the_fork_is_known_to_every_child() -> None:
+    words = GradeItem("seven", "", "string"), GradeItem("eight", "", "string")
+    with closing(
+        GradingProcess(LIMIT_S, MEMORY_MB, grade_known, setup=(register, ["seven"]))
+    ) as process:
+        assert await outcomes(process, [*words]) == [CORRECT, WRONG]
+        os.kill(grader(), signal.SIGKILL)
+        assert await outcomes(process, [*words]) == [CORRECT, WRONG]
+    assert KNOWN == []  # it ran in the grading processes, not here
+
+
+async def test_a_set_up_that_fails_is_broken_not_wrong() -> None:
+    with closing(GradingProcess(LIMIT_S, MEMORY_MB, grade_known, setup=(register, 7))) as process:
+        assert await outcomes(process, [GOOD]) == [BROKEN]
+        with pytest.raises(InfrastructureError, match="did not start"):
+            await process.start()
+
+
+async def test_children_and_zygotes_killed_in_the_middle_of_a_batch_lose_nothing(
+    process: GradingProcess,
+) -> None:
+    await process.start()
+    items = [GradeItem(rf"\boxed{{{n}}}", str(n - n % 3 % 2), "integer") for n in range(20_000)]
+    batch = asyncio.create_task(process.grade_batch(items))
+    kills = 0
+    while not batch.done():
+        await asyncio.sleep(0.05)
+        zygotes = grading_processes(os.getpid())
+        graders = [pid for parent in zygotes for pid in grading_processes(parent)]
+        for pid in (zygotes if kills % 4 == 3 else graders)[: kills < 12]:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+    verdicts = await batch
+    assert kills > 5
+    assert [v.extracted for v in verdicts] == [str(n) for n in range(20_000)]
+    wanted = [WRONG if n % 3 == 1 else CORRECT for n in range(20_000)]
+    regraded = [i for i, v in enumerate(verdicts) if v.outcome is BROKEN]
+    assert [v.outcome for v in verdicts] == wanted, regraded
+    counts = process.counts()
+    assert (counts.graded, counts.broken) == (20_000, 0)
+    assert counts.retried == counts.deaths <= kills
 
 
 async def test_the_worker_grades_and_answers_pings_while_it_does() -> None:
