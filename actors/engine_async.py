@@ -65,13 +65,15 @@ class AsyncEngine:
 
         return AsyncLLM.from_engine_args(engine_args(*self._args, async_engine=True))
 
-    async def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
+    async def generate(
+        self, requests: Sequence[TokenRequest]
+    ) -> AsyncIterator[Sequence[TokenOutput]]:
         """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
         tasks = {r.id: asyncio.create_task(self._one(r)) for r in requests}
         self._serving |= tasks
         try:
             for done in asyncio.as_completed(tasks.values()):
-                yield await done
+                yield [await done]
         finally:
             for name, task in tasks.items():
                 task.cancel()

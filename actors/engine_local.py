@@ -30,7 +30,7 @@ from bard_ray.errors import InfrastructureError
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
-OutputQueue = asyncio.Queue[TokenOutput | InfrastructureError]
+Arrivals = asyncio.Queue[list[TokenOutput] | InfrastructureError]  # of one call of `generate`
 
 
 class LocalEngine:
@@ -46,7 +46,7 @@ class LocalEngine:
     ) -> None:
         self._args = (model_path, config, student, seed)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._waiting: dict[str, OutputQueue] = {}
+        self._waiting: dict[str, Arrivals] = {}
         self._version = 0
         self._closing = False
         self._in_background = False
@@ -66,18 +66,18 @@ class LocalEngine:
             pass
         self._tokens, self._steps, self._busy_s, self._started_s = 0, 0, 0.0, time.monotonic()
 
-    async def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
+    async def generate(
+        self, requests: Sequence[TokenRequest]
+    ) -> AsyncIterator[Sequence[TokenOutput]]:
         """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
-        outputs: OutputQueue = asyncio.Queue()
+        arrivals: Arrivals = asyncio.Queue()
         missing = {r.id for r in requests}
         try:
-            await self._call(lambda: self._add(requests, outputs))
+            await self._call(lambda: self._add(requests, arrivals))
             while missing:
-                output = await outputs.get()
-                if isinstance(output, InfrastructureError):
-                    raise output
-                missing.discard(output.id)
-                yield output
+                outputs = _all_there(await arrivals.get(), arrivals)
+                missing.difference_update(o.id for o in outputs)
+                yield outputs
         finally:
             if missing and not self._closing:
                 await self._call(lambda: self._abort(missing))
@@ -105,7 +105,7 @@ class LocalEngine:
             return begin_s + await self._call(lambda: self._finish(version))
 
     async def stats(self) -> dict[str, float]:
-        """Counters since `start`."""
+        """Counters since `start`; busy is who steps or takes requests on."""
         return {
             "tokens": self._tokens,
             "steps": self._steps,
@@ -199,15 +199,25 @@ class LocalEngine:
         self._busy_s += time.monotonic() - started
         if finished:
             self._tokens += sum(o.tokens_T.size for o in finished)
-            pairs = [(self._waiting.pop(o.id), o) for o in finished if o.id in self._waiting]
-            self._post(pairs)
+            self._deliver(finished)
 
-    def _post(self, pairs: Sequence[tuple[OutputQueue, TokenOutput | InfrastructureError]]) -> None:
-        """Hand outputs to the event loop in one wake-up."""
+    def _deliver(self, finished: Sequence[TokenOutput]) -> None:
+        """Hand the outputs of one step to the calls that asked for them."""
+        shares: dict[Arrivals, list[TokenOutput]] = {}
+        for output in finished:
+            arrivals = self._waiting.pop(output.id, None)
+            if arrivals is not None:  # else aborted in the same step
+                shares.setdefault(arrivals, []).append(output)
+        self._post(list(shares.items()))
+
+    def _post(
+        self, pairs: Sequence[tuple[Arrivals, list[TokenOutput] | InfrastructureError]]
+    ) -> None:
+        """Wake the event loop once for all."""
 
         def put() -> None:
-            for outputs, output in pairs:
-                outputs.put_nowait(output)
+            for arrivals, item in pairs:
+                arrivals.put_nowait(item)
 
         self._loop.call_soon_threadsafe(put)
 
@@ -218,16 +228,18 @@ class LocalEngine:
         """
         self._closing = True
         error = InfrastructureError(reason)
-        self._post([(outputs, error) for outputs in set(self._waiting.values())])
+        self._post([(arrivals, error) for arrivals in set(self._waiting.values())])
         self._waiting.clear()
         return error
 
-    def _add(self, requests: Sequence[TokenRequest], outputs: OutputQueue) -> None:
+    def _add(self, requests: Sequence[TokenRequest], arrivals: Arrivals) -> None:
+        started = time.monotonic()
         for request in requests:
             self._engine.add_request(
                 request.id, engine_prompt(request, self._version), sampling_params(request)
             )
-            self._waiting[request.id] = outputs
+            self._waiting[request.id] = arrivals
+        self._busy_s += time.monotonic() - started
 
     def _abort(self, ids: set[str]) -> None:
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])
@@ -235,7 +247,7 @@ class LocalEngine:
     def _give_up(self, ids: Collection[str]) -> None:
         ended = {i: self._waiting[i] for i in ids if i in self._waiting}
         self._abort(set(ended))
-        self._post([(outputs, TokenOutput.aborted(i)) for i, outputs in ended.items()])
+        self._post([(arrivals, [TokenOutput.aborted(i)]) for i, arrivals in ended.items()])
 
     def _begin(self, weights: FlatWeights, prepared: asyncio.Event) -> float:
         """Have the weights built in the background; `prepared` is set when that has ended."""
@@ -285,3 +297,17 @@ class LocalEngine:
         self._version = version
         if self._args[1].kv_after_update == "recompute":
             self._engine.reset_prefix_cache(reset_running_requests=True)
+
+
+def _all_there(
+    item: list[TokenOutput] | InfrastructureError, arrivals: Arrivals
+) -> list[TokenOutput]:
+    """An item and what has arrived since; the first error is raised."""
+    outputs: list[TokenOutput] = []
+    while True:
+        if isinstance(item, InfrastructureError):
+            raise item
+        outputs += item
+        if arrivals.empty():
+            return outputs
+        item = arrivals.get_nowait()

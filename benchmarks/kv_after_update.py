@@ -60,7 +60,7 @@ class UpdatedWorker(RolloutWorker):
         requests = [TokenRequest(f"{i}", PROMPT, 1.0, NEW_TOKENS, seed=i) for i in range(in_flight)]
 
         async def collect() -> list[TokenOutput]:
-            return [output async for output in self._engine.generate(requests)]
+            return [o async for outputs in self._engine.generate(requests) for o in outputs]
 
         running = asyncio.create_task(collect())
         while (await self.stats())["steps"] < begun + STEPS_BEFORE:  # noqa: ASYNC110
