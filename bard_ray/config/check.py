@@ -21,6 +21,7 @@ from bard_ray.config.schema import (
     StudentConfig,
 )
 from bard_ray.errors import ConfigError
+from bard_ray.learn.correction import CORRECTIONS
 
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
 # `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
@@ -285,6 +286,13 @@ def _training(config: Config) -> Problems:
             yield ConfigError(f"{name}.rows", stage.rows, rule, fix)
 
 
+def _correction(config: Config) -> Problems:
+    try:
+        CORRECTIONS.build(config.rl.correction.name, config.rl.correction.params)
+    except ConfigError as problem:
+        yield problem
+
+
 def _evaluate(config: Config) -> Problems:
     if not config.evaluate.budgets:
         rule, fix = "names no budget to measure", "For example evaluate.budgets=[8,16,24]."
@@ -362,6 +370,7 @@ SECTIONS = (
     _budget,
     _lengths,
     _training,
+    _correction,
     _evaluate,
     _rollout,
     _learner,

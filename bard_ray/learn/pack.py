@@ -60,6 +60,8 @@ class MicroBatch:
 
     Attributes:
         positions_RT: position of each token in its own sequence.
+        sequence_RT: number of each token's sequence, as given to `pack`.
+        bin_RT: its budget bin.
         mask_RT: tokens that enter the loss; never the first one of a sequence.
         spans: where each sequence lies; the way back from rows to sequences.
     """
@@ -70,6 +72,8 @@ class MicroBatch:
     advantages_RT: Floats
     behaviour_RT: Floats
     reference_RT: Floats
+    sequence_RT: Ints
+    bin_RT: Ints
     spans: tuple[Span, ...]
 
     @property
@@ -218,8 +222,17 @@ def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int
         advantages_RT=laid_out(lambda s: s.advantages_T, np.float32),
         behaviour_RT=laid_out(lambda s: s.behaviour_T, np.float32),
         reference_RT=laid_out(lambda s: s.reference_T, np.float32),
+        sequence_RT=_numbers(spans, shape),
+        bin_RT=laid_out(lambda s: np.full(s.tokens_T.size, s.budget_bin, np.int32), np.int32),
         spans=spans,
     )
+
+
+def _numbers(spans: Sequence[Span], shape: tuple[int, int]) -> Ints:
+    numbers_RT = np.zeros(shape, np.int32)
+    for span in spans:
+        numbers_RT[span.row, span.start : span.start + span.length] = span.sequence
+    return numbers_RT
 
 
 def _spans(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) -> list[Span]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from bard_ray.errors import InvariantError, first_error
 from bard_ray.rewards.reward import Reward
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
-from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
+from bard_ray.rl.observe import StepTimes, binned_lags, max_lag, step_metrics
 from bard_ray.rl.sequences import train_sequences
 from bard_ray.roles import LossSpec
 
@@ -25,6 +26,7 @@ class RLSpec:
     std_normalise: bool
     loss: LossSpec
     flow: FlowSpec
+    bins: BudgetBins
     lr: Callable[[int], float]
 
 
@@ -78,7 +80,9 @@ async def _step(
     version = state.base_version + state.step
     check_lag(max_lag(groups, version), spec.max_lag)
     stats = await roles.learner.step(
-        train_sequences(groups, std_normalise=spec.std_normalise), spec.loss, spec.lr(state.step)
+        train_sequences(groups, spec.bins, std_normalise=spec.std_normalise),
+        spec.loss,
+        spec.lr(state.step),
     )
     clock.lap("train_s")
     stall_s = await roles.sampler.publish(await roles.learner.publish(), version + 1)
@@ -86,7 +90,8 @@ async def _step(
     flow.release(len(groups))
     state.step += 1
     state.ledger.check(flow.in_flight)
-    await on_step(state, {**step_metrics(groups, version, flow, clock, stall_s), **stats.values})
+    values = step_metrics(groups, version, flow, clock, stall_s)
+    await on_step(state, {**values, **binned_lags(groups, version, spec.bins), **stats.values})
 
 
 def check_lag(lag: int, bound: int) -> None:

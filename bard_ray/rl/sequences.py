@@ -8,6 +8,7 @@ import numpy as np
 
 from bard_ray.records import Floats, Group, Ints, Rollout, TrainSequence
 from bard_ray.rl.advantages import group_advantages
+from bard_ray.rl.bins import BudgetBins
 
 
 def sequence_tokens(rollout: Rollout) -> Ints:
@@ -21,7 +22,9 @@ def sampled_versions(rollout: Rollout) -> Ints:
     return versions_T[versions_T >= 0]
 
 
-def train_sequence(rollout: Rollout, advantage: float, reference_T: Floats | None) -> TrainSequence:
+def train_sequence(
+    rollout: Rollout, advantage: float, reference_T: Floats | None, budget_bin: int = 0
+) -> TrainSequence:
     """One rollout with its advantage on every trained token."""
     mask_T = np.concatenate([s.mask_T for s in rollout.segments])
     return TrainSequence(
@@ -30,10 +33,13 @@ def train_sequence(rollout: Rollout, advantage: float, reference_T: Floats | Non
         advantages_T=np.where(mask_T, np.float32(advantage), np.float32(0)),
         behaviour_T=np.concatenate([s.logprobs_T for s in rollout.segments]),
         reference_T=reference_T,
+        budget_bin=budget_bin,
     )
 
 
-def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[TrainSequence]:
+def train_sequences(
+    groups: Iterable[Group], bins: BudgetBins, *, std_normalise: bool
+) -> list[TrainSequence]:
     """Every rollout of every group, in order, with group-relative advantages.
 
     Raises:
@@ -48,6 +54,7 @@ def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[Tra
         references = group.reference_logprobs or (None,) * len(group.rollouts)
         rows = zip(group.rollouts, advantages_G, references, strict=True)
         sequences += [
-            train_sequence(rollout, float(a), reference_T) for rollout, a, reference_T in rows
+            train_sequence(rollout, float(a), reference_T, bins.index(rollout.budget))
+            for rollout, a, reference_T in rows
         ]
     return sequences

@@ -50,16 +50,17 @@ def sequences(kind: str = "nll", count: int = 9) -> list[TrainSequence]:
     out = []
     for length in [60, 58, 7, 31, 9, 12, 44, 5, 23][:count]:
         floats = [rng.normal(size=length).astype(np.float32) for _ in range(3)]
-        extra = (
-            (floats[0], floats[1] * 0.3 - 4.2, floats[2] * 0.3 - 4.2)
-            if kind == "grpo"
-            else (None, None, None)
+        plain = TrainSequence(
+            rng.integers(0, VOCAB, length).astype(np.int32), np.arange(length) >= 3
         )
-        out.append(
-            TrainSequence(
-                rng.integers(0, VOCAB, length).astype(np.int32), np.arange(length) >= 3, *extra
-            )
+        ours = replace(
+            plain,
+            advantages_T=floats[0],
+            behaviour_T=floats[1] * 0.3 - 4.2,
+            reference_T=floats[2] * 0.3 - 4.2,
+            budget_bin=2 * (length > 30),
         )
+        out.append(ours if kind == "grpo" else plain)
     return out
 
 
@@ -369,9 +370,9 @@ def plain_loss(logprobs: Any, sequence: TrainSequence) -> Any:
     advantages, behaviour, reference = (
         torch.from_numpy(array[1:]) for array in given if array is not None
     )
-    ratio = (logprobs - behaviour).exp()
-    clipped = ratio.clamp(1 - GRPO.clip_low, 1 + GRPO.clip_high)
-    policy = -torch.minimum(ratio * advantages, clipped * advantages)
+    # Truncated importance sampling: a constant weight; p / p has the value 1 and p's gradient.
+    weight = (logprobs.detach() - behaviour).exp().clamp(max=2.0)
+    policy = -weight * (logprobs - logprobs.detach()).exp() * advantages
     delta = reference - logprobs
     return (policy + GRPO.kl_coef * (delta.exp() - delta - 1))[mask].sum()
 
@@ -481,16 +482,26 @@ def test_metrics_are_those_of_the_table(alone: dict[str, Any]) -> None:
             "ratio_max",
             "clip_low",
             "clip_high",
+            "weight_cut",
+            "weight_mean",
+            "ess",
+            "behaviour_kl",
             "grad_norm",
             "lr",
         )
+    } | {
+        f"bins/{name}_{bin_name}"
+        for name in ("ratio_mean", "cut", "behaviour_kl", "tokens")
+        for bin_name in ("short", "long")
     }
     assert set(sft) | set(rl) <= set(TABLE)
     assert sft["sft/tokens"] == sum(s.tokens_T.size for s in sequences())
     assert sft["sft/lr"] == LR
     assert 0 < rl["rl/entropy"] < np.log(VOCAB)
     assert rl["rl/ratio_max"] > 1.28
-    assert 0 < rl["rl/clip_high"] < 1
+    assert 0 < rl["rl/weight_cut"] < 1
+    assert 0 < rl["rl/ess"] < 1
+    assert rl["bins/tokens_short"] + rl["bins/tokens_long"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

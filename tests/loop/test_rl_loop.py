@@ -8,8 +8,6 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bard_ray.errors import InfrastructureError, InvariantError
 from bard_ray.records import Outcome
@@ -118,40 +116,6 @@ async def test_the_loop_ends_at_once_when_a_role_dies(part):
     setattr(getattr(run, part), method, dies_streaming if part == "sampler" else dies)
     with pytest.raises(InfrastructureError, match=f"{part} died"):
         await asyncio.wait_for(run.go(), 5)
-
-
-@given(
-    max_lag=st.integers(0, 3),
-    prompts=st.integers(1, 4),
-    seed=st.integers(0, 2**32 - 1),
-    learner_ms=st.integers(0, 2),
-    flat_share=st.sampled_from([0.0, 0.3]),
-)
-@settings(max_examples=40, deadline=None)
-def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_share):
-    generator = np.random.default_rng(seed)
-
-    def latency(request):
-        return float(generator.exponential(0.001)) if generator.random() < 0.8 else 0.01
-
-    def outcome(item):
-        return Outcome.CORRECT
-
-    sampler = FakeSampler(
-        latency=latency, fail=lambda r: "unlucky" if generator.random() < flat_share else ""
-    )
-    run = Run(
-        max_lag=max_lag,
-        prompts=prompts,
-        steps=8,
-        sampler=sampler,
-        verifier=FakeVerifier(outcome),
-        learner=FakeLearner(latency=learner_ms / 1000),
-    )
-    asyncio.run(run.go())  # the loop itself raises where a token is older than the bound
-    assert max(r["rl/lag_max"] for r in run.records) <= max_lag
-    assert all(r["rl/groups_in_flight"] <= 4 * (max_lag + 1) * prompts for r in run.records)
-    run.state.ledger.check(0)
 
 
 async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():

@@ -24,6 +24,7 @@ def sequence(length: int, seed: int = 0) -> TrainSequence:
         advantages_T=rng.normal(size=length).astype(np.float32),
         behaviour_T=rng.normal(size=length).astype(np.float32),
         reference_T=rng.normal(size=length).astype(np.float32),
+        budget_bin=(seed + length) % 4,
     )
 
 
@@ -37,6 +38,10 @@ def test_every_token_comes_back_once_and_in_order(
         found = unpack(batches, [getattr(batch, f"{part}_RT") for batch in batches], len(sequences))
         for values, given_one in zip(found, sequences, strict=True):
             np.testing.assert_array_equal(values, getattr(given_one, f"{part}_T"))
+    for name in ("sequence", "bin"):
+        found = unpack(batches, [getattr(b, f"{name}_RT") for b in batches], len(sequences))
+        for i, given_one in enumerate(sequences):
+            assert set(found[i]) == {i if name == "sequence" else given_one.budget_bin}
     assert sum(batch.num_tokens for batch in batches) == sum(lengths)
     assert sum(int(batch.mask_RT.sum()) for batch in batches) == sum(n - 1 for n in lengths)
 
