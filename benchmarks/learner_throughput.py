@@ -7,7 +7,9 @@ and take GRPO steps over sequences of the tiny recipe's lengths. A bare loop in 
 (model, loss, backward, clip, fused AdamW; packed beforehand, no statistics) takes the same steps.
 The three take turns, `--steps` at a time, so that what else runs on the machine hits all alike; a
 ratio is the median over rounds. The bare loop then compares forms of attention. The last line
-printed is one JSON object: `ratio` is learner over bare loop, `scaling` two ranks over one.
+printed is one JSON object: `ratio` is learner over bare loop, `scaling` two ranks over one, both in
+tokens per second of wall time. `cpu_ratio` is learner over bare loop in tokens per second of
+processor time of the process that computes; on a busy machine it is the steadier one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection
@@ -44,6 +46,8 @@ from bard_ray.records import TrainSequence
 from bard_ray.roles import LossSpec, OptimSpec
 from recipes.bard_tiny import config as recipe
 
+Seconds = tuple[float, float]
+WALL, CPU = 0, 1
 LR = 1e-5
 OPTIM = OptimSpec()
 LOSS = LossSpec("grpo")
@@ -145,17 +149,35 @@ def bare_process(
     pipe.send("ready")
     while (request := pipe.recv()) is not None:
         name, steps = request
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         for _ in range(steps):
             loops[name].step()
-        pipe.send(time.perf_counter() - began)
+        pipe.send((time.perf_counter() - began[0], time.process_time() - began[1]))
 
 
 # ---------------------------------------------------------------------- the learner
 
 
-async def start_learner(cluster: Cluster, config: LearnerConfig, first: int, path: str) -> Any:
-    """A learner group as a run has it."""
+@dataclass
+class Group:
+    """A learner group as a run has it, and the actor of its first rank."""
+
+    learner: RayLearner
+    first: Any
+
+    async def run(self, given: Sequence[TrainSequence], steps: int) -> Seconds:
+        """Take steps."""
+        began = time.perf_counter(), await self._cpu_s()
+        for _ in range(steps):
+            await self.learner.step(given, LOSS, LR)
+        return time.perf_counter() - began[0], await self._cpu_s() - began[1]
+
+    async def _cpu_s(self) -> float:
+        return float(await self.first.__ray_call__.remote(lambda _: time.process_time()))
+
+
+async def start_group(cluster: Cluster, config: LearnerConfig, first: int, path: str) -> Group:
+    """Start one."""
     env = learner_env(on_gpu=False, loopback=True)
     ranks = [
         cluster.spawn(
@@ -168,15 +190,7 @@ async def start_learner(cluster: Cluster, config: LearnerConfig, first: int, pat
     learner = RayLearner(ranks, config, "float32")
     await learner.start()
     await learner.begin(path, OPTIM)
-    return learner
-
-
-async def seconds(step: Callable[[], Awaitable[object]], steps: int) -> float:
-    """Wall seconds of that many steps."""
-    began = time.perf_counter()
-    for _ in range(steps):
-        await step()
-    return time.perf_counter() - began
+    return Group(learner, ranks[0])
 
 
 async def measure(config: Config, path: str, steps: int, rounds: int) -> dict[str, Any]:
@@ -191,23 +205,24 @@ async def measure(config: Config, path: str, steps: int, rounds: int) -> dict[st
         cluster.connect()
         await cluster.reserve([{"CPU": config.learner.cpus}] * 3)
         pair = replace(config.learner, ranks=2)
-        one = await start_learner(cluster, config.learner, 0, path)
-        two = await start_learner(cluster, pair, 1, path)
+        one = await start_group(cluster, config.learner, 0, path)
+        two = await start_group(cluster, pair, 1, path)
         pipe.recv()
 
-        async def bare(name: str, count: int) -> float:
+        async def bare(name: str, count: int) -> Seconds:
             pipe.send((name, count))
-            return float(await asyncio.to_thread(pipe.recv))
+            wall_s, cpu_s = await asyncio.to_thread(pipe.recv)
+            return wall_s, cpu_s
 
         forms = list(attention_forms(given, config.learner))
-        contenders: dict[str, Callable[[int], Awaitable[float]]] = {
-            "learner, 1 rank": lambda n: seconds(lambda: one.step(given, LOSS, LR), n),
-            "learner, 2 ranks": lambda n: seconds(lambda: two.step(given, LOSS, LR), n),
+        contenders: dict[str, Callable[[int], Awaitable[Seconds]]] = {
+            "learner, 1 rank": partial(one.run, given),
+            "learner, 2 ranks": partial(two.run, given),
             **{name: partial(bare, name) for name in ("bare", *forms)},
         }
         for run in contenders.values():
             await run(2)  # warm
-        times: dict[str, list[float]] = {name: [] for name in contenders}
+        times: dict[str, list[Seconds]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, run in contenders.items():
                 times[name].append(await run(steps))
@@ -218,20 +233,25 @@ async def measure(config: Config, path: str, steps: int, rounds: int) -> dict[st
     return figures(times, steps * sum(s.tokens_T.size for s in given))
 
 
-def figures(times: dict[str, list[float]], tokens: int) -> dict[str, Any]:
+def figures(times: dict[str, list[Seconds]], tokens: int) -> dict[str, Any]:
     """Medians over rounds."""
 
-    def faster(name: str, other: str) -> float:
+    def faster(name: str, other: str, clock: int) -> float:
         pairs = zip(times[other], times[name], strict=True)
-        return round(statistics.median(theirs / ours for theirs, ours in pairs), 3)
+        return round(statistics.median(theirs[clock] / ours[clock] for theirs, ours in pairs), 3)
 
+    def per_second(clock: int) -> dict[str, int]:
+        medians = {n: statistics.median(t[clock] for t in ts) for n, ts in times.items()}
+        return {name: round(tokens / seconds) for name, seconds in medians.items()}
+
+    forms = [n for n in times if n != "bare" and not n.startswith("learner")]
     return {
-        "tokens_per_s": {n: round(tokens / statistics.median(t)) for n, t in times.items()},
-        "attention_speed_over_bare": {
-            n: faster(n, "bare") for n in times if n != "bare" and not n.startswith("learner")
-        },
-        "scaling": faster("learner, 2 ranks", "learner, 1 rank"),
-        "ratio": faster("learner, 1 rank", "bare"),
+        "tokens_per_s": per_second(WALL),
+        "tokens_per_cpu_s": per_second(CPU),  # with two ranks: of the first one's time
+        "attention_cpu_speed_over_bare": {name: faster(name, "bare", CPU) for name in forms},
+        "scaling": faster("learner, 2 ranks", "learner, 1 rank", WALL),
+        "cpu_ratio": faster("learner, 1 rank", "bare", CPU),
+        "ratio": faster("learner, 1 rank", "bare", WALL),
     }
 
 
@@ -261,7 +281,8 @@ def main() -> int:
         **found,
     }
     for name, value in found["tokens_per_s"].items():
-        print(f"{name:36s} {value:8,d} tokens/s")
+        by_cpu = found["tokens_per_cpu_s"][name]
+        print(f"{name:36s} {value:8,d} tokens/s {by_cpu:8,d} tokens/CPU s")
     if args.json:
         args.json.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record))
