@@ -26,6 +26,7 @@ from actors.plan import (
     host_memory_gib,
     make_plan,
     render,
+    sized,
     summary,
 )
 from actors.settings import apply_driver_env
@@ -55,6 +56,8 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     try:
         config = load(config, arguments.overrides)
         check(config)
+        if _starts_here(config):
+            config = sized(config, _local_resources(config))
         plan = make_plan(config)
         if arguments.dry_run:
             return _dry_run(console, config, plan)
@@ -225,6 +228,9 @@ class _Driver:
         available = await asyncio.to_thread(cluster.connect)
         if cluster.started_here:
             check_resources(self.plan, available)
+        else:
+            self.config = sized(self.config, available)
+            self.plan = make_plan(self.config)
         await cluster.reserve(bundles(self.plan))
         return Starter(cluster, self.plan, self.config, student).start()
 

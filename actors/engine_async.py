@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenOutput, TokenRequest
@@ -40,6 +40,8 @@ class AsyncEngine:
         self._tokens = self._running = 0
         self._busy_s, self._busy_since, self._started_s = 0.0, 0.0, 0.0
         self._updating = asyncio.Lock()
+        self._serving: dict[str, asyncio.Task[TokenOutput]] = {}
+        self._given_up: set[str] = set()
 
     async def start(self) -> None:
         """Start the engine processes and warm them."""
@@ -56,13 +58,22 @@ class AsyncEngine:
 
     async def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
         """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
-        tasks = [asyncio.create_task(self._one(r)) for r in requests]
+        tasks = {r.id: asyncio.create_task(self._one(r)) for r in requests}
+        self._serving |= tasks
         try:
-            for done in asyncio.as_completed(tasks):
+            for done in asyncio.as_completed(tasks.values()):
                 yield await done
         finally:
-            for task in tasks:
+            for name, task in tasks.items():
                 task.cancel()
+                del self._serving[name]
+
+    async def abort(self, ids: Collection[str]) -> None:
+        """End requests; cancelling the wait for one makes vLLM drop it."""
+        for name in ids:
+            if name in self._serving and not self._serving[name].done():
+                self._given_up.add(name)
+                self._serving[name].cancel()
 
     async def _one(self, request: TokenRequest) -> TokenOutput:
         self._count(+1)
@@ -73,6 +84,11 @@ class AsyncEngine:
                     read = read_output(output)
                     self._tokens += read.tokens_T.size
                     return read
+        except asyncio.CancelledError:
+            if request.id not in self._given_up:
+                raise
+            self._given_up.remove(request.id)
+            return TokenOutput.aborted(request.id)
         except Exception as error:
             msg = f"engine: {error!r}"
             raise InfrastructureError(msg) from error

@@ -12,7 +12,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,10 @@ class LocalEngine:
         finally:
             if missing and not self._closing:
                 await self._call(lambda: self._abort(missing))
+
+    async def abort(self, ids: Collection[str]) -> None:
+        """End requests between two steps."""
+        await self._call(lambda: self._give_up(ids))
 
     async def update(self, weights: FlatWeights, version: int) -> float:
         """Load weights between two steps; requests keep running and keep their KV cache."""
@@ -205,6 +209,11 @@ class LocalEngine:
 
     def _abort(self, ids: set[str]) -> None:
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])
+
+    def _give_up(self, ids: Collection[str]) -> None:
+        ended = {i: self._waiting[i] for i in ids if i in self._waiting}
+        self._abort(set(ended))
+        self._post([(outputs, TokenOutput.aborted(i)) for i, outputs in ended.items()])
 
     def _update(self, weights: FlatWeights, version: int) -> float:
         started = time.monotonic()

@@ -18,10 +18,12 @@ from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.learn.schedule import warmup_linear
 from bard_ray.records import GroupRequest, SamplingSpec
 from bard_ray.rewards.reward import make_reward
-from bard_ray.rl.admission import Ledger
+from bard_ray.rewards.stats import BatchStats
+from bard_ray.rl.admission import LagWindow, Ledger
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
-from bard_ray.rl.loop import RLSpec, RLState, train_rl
+from bard_ray.rl.loop import RLSpec, train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, OptimSpec
 from bard_ray.rundir import RL_STATE
 
@@ -56,16 +58,15 @@ def rl_spec(config: Config) -> RLSpec:
     flow = FlowSpec(
         request=request_maker(config),
         sampling=SamplingSpec(rl.temperature, rl.max_new_tokens),
+        lag=LagWindow(rl.max_lag, rl.prompts_per_step),
         total_groups=rl.steps * rl.prompts_per_step,
         max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
-        synchronous=rl.max_lag == 0,
+        oversample=rl.oversample,
     )
     correction = CORRECTIONS.build(rl.correction.name, rl.correction.params)
     loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature, correction)
     return RLSpec(
         rl.steps,
-        rl.prompts_per_step,
-        rl.max_lag,
         rl.std_normalise,
         loss,
         flow,
@@ -111,6 +112,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
     return asdict(state.ledger) | {
         "workers_replaced": roles.sampler.replaced,
         "engine_busy_share": busy,
+        "grading": roles.verifier.stats(),
     }
 
 
@@ -155,7 +157,8 @@ async def _begin(context: Context) -> RLState:
     ledger.admitted = (
         ledger.consumed
     )  # what was in flight is asked for again, under the same numbers
-    return RLState(step=saved["step"], ledger=ledger)
+    stats = BatchStats.from_json(saved["stats"])
+    return RLState(step=saved["step"], ledger=ledger, stats=stats)
 
 
 async def _save(context: Context, state: RLState) -> None:
@@ -163,4 +166,5 @@ async def _save(context: Context, state: RLState) -> None:
     with atomic_directory(_state_path(context), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))
-        write_json(aside / "loop.json", {"step": state.step, "ledger": asdict(state.ledger)})
+        loop = {"step": state.step, "ledger": asdict(state.ledger), "stats": asdict(state.stats)}
+        write_json(aside / "loop.json", loop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
@@ -62,6 +62,7 @@ class RolloutWorker:
         self._shapes = checkpoint_shapes(model_path)
         self._version = 0
         self._calls = 0
+        self._running: dict[int, list[str]] = {}  # ids of a group's rollouts, by its number
 
     async def start(self) -> None:
         """Bring the engine up; ready to serve when this returns."""
@@ -88,17 +89,26 @@ class RolloutWorker:
                 room = f"student.max_len={self._student.max_len}"
                 yield Group(request, failure=f"its prompt leaves no room in {room}")
                 continue
+            self._running[request.number] = [item.id for item in items]
             for index, item in enumerate(items):
                 prompts[item.id] = (request, index, prompt_segment(item.prompt_T))
                 tokens.append(item)
         done: dict[int, dict[int, Rollout]] = defaultdict(dict)
         async for output in self._engine.generate(tokens):
             request, index, prompt = prompts.pop(output.id)
+            if output.finish == "abort":
+                if self._running.pop(request.number, None):  # its first rollout to be ended
+                    yield Group(request, failure="its generation was ended early")
+                continue
             rollouts = done[request.number]
             rollouts[index] = self._rollout(request, index, prompt, output, spec)
             if len(rollouts) == len(request.budgets):
                 yield Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
-                del done[request.number]
+                del done[request.number], self._running[request.number]
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        """Stop generating groups; those still running are yielded as failed, others are ignored."""
+        await self._engine.abort([i for n in numbers for i in self._running.get(n, ())])
 
     def _token_requests(self, request: GroupRequest, spec: SamplingSpec) -> list[TokenRequest]:
         """One token request a rollout; rollouts with the same budget share the prompt's ids."""
@@ -130,8 +140,8 @@ class RolloutWorker:
     ) -> Rollout:
         budget = request.budgets[index]
         forced_at = token_limit(budget) if spec.force_budget else None
-        close_id, decode = self._format.close_id, self._format.decode
-        return assemble(prompt, output, budget, close_id, forced_at, decode)
+        tags, decode = self._format.tags, self._format.decode
+        return assemble(prompt, output, budget, tags, forced_at, decode)
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.

@@ -68,7 +68,7 @@ TABLE: dict[str, Metric] = {
         "what the advantages are made of: accuracy and budget fidelity combined",
     ),
     "rl/accuracy": Metric("share", "rollout mean", "rollouts whose verdict is correct"),
-    "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, the other part of the reward"),
+    "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, 0 where malformed"),
     "rl/rel_err": Metric(
         "1", "rollout mean", "|L - b| / b of rollouts with a token budget b; L thinking tokens"
     ),
@@ -78,6 +78,14 @@ TABLE: dict[str, Metric] = {
     "rl/overrun": Metric("share", "rollout mean", "rollouts with a token budget whose L > b"),
     "rl/thinking_tokens": Metric("tokens", "rollout mean", "thinking length L"),
     "rl/truncated": Metric("share", "rollout mean", "rollouts that ended at the token limit"),
+    "rl/unclosed": Metric("share", "rollout mean", "rollouts that never closed their thinking"),
+    "rl/skipped": Metric("share", "rollout mean", "rollouts that closed their thinking at once"),
+    "rl/extra_tags": Metric(
+        "share", "rollout mean", "rollouts with a think tag in the answer part"
+    ),
+    "rl/leaking": Metric(
+        "share", "rollout mean", "rollouts whose answer part exceeds rl.reward.answer_limit"
+    ),
     # Reinforcement learning: what the learner did.
     "rl/loss": Metric("1", "token mean", "corrected policy loss, KL term included"),
     "rl/kl": Metric("nats", "token mean", "k3 estimate of KL(policy || reference)"),
@@ -121,17 +129,23 @@ TABLE: dict[str, Metric] = {
     "rl/groups_trained": Metric("groups", "sum", "groups trained on in the step"),
     "rl/groups_flat": Metric("groups", "sum", "groups without reward variance, replaced by others"),
     "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
+    "rl/groups_surplus": Metric(
+        "groups", "sum", "over-sampled groups given up, enough groups before them being trainable"
+    ),
     "rl/groups_in_flight": Metric(
         "groups", "last", "groups admitted and not yet filed or trained, after the step"
     ),
-    "verdict/correct": Metric("rollouts", "sum", "graded and right"),
-    "verdict/wrong": Metric("rollouts", "sum", "graded and not right"),
+    # Verdicts given since the step before, flat and later groups included.
+    "verdict/correct": Metric("verdicts", "sum", "graded and right"),
+    "verdict/wrong": Metric("verdicts", "sum", "graded and not right"),
     "verdict/unparsable": Metric(
-        "rollouts", "sum", "no answer could be extracted; counts as wrong"
+        "verdicts", "sum", "no answer could be read, or several; counts as wrong"
     ),
-    "verdict/timeout": Metric("rollouts", "sum", "grading hit its time limit; counts as wrong"),
+    "verdict/timeout": Metric(
+        "verdicts", "sum", "grading hit its time or memory limit; counts as wrong"
+    ),
     "verdict/broken": Metric(
-        "rollouts", "sum", "grading failed for reasons of ours; never a zero reward"
+        "verdicts", "sum", "grading failed for reasons of ours; graded again, never a zero reward"
     ),
     # Where the time of a step goes.
     "time/step_s": Metric("s", "last", "wall time from one weight version to the next"),
@@ -143,7 +157,10 @@ TABLE: dict[str, Metric] = {
     ),
     "time/train_s": Metric("s", "last", "forward, backward and optimizer"),
     "time/publish_s": Metric(
-        "s", "last", "gathering the weights and loading them into the rollout workers"
+        "s", "last", "learner waiting: gathering its weights, and for the transfer before this one"
+    ),
+    "time/transfer_s": Metric(
+        "s", "last", "weights on their way to the rollout workers; the learner goes on meanwhile"
     ),
     "time/stall_s": Metric("s", "max over workers", "generation paused while weights were loaded"),
 }

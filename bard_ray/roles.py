@@ -7,7 +7,7 @@ waits for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -46,6 +46,10 @@ class Sampler(Protocol):
 
         A failed one carries its reason.
         """
+        ...
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        """Stop generating groups that nobody needs any more; each is yielded as a failed one."""
         ...
 
     async def publish(self, weights: Published, version: int) -> float:

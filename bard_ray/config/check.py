@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.bounds import BOUNDS, Problems
 from bard_ray.config.schema import (
     BudgetConfig,
@@ -22,6 +23,7 @@ from bard_ray.config.schema import (
 )
 from bard_ray.errors import ConfigError
 from bard_ray.learn.correction import CORRECTIONS
+from bard_ray.rewards.trial import reward_problems
 
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
 # `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
@@ -293,6 +295,12 @@ def _correction(config: Config) -> Problems:
         yield problem
 
 
+def _reward(config: Config) -> Problems:
+    yield from reward_problems(
+        config.rl.reward, [*map(TokenBudget, config.budget.train), NO_BUDGET]
+    )
+
+
 def _evaluate(config: Config) -> Problems:
     if not config.evaluate.budgets:
         rule, fix = "names no budget to measure", "For example evaluate.budgets=[8,16,24]."
@@ -371,6 +379,7 @@ SECTIONS = (
     _lengths,
     _training,
     _correction,
+    _reward,
     _evaluate,
     _rollout,
     _learner,

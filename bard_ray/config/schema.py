@@ -121,15 +121,22 @@ class SFTConfig:
 
 
 @dataclass
-class RewardConfig:
-    """Accuracy times budget fidelity."""
+class FidelityConfig:
+    """Shape of the budget fidelity: a plug-in of `bard_ray.rewards.shapes`, or `module:Class`."""
 
-    compose: Literal["product", "additive"] = "product"
-    fidelity: Literal["asymmetric", "cap_linear"] = "asymmetric"
-    tolerance: float = 0.05  # relative deviation that costs nothing
-    over_slope: float = 8.0  # fidelity lost per unit of relative overrun beyond the tolerance
-    under_slope: float = 4.0  # same for thinking less than the budget (asymmetric only)
-    fidelity_weight: float = 0.5  # additive only
+    name: str = "asymmetric"
+    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+
+
+@dataclass
+class RewardConfig:
+    """What a rollout earns: a plug-in of `bard_ray.rewards.library`, or `module:Class`."""
+
+    name: str = "product"
+    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+    # tokens of the answer part that are free; further ones are charged as thinking
+    answer_limit: int = 512
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
 
 
 @dataclass
@@ -150,6 +157,9 @@ class RLConfig:
     prompts_per_step: int = 16
     group_size: int = 8
     max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training
+    # groups in flight beyond the window that max_lag allows, in multiples of prompts_per_step: they
+    # stand in for groups whose rewards turn out equal; those not needed are given up
+    oversample: float = 0.0
     lr: float = 4e-4
     min_lr_ratio: float = 0.1
     warmup_steps: int = 10
@@ -231,10 +241,12 @@ class ReferenceConfig:
 class VerifierConfig:
     """Grading processes."""
 
-    workers: int = 1
+    # 0: as many as fit into the CPUs that the other roles leave free when the run starts, 1 to 16
+    workers: int = 0
     cpus: float = 0.25
     limit_s: float = 5.0  # one answer; its process is killed after that
-    memory_mb: int = 2048  # address space of one grading process
+    memory_mb: int = 2048  # address space of one grading process; a worker has up to three
+    max_pending: int = 512  # answers a worker holds; callers wait while all workers are full
 
 
 @dataclass

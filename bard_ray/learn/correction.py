@@ -45,7 +45,7 @@ class TokenBatch:
         behaviour_N: log b under the policy that sampled the token.
         reference_N: under the frozen policy of the KL term.
         entropy_N: of the policy, nats.
-        advantages_N: equal within a sequence.
+        advantages_N: of the token; segments of a sequence may have advantages of their own.
         sequence_N: number of the token's sequence, int64; no sequence is split over micro-batches.
         bin_N: number of its budget bin, int64; see `bard_ray.rl.bins`.
     """

@@ -9,11 +9,12 @@ one answer is cheap to replace. `bard_ray.verify.process` starts this program an
 
 The function is the one that grades.
 
-File descriptor 0 is the control socket. Each message on it carries the descriptor of a fresh data
-socket and asks: kill the present child, if any, and fork a new one that serves this socket. End of
-file asks to kill the child and to exit. On the data socket a line of JSON is a batch of [text,
-gold, kind]; each item is answered by a line [outcome, extracted, rule, seconds]. JSON, because the
-parent must not unpickle what such a child sends.
+File descriptor 0 is the control socket, one message a packet. `FORK` carries the descriptor of a
+fresh data socket and asks for a child that serves it; the answer is the child's process id. `KILL`
+and a process id asks to end that child. End of file asks to kill all children and to exit. On the
+data socket a line of JSON is a batch of [text, gold, kind]; each item is answered by a line
+[outcome, extracted, rule, seconds]. JSON, because the parent must not unpickle what such a child
+sends.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +37,8 @@ from bard_ray.records import GradeItem, Outcome, Verdict
 
 READY = b"R"
 FORK = b"F"
+KILL = b"K"
+PID_FORMAT = "!i"
 _CONTROL_FD = 0
 _PR_SET_PDEATHSIG = 1
 # Fills the regular-expression and grammar caches before the first fork.
@@ -58,24 +62,26 @@ def main(arguments: list[str]) -> None:
 
 
 def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
-    """Consume fork requests, one living child at a time.
+    """Consume requests to fork and to kill.
 
     Waits for the parent only, ends with its socket.
 
     In a forked child this function serves the data socket and then returns as well, up to the end
     of the program.
     """
-    child = 0
+    children: set[int] = set()
+    zygote = os.getpid()
     while True:
-        message, fds, _, _ = socket.recv_fds(control, 1, 1)
-        if child:
-            os.kill(child, signal.SIGKILL)  # not reaped yet, so the id is still this child's
-            os.waitpid(child, 0)
+        message, fds, _, _ = socket.recv_fds(control, 1 + struct.calcsize(PID_FORMAT), 1)
+        _reap(children)
         if not message:
+            _kill(children)
             return
-        zygote = os.getpid()
-        child = os.fork()
+        if message[:1] == KILL:
+            _kill(children & set(struct.unpack(PID_FORMAT, message[1:])))
+            continue
         with socket.socket(fileno=fds[0]) as wire:
+            child = os.fork()
             if child == 0:
                 control.close()
                 die_with(zygote)
@@ -84,6 +90,21 @@ def serve_forks(control: socket.socket, grade: Grade, memory_mb: int) -> None:
                 with suppress(BrokenPipeError, ConnectionResetError):
                     serve_batches(wire, grade)
                 return
+        children.add(child)
+        control.send(struct.pack(PID_FORMAT, child))
+
+
+def _reap(children: set[int]) -> None:
+    """Forget children that have ended, so that their ids never mean another process."""
+    for child in list(children):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            children.remove(child)
+
+
+def _kill(children: set[int]) -> None:
+    # Not reaped yet, so the ids are still these children's.
+    for child in children:
+        os.kill(child, signal.SIGKILL)
 
 
 def serve_batches(wire: socket.socket, grade: Grade) -> None:

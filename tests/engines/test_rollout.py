@@ -78,6 +78,21 @@ def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> 
     return float(np.abs(taken - behaviour)[sampled].max())
 
 
+async def test_a_group_given_up_ends_early_and_the_others_do_not(worker):
+    work = requests(40, group=4)
+    stream = worker.generate.options(num_returns="streaming").remote(
+        work, SamplingSpec(max_new_tokens=80)
+    )
+    await call(worker.abort.remote([3, 7, 1000]), LIMIT_S, "abort")
+    groups = [
+        await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work
+    ]
+    failed = {g.number for g in groups if g.failure}
+    assert failed == {3, 7}
+    assert all(len(g.rollouts) == 4 for g in groups if not g.failure)
+    assert (await call(worker.stats.remote(), LIMIT_S, "stats"))["running"] == 0
+
+
 def greedy(model_path: str, prompt: np.ndarray, steps: int) -> list[int]:
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     tokens = torch.from_numpy(prompt.astype(np.int64))[None]

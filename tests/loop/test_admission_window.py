@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bard_ray.budget.span import ThinkTags
 from bard_ray.records import (
     GradeItem,
     Group,
@@ -97,7 +98,7 @@ class InFlightSampler(FakeSampler):
             tokens = np.array([THINK] * length + [CLOSE, ANSWER], np.int32)
             version = np.linspace(versions[0], versions[1], tokens.size).astype(np.int32)
             completion = Completion(tokens, np.zeros(tokens.size, np.float32), version, "stop")
-            yield assemble(prompt, completion, budget, CLOSE, None, lambda ids: "right")
+            yield assemble(prompt, completion, budget, ThinkTags(CLOSE), None, lambda ids: "right")
 
     async def publish(self, weights: Published, version: int) -> float:
         await asyncio.sleep(self.world.wait(self.world.publish_s, 2, version))
@@ -120,13 +121,13 @@ class NotingLearner(FakeLearner):
     """Remembers the admission numbers of each step, which the prompts begin with."""
 
     world: World = field(default_factory=lambda: World(0))
-    numbers: list[list[int]] = field(default_factory=list)
+    by_step: list[list[int]] = field(default_factory=list)
 
     async def step(
         self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
     ) -> StepStats:
-        await asyncio.sleep(self.world.wait(self.world.train_s, 4, len(self.numbers)))
-        self.numbers.append([int(s.tokens_T[0]) for s in sequences][::2])
+        await asyncio.sleep(self.world.wait(self.world.train_s, 4, len(self.by_step)))
+        self.by_step.append([int(s.tokens_T[0]) for s in sequences][::2])
         return StepStats({})
 
 
@@ -140,9 +141,12 @@ class WorldRun(Run):
         return replace(super().request(number), question=question)
 
 
-def run_of(world: World, max_lag: int, prompts: int, steps: int) -> tuple[WorldRun, float]:
+def run_of(
+    world: World, max_lag: int, prompts: int, steps: int, oversample: float = 0.0
+) -> tuple[WorldRun, float]:
     run = WorldRun(
         max_lag=max_lag,
+        oversample=oversample,
         prompts=prompts,
         steps=steps,
         group_size=2,
@@ -166,32 +170,55 @@ WORLDS = st.builds(
 )
 
 
+def lags_of(run: WorldRun) -> list[int]:
+    """Largest lag of each step, from what the sampler itself noted.
+
+    A group's first token is its oldest, and step i trains version i.
+    """
+    began = dict(run.sampler.seen)
+    return [max(i - began[n] for n in step) for i, step in enumerate(run.learner.by_step)]
+
+
 @given(WORLDS, st.integers(0, 4), st.integers(1, 5))
 @settings(max_examples=120, deadline=None, derandomize=True)
 def test_the_window_keeps_its_promises(world: World, max_lag: int, prompts: int) -> None:
     steps = 8
     run, _ = run_of(world, max_lag, prompts, steps)
-    # The lag of every group from what the sampler itself noted: its first token is its oldest, and
-    # step i trains version i.
-    began, trained = dict(run.sampler.seen), run.learner.numbers
-    lags = [max(step - began[n] for n in numbers) for step, numbers in enumerate(trained)]
-    assert max(lags) <= max_lag
-    assert lags == [r["rl/lag_max"] for r in run.records]
+    assert max(lags_of(run)) <= max_lag
+    assert lags_of(run) == [r["rl/lag_max"] for r in run.records]
     # Trained in admission order, and none missing but the flat and the failed ones.
-    order = [number for numbers in trained for number in numbers]
+    order = [number for numbers in run.learner.by_step for number in numbers]
     fates = [world.fate(number) for number in range(order[-1] + 1)]
     assert order == [number for number, fate in enumerate(fates) if fate == "good"]
-    assert [len(numbers) for numbers in trained] == [prompts] * steps
+    assert [len(numbers) for numbers in run.learner.by_step] == [prompts] * steps
     # The books.
     ledger = run.state.ledger
     ledger.check(in_flight=0)
-    assert (ledger.trained, ledger.failed, ledger.flat) == tuple(
-        fates.count(fate) for fate in ("good", "failed", "flat")
+    assert (ledger.trained, ledger.failed, ledger.flat, ledger.surplus) == (
+        *(fates.count(fate) for fate in ("good", "failed", "flat")),
+        0,
     )
     assert sum(r["rl/groups_flat"] for r in run.records) == ledger.flat
     assert sum(r["rl/groups_failed"] for r in run.records) == ledger.failed
     # The window.
     assert run.sampler.most_running <= (max_lag + 1) * prompts
+
+
+@given(WORLDS, st.integers(0, 4), st.integers(1, 5), st.sampled_from([0.25, 1.0]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_over_sampling_keeps_the_bound_and_the_order(
+    world: World, max_lag: int, prompts: int, oversample: float
+) -> None:
+    run, _ = run_of(world, max_lag, prompts, 8, oversample)
+    assert max(lags_of(run)) <= max_lag
+    order = [number for numbers in run.learner.by_step for number in numbers]
+    assert order == sorted(set(order))
+    assert all(world.fate(number) == "good" for number in order)
+    # What is missing up to the last one was left out for a reason, and is counted.
+    missing = set(range(order[-1])) - set(order)
+    ledger = run.state.ledger
+    assert len(missing) <= ledger.flat + ledger.failed + ledger.surplus
+    assert len(order) == ledger.trained == 8 * prompts
 
 
 def test_the_bound_is_reached_and_no_lower_one_would_do() -> None:
