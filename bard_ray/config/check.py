@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from bard_ray.budget.sampler import BudgetSource
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.bounds import BOUNDS, Problems
 from bard_ray.config.schema import (
@@ -23,6 +25,7 @@ from bard_ray.config.schema import (
 )
 from bard_ray.errors import ConfigError
 from bard_ray.learn.correction import CORRECTIONS
+from bard_ray.records import Question
 from bard_ray.rewards.trial import reward_problems
 
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
@@ -187,9 +190,28 @@ def _budget(config: Config) -> Problems:
             "distil.budgets_per_question", config.distil.budgets_per_question, rule, fix
         )
     yield from _duplicates(budget)
+    if budget.train and not both:
+        yield from _draws(config)
     lists = (("budget.train", budget.train), ("budget.held_out", budget.held_out))
     for name, values in (*lists, ("evaluate.budgets", config.evaluate.budgets)):
         yield from _possible(config, name, values)
+
+
+def _draws(config: Config) -> Problems:
+    """Draw once, at step 0 of a made-up question, so that a sampler's objections come early."""
+    trial = Question("trial", (), "", meta=_AnyNumber())
+    try:
+        whole = replace(config.budget, none_share=0.0)
+        BudgetSource.of(whole, config.rl, config.run.seed).draw(0, trial)
+    except ConfigError as problem:
+        yield problem
+
+
+class _AnyNumber(dict[str, object]):
+    """Meta that has every field a sampler may ask for."""
+
+    def get(self, key: str, default: object = None) -> object:
+        return 0.5
 
 
 def _duplicates(budget: BudgetConfig) -> Problems:

@@ -82,6 +82,22 @@ class DataConfig:
 
 
 @dataclass
+class SamplerConfig:
+    """Which budgets a group asks for; see docs/budgets.md."""
+
+    name: str = "uniform"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ScheduleConfig:
+    """Which budgets may be asked for at a step; see docs/budgets.md."""
+
+    name: str = "constant"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class BudgetConfig:
     """Which thinking budgets are taught, and which are held out for the evaluation."""
 
@@ -89,6 +105,8 @@ class BudgetConfig:
     train: list[int] = field(default_factory=list)
     held_out: list[int] = field(default_factory=list)
     none_share: float = 0.05  # share of unconstrained prompts, in SFT rows and in RL
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)  # RL only
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)  # RL only
 
 
 @dataclass

@@ -12,11 +12,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import NamedTuple
 
+from bard_ray.budget.signal import Budget
 from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
 from bard_ray.rewards.parts import has_broken
 from bard_ray.rewards.reward import GroupReward
-from bard_ray.rewards.stats import RolloutStat, rollout_stats
+from bard_ray.rewards.stats import BatchStats, RolloutStat, rollout_stats
 from bard_ray.rl.admission import (
     AdmissionWindow,
     LagWindow,
@@ -46,8 +47,8 @@ class RLRoles:
 class FlowSpec:
     """What the flow needs to know besides the roles."""
 
-    # Admission number to work; the same number always gives the same work.
-    request: Callable[[int], GroupRequest]
+    # Admission number to work; the same number and statistics always give the same work.
+    request: Callable[[int, BatchStats], GroupRequest]
     sampling: SamplingSpec
     lag: LagWindow
     total_groups: int  # trainable groups the whole run needs; no more are admitted
@@ -109,6 +110,7 @@ class GroupFlow:
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
         self._next_in_order = self.window.next_number
+        self._asked_before = dict(state.asked)
         self._steps_done = self._steps_published = state.step
         self._admissions: dict[int, _Admission] = {}
         self._waiting: dict[int, asyncio.Future[Group]] = {}
@@ -225,7 +227,8 @@ class GroupFlow:
         extra = self.window.slots - window_slots(*astuple(self.spec.lag))
         needed = self.spec.total_groups - self.ledger.trained - self.window.taken + extra
         room = BACKLOG * self.window.slots - len(self._waiting)
-        requests = [self.spec.request(number) for number in self.window.take(min(needed, room))]
+        numbers = self.window.take(min(needed, room))
+        requests = [self._request(number) for number in numbers]
         if not requests:
             return
         self.ledger.admitted += len(requests)
@@ -234,6 +237,16 @@ class GroupFlow:
         loop = asyncio.get_running_loop()
         self._waiting |= {r.number: loop.create_future() for r in requests}
         self._spawn(self._sample(requests))
+
+    def _request(self, number: int) -> GroupRequest:
+        """What a number asks for; after a restart, what it asked for before."""
+        request = self.spec.request(number, self._stats)
+        asked = self._asked_before.pop(number, None)
+        return request if asked is None else replace(request, budgets=asked)
+
+    def asked(self) -> dict[int, tuple[Budget, ...]]:
+        """Budgets of the groups in flight by number, for a restart to ask for again."""
+        return {n: a.request.budgets for n, a in self._admissions.items()}
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(work)

@@ -83,6 +83,7 @@ async def _step(
     await publisher.send(version + 1, on_arrival=partial(flow.release, len(groups)))
     clock.lap("publish_s")
     state.step += 1
+    state.asked = flow.asked()
     state.ledger.check(flow.in_flight)
     transfers = publisher.take_metrics()
     metrics = step_metrics(groups, version, flow, clock)

@@ -115,7 +115,7 @@ class Meter:
     async def _sample(self, count: int, max_new_tokens: int, size: int) -> list[Group]:
         rl = replace(self.config.rl, group_size=size)
         make = request_maker(replace(self.config, rl=rl))
-        requests = [make(number) for number in itertools.islice(self._numbers, count)]
+        requests = [make(number, BatchStats()) for number in itertools.islice(self._numbers, count)]
         spec = SamplingSpec(rl.temperature, max_new_tokens)
         return [group async for group in self.roles.sampler.sample(requests, spec)]
 

@@ -24,6 +24,7 @@ from bard_ray.records import (
     TrainSequence,
     Verdict,
 )
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 from bard_ray.roles import LossSpec, Published
 from tests.loop.fakes import (
@@ -136,9 +137,9 @@ class WorldRun(Run):
     sampler: InFlightSampler = field(default_factory=InFlightSampler)
     learner: NotingLearner = field(default_factory=NotingLearner)
 
-    def request(self, number: int) -> GroupRequest:
+    def request(self, number: int, stats: BatchStats) -> GroupRequest:
         question = Question(f"q{number}", (Message("user", "?"),), str(number), "string")
-        return replace(super().request(number), question=question)
+        return replace(super().request(number, stats), question=question)
 
 
 def run_of(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bard_ray.budget.signal import TokenBudget
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
 from bard_ray.records import Outcome, Verdict
@@ -323,6 +324,19 @@ async def test_statistics_count_flat_groups_too():
     assert run.state.stats.step == 4
     assert run.state.stats.overall is not None
     assert run.state.stats.overall.accuracy < 1, "the wrong answers were all in flat groups"
+
+
+async def test_a_restart_asks_groups_in_flight_for_the_budgets_they_had():
+    first = await Run(max_lag=2, steps=3).go()
+    in_flight = range(first.state.ledger.consumed, first.state.ledger.admitted)
+    assert sorted(first.state.asked) == list(in_flight)
+    ledger = Ledger(**vars(first.state.ledger))
+    ledger.admitted = ledger.consumed
+    other = (TokenBudget(3),) * 4  # what a sampler that learns would have drawn before
+    state = RLState(step=3, ledger=ledger, asked=dict.fromkeys(first.state.asked, other))
+    rest = await Run(max_lag=2, steps=6, state=state).go()
+    assert all(rest.sampler.budgets[n] == other for n in in_flight)
+    assert rest.sampler.budgets[in_flight.stop] == (TokenBudget(5),) * 4
 
 
 def test_the_window_refuses_slots_it_never_gave():
