@@ -15,11 +15,13 @@ from bard_ray.budget.signal import label, parse
 from bard_ray.checkpoint import atomic_directory, is_complete, recover, write_json
 from bard_ray.config.schema import Config, RLConfig
 from bard_ray.data.questions import training_questions
+from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.learn.schedule import warmup_linear
 from bard_ray.records import GroupRequest, SamplingSpec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import LagWindow, Ledger
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
 from bard_ray.rl.state import RLState
@@ -64,12 +66,14 @@ def rl_spec(config: Config) -> RLSpec:
         max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
         oversample=rl.oversample,
     )
-    loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature)
+    correction = CORRECTIONS.build(rl.correction.name, rl.correction.params)
+    loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature, correction)
     return RLSpec(
         rl.steps,
         rl.std_normalise,
         loss,
         flow,
+        bins=BudgetBins.of(config.budget.train),
         lr=lambda step: warmup_linear(step, rl.steps, rl.warmup_steps, rl.lr, rl.min_lr_ratio),
     )
 

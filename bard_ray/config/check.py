@@ -24,6 +24,7 @@ from bard_ray.config.schema import (
     StudentConfig,
 )
 from bard_ray.errors import ConfigError
+from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.records import Question
 from bard_ray.rewards.trial import reward_problems
 
@@ -309,6 +310,13 @@ def _training(config: Config) -> Problems:
             yield ConfigError(f"{name}.rows", stage.rows, rule, fix)
 
 
+def _correction(config: Config) -> Problems:
+    try:
+        CORRECTIONS.build(config.rl.correction.name, config.rl.correction.params)
+    except ConfigError as problem:
+        yield problem
+
+
 def _reward(config: Config) -> Problems:
     yield from reward_problems(
         config.rl.reward, [*map(TokenBudget, config.budget.train), NO_BUDGET]
@@ -396,6 +404,7 @@ SECTIONS = (
     _budget,
     _lengths,
     _training,
+    _correction,
     _reward,
     _evaluate,
     _rollout,

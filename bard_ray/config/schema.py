@@ -158,6 +158,15 @@ class RewardConfig:
 
 
 @dataclass
+class CorrectionConfig:
+    """How RL corrects for tokens that an older policy or another engine sampled."""
+
+    # truncated, masked, sequence, decoupled, none, or a plug-in as module:Class
+    name: str = "truncated"
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class RLConfig:
     """Asynchronous GRPO."""
 
@@ -178,6 +187,7 @@ class RLConfig:
     grad_clip: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     kl_coef: float = 0.001  # weight of KL(policy || SFT student); 0 starts no reference worker
     std_normalise: bool = True
     temperature: float = 1.0

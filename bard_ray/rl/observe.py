@@ -12,8 +12,10 @@ import numpy as np
 
 from bard_ray.budget.signal import token_limit
 from bard_ray.evals.metrics import in_band, overrun, rel_err
+from bard_ray.metrics import BINS
 from bard_ray.records import Group, Outcome, Rollout
 from bard_ray.rewards.parts import GroupParts, is_skipped
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.sequences import sampled_versions
 
 if TYPE_CHECKING:
@@ -121,6 +123,22 @@ def _lag_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
         "rl/lag_max": float(lags.max()),
         "rl/version": float(version + 1),
     }
+
+
+def binned_lags(groups: Sequence[Group], version: int, bins: BudgetBins) -> dict[str, float]:
+    """Mean and largest lag of the tokens of each budget bin; bins without tokens are left out."""
+    lags: dict[str, list[np.ndarray]] = defaultdict(list)
+    for rollout in (r for g in groups for r in g.rollouts):
+        lags[BINS[bins.index(rollout.budget)]].append(version - sampled_versions(rollout))
+    values: dict[str, float] = {}
+    for name, parts in lags.items():
+        lags_N = np.concatenate(parts)
+        if lags_N.size:
+            values |= {
+                f"bins/lag_mean_{name}": float(lags_N.mean()),
+                f"bins/lag_max_{name}": float(lags_N.max()),
+            }
+    return values
 
 
 def _time_metrics(

@@ -143,7 +143,7 @@ class Meter:
         chosen = self._order.sample(self.groups, count // 8)
         groups = [_cut(group, 8) for group in chosen]
         started = time.perf_counter()
-        sequences = train_sequences(groups, std_normalise=True)
+        sequences = train_sequences(groups, self._spec.bins, std_normalise=True)
         await self.roles.learner.step(sequences, self._spec.loss, 1e-12)
         return sum(s.tokens_T.size for s in sequences), time.perf_counter() - started
 

@@ -29,6 +29,7 @@ from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import LagWindow
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
 from bard_ray.rl.state import RLState
@@ -212,6 +213,7 @@ class Run:
             std_normalise=True,
             loss=LossSpec("grpo"),
             flow=flow,
+            bins=BudgetBins.of([self.budget]),
             lr=lambda step: self.lr,
         )
         await self.sampler.publish(

@@ -209,3 +209,21 @@ def test_student_directory_must_hold_a_model(tmp_path):
     )
     (tmp_path / "config.json").write_text("{}")
     assert broken(bard_8b.config(), f"student.path={tmp_path}") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        (["rl.correction.name=truncate"], "rl.correction.name"),
+        (["rl.correction.params.cap=-1"], "rl.correction.params"),
+        (["rl.correction.name=masked", "rl.correction.params.cap=2"], "rl.correction.params.cap"),
+    ],
+)
+def test_a_correction_must_exist_and_take_its_parameters(overrides, field):
+    assert_names(broken(bard_tiny.config(), *overrides), field)
+
+
+def test_a_good_correction_passes():
+    assert not broken(
+        bard_tiny.config(), "rl.correction.name=masked", "rl.correction.params.high=3"
+    )
