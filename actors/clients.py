@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from actors.fleet import ATTEMPTS, Fleet, Kill, Spawn
+from actors.group_stream import Arrivals, GroupStream
 from actors.supervise import call
 from bard_ray.errors import InfrastructureError, WeightSyncError
 from bard_ray.records import (
@@ -31,6 +32,7 @@ class RaySampler:
         self._path = ""
         self._version = 0
         self._fleet = Fleet("rollout", size, spawn, kill, self._prepare)
+        self._streams = [GroupStream(self._fleet, i, timeout_s) for i in range(size)]
 
     async def start(self) -> None:
         """Bring all engines up, side by side."""
@@ -94,18 +96,11 @@ class RaySampler:
 
         The work of a lost worker is issued again. What no retry can mend is raised here.
         """
-        arrivals: asyncio.Queue[Group | BaseException] = asyncio.Queue()
-
-        def on_done(task: asyncio.Task[None]) -> None:
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                arrivals.put_nowait(error)
-
-        serving = []
-        for index, share in self._shares(requests):
-            task = asyncio.create_task(self._serve(index, share, spec, arrivals))
-            task.add_done_callback(on_done)
-            serving.append(task)
+        arrivals: Arrivals = asyncio.Queue()
+        asked = [
+            (stream := self._streams[index], stream.ask(share, spec, arrivals))
+            for index, share in self._shares(requests)
+        ]
         try:
             for _ in requests:
                 arrived = await arrivals.get()
@@ -113,46 +108,18 @@ class RaySampler:
                     raise arrived
                 yield arrived
         finally:
-            for task in serving:
-                task.cancel()
+            for stream, tickets in asked:
+                stream.forget(tickets)
 
     def _shares(self, requests: Sequence[GroupRequest]) -> list[tuple[int, list[GroupRequest]]]:
         """Each request to the worker with the least to do at that point."""
+        loads = [slot.load for slot in self._fleet.slots]
         shares: dict[int, list[GroupRequest]] = {}
         for request in requests:
-            index = self._fleet.least_loaded()
-            self._fleet.slots[index].load += 1
+            index = loads.index(min(loads))
+            loads[index] += 1
             shares.setdefault(index, []).append(request)
         return list(shares.items())
-
-    async def _serve(
-        self,
-        index: int,
-        share: Sequence[GroupRequest],
-        spec: SamplingSpec,
-        out: asyncio.Queue[Group | BaseException],
-    ) -> None:
-        """One worker's share, until every request of it has a group, filled or failed."""
-        left = {r.number: r for r in share}
-
-        async def work(handle: ActorHandle) -> None:
-            stream = handle.generate.options(num_returns="streaming").remote(
-                list(left.values()), spec
-            )
-            while left:
-                reference = await call(
-                    anext(stream), self._timeout_s, "a rollout worker's next group"
-                )
-                group: Group = await call(reference, self._timeout_s, "fetching a group")
-                del left[group.number]
-                self._fleet.slots[index].load -= 1
-                out.put_nowait(group)
-
-        if await self._fleet.on_worker(index, work):
-            return
-        for request in left.values():
-            self._fleet.slots[index].load -= 1
-            out.put_nowait(Group(request, failure=f"lost with its rollout worker {ATTEMPTS} times"))
 
     async def abort(self, numbers: Collection[int]) -> None:
         """Stop generating groups, whichever worker has them."""

@@ -333,6 +333,10 @@ def _rollout(config: Config) -> Problems:
         yield ConfigError(
             "rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32."
         )
+    if rollout.gpus > 0 and rollout.weight_load == "background":
+        rule = "is for CPU workers; on a GPU vLLM loads weights in place"
+        fix = "Set rollout.weight_load=auto."
+        yield ConfigError("rollout.weight_load", rollout.weight_load, rule, fix)
     if 0 < rollout.gpus < 1 and rollout.gpu_memory_utilization > rollout.gpus:
         rule = f"exceeds the share of a device that rollout.gpus={rollout.gpus:g} asks for"
         fix = f"Set rollout.gpu_memory_utilization={rollout.gpus:g} or less."

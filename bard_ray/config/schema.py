@@ -215,6 +215,11 @@ class RolloutConfig:
     gpu_memory_utilization: float = 0.85
     block_size: int = 32
     enforce_eager: bool = True
+    # how published weights get in: built beside the old ones while those serve (CPU), or in place;
+    # auto builds beside where the model allows it
+    weight_load: Literal["auto", "background", "in_place"] = "auto"
+    # KV cache of running requests after an update: as the old weights left it, or computed again
+    kv_after_update: Literal["keep", "recompute"] = "keep"
     call_timeout_s: float = 600.0
 
 

@@ -116,6 +116,7 @@ class GroupFlow:
         self._waiting: dict[int, asyncio.Future[Group]] = {}
         self._held = 0  # groups handed over and not yet trained on
         self._seen: list[RolloutStat] = []  # of all groups since they were last taken
+        self._given_up: set[int] = set()
         self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -145,7 +146,8 @@ class GroupFlow:
         untrainable = 0
         while len(groups) < count:
             group = await self._next()
-            late = self._is_late(group.number)
+            late = self._is_late(group.number) or group.number in self._given_up
+            self._given_up.discard(group.number)
             del self._admissions[group.number]
             if not (late or group.failure):
                 self._seen += rollout_stats(self.reward.parts(group))
@@ -289,13 +291,14 @@ class GroupFlow:
         late, before = [], 0
         for number, waiting in self._waiting.items():  # in admission order
             if waiting.done():
-                before += is_trainable(waiting.result())
+                before += is_trainable(waiting.result()) and not self._is_late(number, before)
             elif self._is_late(number, before):
                 late.append(number)
         for number in late:
             request = self._admissions[number].request
             self._file(Group(request, failure="enough groups before it were trainable"))
         if late:
+            self._given_up.update(late)
             self._spawn(self.roles.sampler.abort(late))
 
     def _is_late(self, number: int, trainable_before: int = 0) -> bool:

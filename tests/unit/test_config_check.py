@@ -126,6 +126,7 @@ def test_run_name_cannot_lead_out_of_the_runs_directory(name):
         (["evaluate.samples=2", "evaluate.temperature=0"], "evaluate.samples", "the same"),
         (["rollout.block_size=16"], "rollout.block_size", "32"),
         (["rollout.tensor_parallel=2"], "rollout.tensor_parallel", "devices"),
+        (["rollout.gpus=1", "rollout.weight_load=background"], "rollout.weight_load", "in place"),
         (["rollout.gpus=0.5"], "rollout.gpu_memory_utilization", "share"),
         (["learner.gpus=2"], "learner.gpus", "one device"),
         (["learner.gpus=0.5", "learner.ranks=2"], "learner.gpus", "share"),

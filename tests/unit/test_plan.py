@@ -164,6 +164,12 @@ def test_activations_with_and_without_recompute():
     assert parts(large(), "learner")["activations"] == pytest.approx((kept + layer) / GIB)
 
 
+def test_a_cpu_rollout_worker_has_room_for_the_weights_that_come_next():
+    parts = tiny().role("rollout").memory.parts
+    assert parts["next weights"] == parts["weights"]
+    assert "next weights" not in tiny("rollout.weight_load=in_place").role("rollout").memory.parts
+
+
 def test_gpu_rollout_cache_takes_what_weights_leave():
     rollout = large().role("rollout").memory
     assert rollout.capacity == pytest.approx(0.9 * 80 * GIB)
