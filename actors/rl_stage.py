@@ -97,7 +97,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
 
     async def on_step(now: RLState, values: Mapping[str, float]) -> None:
         context.versions = now.base_version + now.step
-        context.metrics.write("rl", now.step, values)
+        context.metrics.write("rl", now.step, {**values, **roles.verifier.metrics()})
         progress.update(now.step, config.rl.steps, _detail(values))
         if (
             config.rl.checkpoint_every

@@ -88,6 +88,12 @@ class RayVerifier:
         totals["worst_s"] = round(max((c.worst_s for c in counts), default=0.0), 4)
         return totals | {"workers_replaced": self._fleet.replaced}
 
+    def metrics(self) -> dict[str, float]:
+        """The counters that tell of trouble, under their names in `bard_ray.metrics.TABLE`."""
+        stats = self.stats()
+        names = ("demoted", "deaths", "retried", "reissued", "workers_replaced", "worst_s")
+        return {f"grading/{name}": stats[name] for name in names}
+
     async def _prepare(self, handle: ActorHandle) -> None:
         await call(handle.ping.remote(), START_LIMIT_S, "starting a verifier")
 

@@ -147,6 +147,13 @@ TABLE: dict[str, Metric] = {
     "verdict/broken": Metric(
         "verdicts", "sum", "grading failed for reasons of ours; graded again, never a zero reward"
     ),
+    # The verifier pool, since it was started.
+    "grading/demoted": Metric("answers", "last", "answers so slow that the others overtook them"),
+    "grading/deaths": Metric("processes", "last", "grading processes that died under an answer"),
+    "grading/retried": Metric("answers", "last", "answers graded again after that"),
+    "grading/reissued": Metric("answers", "last", "answers graded again, their worker being lost"),
+    "grading/workers_replaced": Metric("workers", "last", "verifier workers that were lost"),
+    "grading/worst_s": Metric("s", "max", "longest time that one answer took"),
     # Where the time of a step goes.
     "time/step_s": Metric("s", "last", "wall time from one weight version to the next"),
     "time/wait_s": Metric("s", "last", "learner waiting for groups"),

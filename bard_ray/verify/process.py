@@ -23,6 +23,9 @@ from bard_ray.verify.children import Nursery, Program
 from bard_ray.verify.grade import grade as grade_by_kind
 from bard_ray.verify.lanes import Batch, Counts, Job, Lanes
 
+# A module-level function, and its argument as plain JSON.
+Setup = tuple[Callable[[Any], object], object]
+
 _CLOSED = "the grading process is closed"
 
 
@@ -38,7 +41,7 @@ class GradingProcess:
         limit_s: float,
         memory_mb: int,
         grade: Callable[[GradeItem], Verdict] = grade_by_kind,
-        setup: tuple[Callable[[Any], object], object] | None = None,
+        setup: Setup | None = None,
     ) -> None:
         """Start nothing yet: the first batch or `start` does.
 
@@ -46,8 +49,8 @@ class GradingProcess:
             limit_s: wall seconds for one answer, counted from when a child starts on it.
             memory_mb: address space of a child, MiB.
             grade: module-level function that grades one item; it is imported again in the child.
-            setup: a module-level function and its argument (plain JSON); it is called once before
-                the first child is forked, for example to register graders of the user's own.
+            setup: called once before the first child is forked, for example to register graders
+                of the user's own.
         """
         self._limit_s = limit_s
         prepare, argument = (_name(setup[0]), setup[1]) if setup else ("", None)
@@ -162,6 +165,27 @@ class GradingProcess:
         with suppress(queue.Empty):
             while True:
                 self._inbox.get_nowait()(lanes)
+
+
+async def grade_once(
+    items: Sequence[GradeItem], limit_s: float, memory_mb: int, setup: Setup | None = None
+) -> list[Verdict]:
+    """Grade items where no pool is up: in a process of their own, closed afterwards.
+
+    Args:
+        items: N answers, for example the gold answers of a data set before a run.
+        limit_s: wall seconds for one answer.
+        memory_mb: address space of a child, MiB.
+        setup: called once before the first child is forked.
+
+    Returns:
+        N verdicts, in order.
+    """
+    process = GradingProcess(limit_s, memory_mb, setup=setup)
+    try:
+        return await process.grade_batch(items)
+    finally:
+        await asyncio.to_thread(process.close)
 
 
 def _name(function: Callable[..., object]) -> str:

@@ -14,6 +14,7 @@ import ray.exceptions as rex
 
 from actors.verifier_client import MAX_PART, RayVerifier
 from bard_ray.errors import InvariantError
+from bard_ray.metrics import TABLE
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.lanes import Counts
 from bard_ray.verify.regrade import grade_surely
@@ -201,3 +202,19 @@ async def test_nothing_to_grade_asks_nobody():
     pool = Pool(1, instantly)
     assert await pool.verifier.grade([]) == []
     assert pool.workers[0].sizes == []
+
+
+async def test_the_metrics_of_the_pool_are_in_the_table_and_count_what_was_lost():
+    first = True
+
+    async def work(items: list[GradeItem]) -> None:
+        nonlocal first
+        if first:
+            first = False
+            raise rex.ActorDiedError
+
+    pool = Pool(1, work)
+    await pool.verifier.grade(numbers(8))
+    metrics = pool.verifier.metrics()
+    assert set(metrics) <= set(TABLE)
+    assert (metrics["grading/reissued"], metrics["grading/workers_replaced"]) == (8, 1)
