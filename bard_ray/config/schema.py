@@ -225,6 +225,8 @@ class VerifierConfig:
     cpus: float = 0.25
     limit_s: float = 5.0  # one answer; its process is killed after that
     memory_mb: int = 2048  # address space of one grading process
+    # your own kinds of answers, {chess: "my_graders:grade_chess"}: see docs/grading.md
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
