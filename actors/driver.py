@@ -43,6 +43,7 @@ from bard_ray.progress import Console, duration
 from bard_ray.report.results import Results, read_results, write_results
 from bard_ray.report.table import render_table
 from bard_ray.rundir import RunDirectory
+from bard_ray.verify.kinds import register_kinds
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -56,6 +57,7 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     try:
         config = load(config, arguments.overrides)
         check(config)
+        register_kinds(config.verifier.kinds)
         if _starts_here(config):
             config = sized(config, _local_resources(config))
         plan = make_plan(config)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from actors.clients import RayReference, RaySampler
 from actors.cluster import ActorSpec, Cluster
+from actors.golds import grading_setup
 from actors.learner_client import RayLearner
 from actors.plan import Plan
 from actors.settings import engine_env, learner_env
@@ -126,7 +127,11 @@ class Starter:
 
         config = self._config.verifier
         return self._cluster.spawn(
-            VerifierWorker, self._spec("verifier", index), config.limit_s, config.memory_mb
+            VerifierWorker,
+            self._spec("verifier", index),
+            config.limit_s,
+            config.memory_mb,
+            grading_setup(self._config),
         )
 
     def reference(self, index: int) -> ActorHandle:

@@ -21,7 +21,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-AnswerKind = Literal["math", "integer", "choice", "string"]
+AnswerKind = str  # a name in `bard_ray.verify.kinds`
 SegmentRole = Literal["prompt", "think", "answer", "forced"]
 Finish = Literal["stop", "length", "abort"]
 

@@ -270,6 +270,8 @@ class VerifierConfig:
     limit_s: float = 5.0  # one answer; its process is killed after that
     memory_mb: int = 2048  # address space of one grading process; a worker has up to three
     max_pending: int = 512  # answers a worker holds; callers wait while all workers are full
+    # your own kinds of answers, {chess: "my_graders:grade_chess"}: see docs/grading.md
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

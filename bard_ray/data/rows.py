@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
 
 from bard_ray.config.schema import RowsConfig
 from bard_ray.data.chain import answer_text
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import AnswerKind, Message, Question
+from bard_ray.records import Message, Question
+from bard_ray.verify.kinds import known_kinds
 
 Record = Mapping[str, object]
 
@@ -124,17 +124,16 @@ class _Reader:
 
 def _parse_rows(reader: _Reader, need_chains: bool) -> TeacherRow:
     kind = reader.optional("kind", "math")
-    if kind not in get_args(AnswerKind):
-        raise reader.error(
-            f"has the unknown kind {kind!r}", f"Use one of {', '.join(get_args(AnswerKind))}."
-        )
+    if kind not in known_kinds():
+        fix = f"Use one of {', '.join(known_kinds())}, or name your own in verifier.kinds."
+        raise reader.error(f"has the unknown kind {kind!r}", fix)
     text = reader.text("question")
     question = Question(
         # Without an id, rows of one text are chains of one question.
         id=reader.optional("id", text),
         messages=(Message("user", text),),
         answer=reader.text("answer"),
-        kind=cast("AnswerKind", kind),
+        kind=kind,
         source=reader.source,
     )
     if not need_chains:
