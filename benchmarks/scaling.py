@@ -24,13 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # run as a script: `benchmarks` is no installed package
-    sys.path.insert(0, str(ROOT))
-
-from benchmarks.simulator.report import render_study, render_validation, write_plot  # noqa: E402
-from benchmarks.simulator.sweep import run_study  # noqa: E402
-from benchmarks.simulator.validate import calibrate, validate  # noqa: E402
+from benchmarks.simulator.report import render_study, render_validation, write_plot
+from benchmarks.simulator.sweep import run_study
+from benchmarks.simulator.validate import calibrate, validate
 
 
 def machine() -> dict[str, Any]:
