@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "build" / "benchmarks"  # not in git
+BUSY_LOAD = 0.5  # load average above which the machine counts as busy before a benchmark starts
 COLOURS = ("#1f5fbf", "#d9730d", "#6b7480", "#b83280", "#2a8a6a", "#8a6d1a")
 
 # A short-lived student: enough supervised steps for groups to have reward variance.
@@ -32,7 +33,7 @@ SHORT_STUDENT = [
 
 def machine() -> dict[str, object]:
     """Hardware, date and how busy the machine was when this was called."""
-    model = "unknown"
+    model, load = "unknown", os.getloadavg()[0]
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
@@ -43,7 +44,8 @@ def machine() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_before": round(load, 2),
+        "busy": load > BUSY_LOAD,  # others were at work: trust the ratios only
     }
 
 
