@@ -44,6 +44,9 @@ _BINNED = {
     "cut": Metric("share", "token mean", "tokens clipped, truncated or masked, {bin}"),
     "behaviour_kl": Metric("nats", "token mean", "k3 estimate of KL(behaviour || policy), {bin}"),
     "tokens": Metric("share", "token mean", "share of the step's trained tokens, {bin}"),
+    "trained": Metric("groups", "sum", "groups trained on, {bin}"),
+    "flat": Metric("groups", "sum", "groups without reward variance, {bin}"),
+    "surplus": Metric("groups", "sum", "over-sampled groups given up, {bin}"),
 }
 _BIN_WORDS = {
     "short": "lowest third of the taught budgets",

@@ -73,6 +73,8 @@ class StepCounts:
     failed: int = 0
     surplus: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)  # of every verdict given
+    # why a group was not trained on (`flat`, `surplus`), and the budget of its first rollout
+    left_out: list[tuple[str, Budget]] = field(default_factory=list)
 
 
 class _Admission(NamedTuple):
@@ -190,6 +192,7 @@ class GroupFlow:
         else:
             self.ledger.flat += 1
             self.counts.flat += 1
+            self.counts.left_out.append(("flat", group.request.budgets[0]))
         if in_a_row >= self.spec.max_untrainable:
             reason = f"failed: {group.failure}" if group.failure else "had equal rewards throughout"
             msg = (
@@ -202,6 +205,7 @@ class GroupFlow:
     def _count_surplus(self, group: Group) -> None:
         self.ledger.surplus += 1
         self.counts.surplus += 1
+        self.counts.left_out.append(("surplus", group.request.budgets[0]))
         if is_trainable(group):  # else it gave its slot back when it was filed
             self._free(1)
 

@@ -11,7 +11,7 @@ from bard_ray.errors import InvariantError, first_error
 from bard_ray.rewards.reward import GroupReward
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
-from bard_ray.rl.observe import StepTimes, binned_lags, max_lag, step_metrics
+from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
 from bard_ray.rl.publish import Publisher
 from bard_ray.rl.sequences import train_sequences
 from bard_ray.rl.state import RLState
@@ -86,9 +86,8 @@ async def _step(
     state.asked = flow.asked()
     state.ledger.check(flow.in_flight)
     transfers = publisher.take_metrics()
-    metrics = step_metrics(groups, version, flow, clock)
-    lags = binned_lags(groups, version, spec.bins)
-    await on_step(state, {**metrics, **lags, **transfers, **stats.values})
+    metrics = step_metrics(groups, version, flow, clock, spec.bins)
+    await on_step(state, {**metrics, **transfers, **stats.values})
 
 
 def check_lag(lag: int, bound: int) -> None:

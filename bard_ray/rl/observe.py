@@ -57,7 +57,7 @@ def max_lag(groups: Sequence[Group], version: int) -> int:
 
 
 def step_metrics(
-    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes
+    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, bins: BudgetBins
 ) -> dict[str, float]:
     """Everything but the learner's own numbers."""
     counts = flow.take_counts()
@@ -66,12 +66,27 @@ def step_metrics(
         **_policy_metrics(groups),
         **_reward_metrics([flow.reward.parts(group) for group in groups]),
         **_lag_metrics(groups, version),
+        **binned_lags(groups, version, bins),
+        **_binned_groups(groups, counts, bins),
         **_time_metrics(groups, counts, clock),
         "rl/groups_trained": float(len(groups)),
         "rl/groups_flat": float(counts.flat),
         "rl/groups_failed": float(counts.failed),
         "rl/groups_surplus": float(counts.surplus),
         "rl/groups_in_flight": float(flow.in_flight),
+    }
+
+
+def _binned_groups(
+    groups: Sequence[Group], counts: StepCounts, bins: BudgetBins
+) -> dict[str, float]:
+    """Groups trained on and left out, by the bin of their first rollout's budget."""
+    kinds = [("trained", group.request.budgets[0]) for group in groups] + counts.left_out
+    found = Counter((kind, BINS[bins.index(budget)]) for kind, budget in kinds)
+    return {
+        f"bins/{kind}_{name}": float(found[kind, name])
+        for kind in ("trained", "flat", "surplus")
+        for name in BINS
     }
 
 

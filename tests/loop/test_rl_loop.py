@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bard_ray.budget.signal import TokenBudget
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
+from bard_ray.metrics import BINS
 from bard_ray.records import Outcome, Verdict
 from bard_ray.rewards.parts import GroupParts
 from bard_ray.rewards.reward import REWARDS, RewardValues
@@ -153,6 +154,9 @@ async def test_flat_groups_are_counted_and_replaced():
     run = await Run(steps=4, verifier=Hard()).go()
     assert run.state.ledger.flat >= 4
     assert run.state.ledger.trained == 8
+    flat = sum(r[f"bins/flat_{name}"] for r in run.records for name in BINS)
+    assert flat == sum(r["rl/groups_flat"] for r in run.records) >= 4
+    assert sum(r[f"bins/trained_{name}"] for r in run.records for name in BINS) == 8
     assert [len(batch) for batch in run.learner.batches] == [8] * 4
 
 
