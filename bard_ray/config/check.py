@@ -1,8 +1,9 @@
 """Every rule a configuration has to obey, judged before any actor starts.
 
-`bard_ray.config.bounds` bounds single fields and `bard_ray.config.roles` judges the processes; here,
-one function per section holds the rules that tie fields together. A function yields a `ConfigError`
-(field, value, rule, fix) for each rule that is broken, so a user can be told of all of them.
+`bard_ray.config.bounds` bounds single fields and `bard_ray.config.roles` judges the processes;
+here, one function per section holds the rules that tie fields together. A function yields a
+`ConfigError` (field, value, rule, fix) for each rule that is broken, so a user can be told of all
+of them.
 """
 
 from __future__ import annotations
