@@ -41,6 +41,7 @@ _MIXED = rf"(?P<sign>[+-]?)(?:(?P<whole>{_DIGITS})(?: |(?=\\)))?"
 _SLASHED = rf"(?P<a>{_DECIMAL})/(?P<b>{_DECIMAL})"
 _FRAC = rf"\\frac(?:\{{(?P<c>{_DECIMAL})\}}|(?P<d>[0-9]))(?:\{{(?P<e>{_DECIMAL})\}}|(?P<f>[0-9]))"
 _FRACTION = re.compile(rf"{_MIXED}(?:{_SLASHED}|{_FRAC})")
+_SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]*+)?")  # from `5\,000`
 _EQUALS = re.compile(r"(?<![\\<>!:=])=(?!=)")
 _SEVERAL = re.compile(
     r"[,;]|\\(?:lor|land|vee|wedge|text\w*\{ ?(?:or|and))|(?<![a-z])(?:or|and)(?![a-z])"
@@ -141,7 +142,7 @@ def plain_number(text: str) -> PlainNumber | None:
     r"""Value of a number that is written out; None where the text is anything else.
 
     Args:
-        text: normalised text: `-1,234`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
+        text: normalised text: `-1,234`, `5 000`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
             `\frac{1}{2}`, `2 1/2`.
 
     Returns:
@@ -149,6 +150,8 @@ def plain_number(text: str) -> PlainNumber | None:
     """
     if len(text) > MAX_NUMBER_CHARS:
         return None
+    if _SPACED.fullmatch(text):
+        text = text.replace(" ", "")
     if match := _SCIENTIFIC.fullmatch(text):
         exponent = match["exponent"] or match["braced"] or match["bare"] or "0"
         return PlainNumber(_decimal(match["mantissa"]) * Fraction(10) ** int(exponent), "." in text)
