@@ -26,6 +26,7 @@ from actors.plan import (
     host_memory_gib,
     make_plan,
     render,
+    sized,
     summary,
 )
 from actors.settings import apply_driver_env
@@ -42,6 +43,7 @@ from bard_ray.progress import Console, duration
 from bard_ray.report.results import Results, read_results, write_results
 from bard_ray.report.table import render_table
 from bard_ray.rundir import RunDirectory
+from bard_ray.verify.kinds import register_kinds
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -55,6 +57,9 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     try:
         config = load(config, arguments.overrides)
         check(config)
+        register_kinds(config.verifier.kinds)
+        if _starts_here(config):
+            config = sized(config, _local_resources(config))
         plan = make_plan(config)
         if arguments.dry_run:
             return _dry_run(console, config, plan)
@@ -225,6 +230,9 @@ class _Driver:
         available = await asyncio.to_thread(cluster.connect)
         if cluster.started_here:
             check_resources(self.plan, available)
+        else:
+            self.config = sized(self.config, available)
+            self.plan = make_plan(self.config)
         await cluster.reserve(bundles(self.plan))
         return Starter(cluster, self.plan, self.config, student).start()
 

@@ -84,8 +84,8 @@ class TokenEngine(Protocol):
         """
         ...
 
-    def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
-        """Yield outputs as requests finish, in any order.
+    def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[Sequence[TokenOutput]]:
+        """Yield outputs as requests finish, in any order; those that are there come together.
 
         All requests enter the engine before its next step.
         """

@@ -6,6 +6,8 @@ Engine arguments, sampling parameters, reading an output.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -47,8 +49,6 @@ def engine_args(
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, student.max_len),
         }
-    if async_engine:
-        extra["worker_extension_cls"] = "actors.flat_backend.FlatWorkerExtension"
     return make(
         model=model_path,
         tokenizer=model_path,
@@ -65,6 +65,7 @@ def engine_args(
         generation_config="vllm",
         logprobs_mode="processed_logprobs",
         enable_prefix_caching=True,
+        worker_extension_cls="actors.flat_backend.FlatWorkerExtension",
         weight_transfer_config=WeightTransferConfig(backend=FLAT_BACKEND),
         reasoning_config=ReasoningConfig(
             reasoning_start_str=student.think_open, reasoning_end_str=student.think_close
@@ -74,19 +75,29 @@ def engine_args(
 
 
 def sampling_params(request: TokenRequest) -> SamplingParams:
-    """Temperature only; the sampled token's log-prob and nothing more; no text."""
+    """Temperature only; the sampled token's log-prob and nothing more; no text.
+
+    A shallow copy of a template that the engine copies once more: checking and deep-copying each
+    anew took a third of the time that adding a request takes (measured).
+    """
+    params = copy(_sampling_template(request.temperature, request.force_at))
+    params.max_tokens, params.seed = request.max_new_tokens, request.seed
+    return params
+
+
+@lru_cache(maxsize=256)
+def _sampling_template(temperature: float, force_at: int | None) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=request.temperature,
-        max_tokens=request.max_new_tokens,
-        seed=request.seed,
+        temperature=temperature,
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        thinking_token_budget=request.force_at,
+        thinking_token_budget=force_at,
+        skip_clone=True,
     )
 
 

@@ -30,7 +30,7 @@ from bard_ray.errors import InfrastructureError
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
-OutputQueue = asyncio.Queue[TokenOutput | InfrastructureError]
+Arrivals = asyncio.Queue[list[TokenOutput] | InfrastructureError]  # of one call of `generate`
 
 
 class LocalEngine:
@@ -46,9 +46,11 @@ class LocalEngine:
     ) -> None:
         self._args = (model_path, config, student, seed)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._waiting: dict[str, OutputQueue] = {}
+        self._waiting: dict[str, Arrivals] = {}
         self._version = 0
         self._closing = False
+        self._in_background = False
+        self._updating = asyncio.Lock()
         self._tokens = self._steps = 0
         self._busy_s = 0.0
         self._thread = threading.Thread(target=self._run, name="llm-engine", daemon=True)
@@ -64,18 +66,18 @@ class LocalEngine:
             pass
         self._tokens, self._steps, self._busy_s, self._started_s = 0, 0, 0.0, time.monotonic()
 
-    async def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenOutput]:
+    async def generate(
+        self, requests: Sequence[TokenRequest]
+    ) -> AsyncIterator[Sequence[TokenOutput]]:
         """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
-        outputs: OutputQueue = asyncio.Queue()
+        arrivals: Arrivals = asyncio.Queue()
         missing = {r.id for r in requests}
-        await self._call(lambda: self._add(requests, outputs))
         try:
+            await self._call(lambda: self._add(requests, arrivals))
             while missing:
-                output = await outputs.get()
-                if isinstance(output, InfrastructureError):
-                    raise output
-                missing.discard(output.id)
-                yield output
+                outputs = _all_there(await arrivals.get(), arrivals)
+                missing.difference_update(o.id for o in outputs)
+                yield outputs
         finally:
             if missing and not self._closing:
                 await self._call(lambda: self._abort(missing))
@@ -85,11 +87,25 @@ class LocalEngine:
         await self._call(lambda: self._give_up(ids))
 
     async def update(self, weights: FlatWeights, version: int) -> float:
-        """Load weights between two steps; requests keep running and keep their KV cache."""
-        return await self._call(lambda: self._update(weights, version))
+        """Load weights under `version`; returns the seconds in which no step could run.
+
+        Where the transfer engine builds weights in the background, steps go on with the old ones
+        until the new ones are ready; otherwise the whole load is one command.
+
+        Raises:
+            InfrastructureError: the new weights could not be built and the engine goes on with the
+                old ones, or it is lost and says so to all who wait.
+        """
+        async with self._updating:
+            if not self._in_background:
+                return await self._call(lambda: self._load_in_place(weights, version))
+            prepared = asyncio.Event()
+            begin_s = await self._call(lambda: self._begin(weights, prepared))
+            await prepared.wait()
+            return begin_s + await self._call(lambda: self._finish(version))
 
     async def stats(self) -> dict[str, float]:
-        """Counters since `start`."""
+        """Counters since `start`; busy is who steps or takes requests on."""
         return {
             "tokens": self._tokens,
             "steps": self._steps,
@@ -109,6 +125,8 @@ class LocalEngine:
         future: Future[Any] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever called has gone
             try:
                 self._require_open()
                 future.set_result(command())
@@ -152,8 +170,12 @@ class LocalEngine:
         logging.getLogger("vllm.triton_utils.importing").setLevel(logging.ERROR)
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        path, config, *_ = self._args
         engine = LLMEngine.from_engine_args(engine_args(*self._args, async_engine=False))
         engine.set_weight_version(str(self._version))
+        init_info = {"path": path, "load": config.weight_load}
+        engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": init_info})
+        self._in_background = all(engine.collective_rpc("weights_in_background"))
         return engine
 
     def _drain(self, *, wait: bool) -> None:
@@ -177,15 +199,25 @@ class LocalEngine:
         self._busy_s += time.monotonic() - started
         if finished:
             self._tokens += sum(o.tokens_T.size for o in finished)
-            pairs = [(self._waiting.pop(o.id), o) for o in finished if o.id in self._waiting]
-            self._post(pairs)
+            self._deliver(finished)
 
-    def _post(self, pairs: Sequence[tuple[OutputQueue, TokenOutput | InfrastructureError]]) -> None:
-        """Hand outputs to the event loop in one wake-up."""
+    def _deliver(self, finished: Sequence[TokenOutput]) -> None:
+        """Hand the outputs of one step to the calls that asked for them."""
+        shares: dict[Arrivals, list[TokenOutput]] = {}
+        for output in finished:
+            arrivals = self._waiting.pop(output.id, None)
+            if arrivals is not None:  # else aborted in the same step
+                shares.setdefault(arrivals, []).append(output)
+        self._post(list(shares.items()))
+
+    def _post(
+        self, pairs: Sequence[tuple[Arrivals, list[TokenOutput] | InfrastructureError]]
+    ) -> None:
+        """Wake the event loop once for all."""
 
         def put() -> None:
-            for outputs, output in pairs:
-                outputs.put_nowait(output)
+            for arrivals, item in pairs:
+                arrivals.put_nowait(item)
 
         self._loop.call_soon_threadsafe(put)
 
@@ -196,16 +228,18 @@ class LocalEngine:
         """
         self._closing = True
         error = InfrastructureError(reason)
-        self._post([(outputs, error) for outputs in set(self._waiting.values())])
+        self._post([(arrivals, error) for arrivals in set(self._waiting.values())])
         self._waiting.clear()
         return error
 
-    def _add(self, requests: Sequence[TokenRequest], outputs: OutputQueue) -> None:
+    def _add(self, requests: Sequence[TokenRequest], arrivals: Arrivals) -> None:
+        started = time.monotonic()
         for request in requests:
             self._engine.add_request(
                 request.id, engine_prompt(request, self._version), sampling_params(request)
             )
-            self._waiting[request.id] = outputs
+            self._waiting[request.id] = arrivals
+        self._busy_s += time.monotonic() - started
 
     def _abort(self, ids: set[str]) -> None:
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])
@@ -213,18 +247,67 @@ class LocalEngine:
     def _give_up(self, ids: Collection[str]) -> None:
         ended = {i: self._waiting[i] for i in ids if i in self._waiting}
         self._abort(set(ended))
-        self._post([(outputs, TokenOutput.aborted(i)) for i, outputs in ended.items()])
+        self._post([(arrivals, [TokenOutput.aborted(i)]) for i, arrivals in ended.items()])
 
-    def _update(self, weights: FlatWeights, version: int) -> float:
+    def _begin(self, weights: FlatWeights, prepared: asyncio.Event) -> float:
+        """Have the weights built in the background; `prepared` is set when that has ended."""
         started = time.monotonic()
+
+        def tell() -> None:
+            self._loop.call_soon_threadsafe(prepared.set)
+
+        info = weights.update_info() | {"on_prepared": tell}
         try:
             self._engine.collective_rpc("start_weight_update")
-            self._engine.collective_rpc(
-                "update_weights", kwargs={"update_info": weights.update_info()}
-            )
+            self._engine.collective_rpc("update_weights", kwargs={"update_info": info})
+        except Exception as error:
+            raise self._abandon(error) from error
+        return time.monotonic() - started
+
+    def _finish(self, version: int) -> float:
+        """Swap the weights in; the next step is the first to see them, under `version`."""
+        started = time.monotonic()
+        try:
+            self._engine.collective_rpc("finish_weight_update")
+        except Exception as error:
+            raise self._abandon(error) from error
+        self._switch(version)
+        return time.monotonic() - started
+
+    def _abandon(self, error: Exception) -> InfrastructureError:
+        """Nothing was changed: close the update session and go on with the weights in use."""
+        self._engine.collective_rpc("abandon_weight_update")
+        return InfrastructureError(f"weights not loaded, version {self._version} stays: {error!r}")
+
+    def _load_in_place(self, weights: FlatWeights, version: int) -> float:
+        started = time.monotonic()
+        info = weights.update_info()
+        try:
+            self._engine.collective_rpc("start_weight_update")
+            self._engine.collective_rpc("update_weights", kwargs={"update_info": info})
             self._engine.collective_rpc("finish_weight_update")
         except Exception as error:
             raise self._fail(f"weight update: {error!r}") from error
+        self._switch(version)
+        return time.monotonic() - started
+
+    def _switch(self, version: int) -> None:
+        """Stamp tokens from now on with `version`, and do to the KV cache what is configured."""
         self._engine.set_weight_version(str(version))
         self._version = version
-        return time.monotonic() - started
+        if self._args[1].kv_after_update == "recompute":
+            self._engine.reset_prefix_cache(reset_running_requests=True)
+
+
+def _all_there(
+    item: list[TokenOutput] | InfrastructureError, arrivals: Arrivals
+) -> list[TokenOutput]:
+    """An item and what has arrived since; the first error is raised."""
+    outputs: list[TokenOutput] = []
+    while True:
+        if isinstance(item, InfrastructureError):
+            raise item
+        outputs += item
+        if arrivals.empty():
+            return outputs
+        item = arrivals.get_nowait()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
 from actors.weights import check_weights, checkpoint_shapes, read_checkpoint
-from bard_ray.budget.signal import token_limit
+from actors.wire import Ticket, pack_groups
+from bard_ray.budget.signal import Budget, token_limit
 from bard_ray.config.schema import BudgetConfig, RolloutConfig, StudentConfig
 from bard_ray.errors import WeightSyncError
 from bard_ray.records import Group, GroupRequest, Rollout, SamplingSpec, Segment
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Rollout g of a group samples with seed * stride + g, so no two groups share a stream.
 SEED_STRIDE = 1_000_003
+HOLD_S = 0.02  # about one engine step of the tiny recipe
+
+# Finished groups on their way out; an error ends the stream, None the reader.
+Finished = asyncio.Queue[tuple[Ticket, Group] | Exception | None]
 
 
 def make_engine(
@@ -36,6 +40,71 @@ def make_engine(
     from actors.engine_local import LocalEngine
 
     return LocalEngine(model_path, config, student, seed)
+
+
+def token_requests(
+    request: GroupRequest, spec: SamplingSpec, prompts: PromptFormat, max_len: int, name: str
+) -> list[TokenRequest]:
+    """One engine request a rollout; rollouts with the same budget share the prompt's ids.
+
+    Their ids begin with `name`, which no two live requests may share.
+    """
+    ids = {
+        budget: prompts.prompt_ids(request.question, budget, show_budget=spec.show_budget)
+        for budget in set(request.budgets)
+    }
+    return [
+        TokenRequest(
+            id=f"{name}/{index}",
+            prompt_T=ids[budget],
+            temperature=spec.temperature,
+            max_new_tokens=min(spec.max_new_tokens, max_len - ids[budget].size),
+            seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
+            force_at=token_limit(budget) if spec.force_budget else None,
+        )
+        for index, budget in enumerate(request.budgets)
+    ]
+
+
+class Filling:
+    """Groups of one submission whose rollouts are still being sampled."""
+
+    def __init__(self, prompts: PromptFormat, spec: SamplingSpec) -> None:
+        self._prompts, self._spec = prompts, spec
+        self._places: dict[str, tuple[Ticket, GroupRequest, int, Segment]] = {}
+        self._done: dict[Ticket, dict[int, Rollout]] = {}
+
+    @property
+    def open(self) -> int:
+        """Groups that are not complete."""
+        return len(self._done)
+
+    def expect(self, ticket: Ticket, request: GroupRequest, items: Sequence[TokenRequest]) -> None:
+        """Note where the outputs of `items` belong; equal prompts share one segment."""
+        self._done[ticket] = {}
+        segments = {id(item.prompt_T): prompt_segment(item.prompt_T) for item in items}
+        for index, item in enumerate(items):
+            self._places[item.id] = (ticket, request, index, segments[id(item.prompt_T)])
+
+    def add(self, output: TokenOutput) -> tuple[Ticket, Group] | None:
+        """File one output; returns its group if that is now complete, or has been ended early."""
+        ticket, request, index, prompt = self._places.pop(output.id)
+        rollouts = self._done.get(ticket)
+        if rollouts is None:  # ended early, with another of its rollouts
+            return None
+        if output.finish == "abort":
+            del self._done[ticket]
+            return ticket, Group(request, failure="its generation was ended early")
+        rollouts[index] = self._rollout(request.budgets[index], prompt, output)
+        if len(rollouts) < len(request.budgets):
+            return None
+        del self._done[ticket]
+        return ticket, Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
+
+    def _rollout(self, budget: Budget, prompt: Segment, output: TokenOutput) -> Rollout:
+        forced_at = token_limit(budget) if self._spec.force_budget else None
+        tags, decode = self._prompts.tags, self._prompts.decode
+        return assemble(prompt, output, budget, tags, forced_at, decode)
 
 
 class RolloutWorker:
@@ -61,8 +130,10 @@ class RolloutWorker:
         self._engine = make_engine(model_path, config, student, seed)
         self._shapes = checkpoint_shapes(model_path)
         self._version = 0
-        self._calls = 0
-        self._running: dict[int, list[str]] = {}  # ids of a group's rollouts, by its number
+        self._submitted = self._open = 0  # requests so far, groups under way
+        self._finished: Finished = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ids: dict[int, list[str]] = {}  # engine requests of a group, by its number
 
     async def start(self) -> None:
         """Bring the engine up; ready to serve when this returns."""
@@ -73,75 +144,84 @@ class RolloutWorker:
         )
         await self._engine.start()
 
-    async def generate(
-        self, requests: Sequence[GroupRequest], spec: SamplingSpec
-    ) -> AsyncIterator[Group]:
-        """Yield each group as its last rollout finishes.
+    async def submit(
+        self, requests: Sequence[tuple[Ticket, GroupRequest]], spec: SamplingSpec
+    ) -> None:
+        """Take requests on; their groups come out of `groups`.
 
         All rollouts enter the engine before its next step.
         """
-        self._calls += 1
-        prompts: dict[str, tuple[GroupRequest, int, Segment]] = {}
-        tokens = []
-        for request in requests:
-            items = self._token_requests(request, spec)
+        filling = Filling(self._format, spec)
+        tokens: list[TokenRequest] = []
+        for ticket, request in requests:
+            items = token_requests(
+                request, spec, self._format, self._student.max_len, self._name(ticket)
+            )
             if min(item.max_new_tokens for item in items) < 1:
                 room = f"student.max_len={self._student.max_len}"
-                yield Group(request, failure=f"its prompt leaves no room in {room}")
+                failed = Group(request, failure=f"its prompt leaves no room in {room}")
+                self._finished.put_nowait((ticket, failed))
                 continue
-            self._running[request.number] = [item.id for item in items]
-            for index, item in enumerate(items):
-                prompts[item.id] = (request, index, prompt_segment(item.prompt_T))
-                tokens.append(item)
-        done: dict[int, dict[int, Rollout]] = defaultdict(dict)
-        async for output in self._engine.generate(tokens):
-            request, index, prompt = prompts.pop(output.id)
-            if output.finish == "abort":
-                if self._running.pop(request.number, None):  # its first rollout to be ended
-                    yield Group(request, failure="its generation was ended early")
-                continue
-            rollouts = done[request.number]
-            rollouts[index] = self._rollout(request, index, prompt, output, spec)
-            if len(rollouts) == len(request.budgets):
-                yield Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
-                del done[request.number], self._running[request.number]
+            self._ids[request.number] = [item.id for item in items]
+            filling.expect(ticket, request, items)
+            tokens += items
+        if tokens:
+            self._open += filling.open
+            task = asyncio.create_task(self._fill(filling, tokens))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _name(self, ticket: Ticket) -> str:
+        """Start of engine request ids; no two submissions share one."""
+        self._submitted += 1
+        return f"{self._submitted}/{ticket[1]}"
+
+    async def _fill(self, filling: Filling, tokens: list[TokenRequest]) -> None:
+        try:
+            async for outputs in self._engine.generate(tokens):
+                for output in outputs:
+                    full = filling.add(output)
+                    if full is not None:
+                        self._open -= 1
+                        self._ids.pop(full[1].number, None)
+                        self._finished.put_nowait(full)
+        except Exception as error:  # noqa: BLE001 raised where the groups are read
+            self._finished.put_nowait(error)
 
     async def abort(self, numbers: Collection[int]) -> None:
-        """Stop generating groups; those still running are yielded as failed, others are ignored."""
-        await self._engine.abort([i for n in numbers for i in self._running.get(n, ())])
+        """Stop generating groups; those still running come back failed, others are ignored."""
+        await self._engine.abort([i for n in numbers for i in self._ids.get(n, ())])
 
-    def _token_requests(self, request: GroupRequest, spec: SamplingSpec) -> list[TokenRequest]:
-        """One token request a rollout; rollouts with the same budget share the prompt's ids."""
-        prompts = {
-            b: self._format.prompt_ids(request.question, b, show_budget=spec.show_budget)
-            for b in set(request.budgets)
-        }
-        return [
-            TokenRequest(
-                id=f"{self._calls}/{request.number}/{index}",
-                prompt_T=prompts[budget],
-                temperature=spec.temperature,
-                max_new_tokens=min(
-                    spec.max_new_tokens, self._student.max_len - prompts[budget].size
-                ),
-                seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
-                force_at=token_limit(budget) if spec.force_budget else None,
-            )
-            for index, budget in enumerate(request.budgets)
-        ]
+    async def groups(self) -> AsyncIterator[bytes]:
+        """Yield finished groups, packed by `actors.wire`, until somebody else reads them.
 
-    def _rollout(
-        self,
-        request: GroupRequest,
-        index: int,
-        prompt: Segment,
-        output: TokenOutput,
-        spec: SamplingSpec,
-    ) -> Rollout:
-        budget = request.budgets[index]
-        forced_at = token_limit(budget) if spec.force_budget else None
-        tags, decode = self._format.tags, self._format.decode
-        return assemble(prompt, output, budget, tags, forced_at, decode)
+        While others are under way, groups wait `HOLD_S` for the next ones: each item costs the
+        engine's thread the interpreter lock.
+
+        Raises:
+            InfrastructureError: the engine is lost.
+        """
+        finished: Finished = asyncio.Queue()
+        before, self._finished = self._finished, finished
+        before.put_nowait(None)  # ends who reads that one
+        while not before.empty():
+            item = before.get_nowait()
+            if item is not None:
+                finished.put_nowait(item)
+        while True:
+            items = [await finished.get()]
+            if self._open:
+                await asyncio.sleep(HOLD_S)
+            while not finished.empty():
+                items.append(finished.get_nowait())
+            full = [item for item in items if isinstance(item, tuple)]
+            if full:
+                yield pack_groups(full)
+            for item in items:
+                if isinstance(item, Exception):
+                    raise item
+            if None in items:
+                return
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.

@@ -21,7 +21,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-AnswerKind = Literal["math", "integer", "choice", "string"]
+AnswerKind = str  # a name in `bard_ray.verify.kinds`
 SegmentRole = Literal["prompt", "think", "answer", "forced"]
 Finish = Literal["stop", "length", "abort"]
 
@@ -210,6 +210,7 @@ class TrainSequence:
         advantages_T: per-token advantage (RL), or None (SFT).
         behaviour_T: behaviour log-probs (RL), or None.
         reference_T: reference log-probs (when a KL term needs them), or None.
+        budget_bin: which of `bard_ray.metrics.BINS` its statistics belong to (RL).
     """
 
     tokens_T: Ints
@@ -217,6 +218,7 @@ class TrainSequence:
     advantages_T: Floats | None = None
     behaviour_T: Floats | None = None
     reference_T: Floats | None = None
+    budget_bin: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,34 @@
 """How fast the RL phase of the tiny recipe runs, and where its time goes.
 
-    python benchmarks/rl_loop.py [--steps 40] [--max-lag 1] [--json FILE] [field=value ...]
+    python -m benchmarks.rl_loop [--steps 40] [--max-lag 1] [--json FILE] [field=value ...]
+    python -m benchmarks.rl_loop --generation-bound      can the loop keep the engine busy?
 
-Trains a short-lived student (a few hundred supervised steps, so that groups have reward variance),
-then runs the RL stage through the recipe's own driver and reads its metrics. The first `WARM` steps
-are left out. The last line printed is one JSON object.
+Takes a short-lived student (a few hundred supervised steps, so that groups have reward variance;
+trained once and kept), then runs the RL stage through the recipe's own driver and reads its
+metrics. The first `WARM` steps are left out, but for `engine_busy_share`, which covers the stage.
+`--generation-bound` makes the engine the bottleneck: a learner with little to do for each step and
+a window of four steps; then `ratio` is the engine's busy share. The last line printed is one JSON
+object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 from actors.driver import main as run_recipe
 from bard_ray.metrics import read_metrics
+from benchmarks.common import finish, machine, trained_student
 from recipes.bard_tiny import config
 
 WARM = 5
-SETUP = [
-    "base.rows=4000",
-    "sft_full.enabled=false",
-    "distil.questions=2000",
-    "evaluate.enabled=false",
-]
+TARGET = 0.95
+ONLY_RL = [f"{name}.enabled=false" for name in ("base", "sft_full", "sft", "evaluate")]
+GENERATION_BOUND = ["rl.max_lag=3", "rl.prompts_per_step=8", "rl.kl_coef=0"]
 
 
 def measure(run_dir: Path) -> dict[str, object]:
@@ -78,36 +77,24 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="field=value")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--max-lag", type=int, default=1)
+    parser.add_argument("--generation-bound", action="store_true")
+    parser.add_argument("--model", help="model directory; default: a short student, made once")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="10 steps")
     args = parser.parse_intermixed_args()
+    steps, bound = 10 if args.quick else args.steps, GENERATION_BOUND * args.generation_bound
+    facts, model = machine(), args.model or trained_student()
     with tempfile.TemporaryDirectory() as directory:
-        where = [
-            f"run.dir={directory}",
-            "run.name=rl_loop",
-            f"rl.steps={args.steps}",
-            f"rl.max_lag={args.max_lag}",
-        ]
-        code = run_recipe(config(), [*SETUP, *where, *args.overrides])
+        where = [f"run.dir={directory}", "run.name=rl_loop", f"student.path={model}"]
+        sizes = [f"rl.steps={steps}", f"rl.max_lag={args.max_lag}"]
+        code = run_recipe(config(), [*ONLY_RL, *where, *sizes, *bound, *args.overrides])
         if code:
             return code
         figures = measure(Path(directory) / "rl_loop")
-    machine = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }
-    record = {
-        "benchmark": "rl_loop",
-        "date": datetime.now(UTC).date().isoformat(),
-        **machine,
-        "steps": args.steps,
-        "max_lag": args.max_lag,
-        "overrides": args.overrides,
-        **figures,
-    }
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
+    if args.generation_bound:
+        figures = {"target": TARGET, "ratio": figures["engine_busy_share"], **figures}
+    overrides = [*sizes, *bound, *args.overrides]
+    finish({"benchmark": "rl_loop", **facts, **figures, "overrides": overrides}, args.json)
     return 0
 
 

@@ -60,7 +60,7 @@ def config() -> s.Config:
             recompute=True, threads=4, call_timeout_s=1800,
         ),
         reference=s.ReferenceConfig(cpus=4, gpus=1, precision="bfloat16", call_timeout_s=1800),
-        verifier=s.VerifierConfig(workers=8, cpus=1, limit_s=10),
+        verifier=s.VerifierConfig(cpus=1, limit_s=10),
         cluster=s.ClusterConfig(address="auto", start_timeout_s=1800),
         report=s.ReportConfig(title="BARD at 8B"),
     )  # fmt: skip

@@ -114,7 +114,8 @@ def _is_entry(key: str) -> bool:
     """Is this one entry of a field that is a mapping?
 
     Which names it may have is the business of whoever reads it: `bard_ray.plugins` judges the
-    parameters of a plug-in, `bard_ray.data.source` the columns of a data set.
+    parameters of a plug-in, `bard_ray.verify.kinds` the kinds of answers, and
+    `bard_ray.data.source` the columns of a data set.
     """
     return fields().get(key.rpartition(".")[0]) in (PARAMETERS, NAMES)
 

@@ -89,6 +89,22 @@ class DataConfig:
 
 
 @dataclass
+class SamplerConfig:
+    """Which budgets a group asks for; see docs/budgets.md."""
+
+    name: str = "uniform"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ScheduleConfig:
+    """Which budgets may be asked for at a step; see docs/budgets.md."""
+
+    name: str = "constant"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class BudgetConfig:
     """Which thinking budgets are taught, and which are held out for the evaluation."""
 
@@ -96,6 +112,8 @@ class BudgetConfig:
     train: list[int] = field(default_factory=list)
     held_out: list[int] = field(default_factory=list)
     none_share: float = 0.05  # share of unconstrained prompts, in SFT rows and in RL
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)  # RL only
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)  # RL only
 
 
 @dataclass
@@ -147,6 +165,15 @@ class RewardConfig:
 
 
 @dataclass
+class CorrectionConfig:
+    """How RL corrects for tokens that an older policy or another engine sampled."""
+
+    # truncated, masked, sequence, decoupled, none, or a plug-in as module:Class
+    name: str = "truncated"
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class RLConfig:
     """Asynchronous GRPO."""
 
@@ -167,6 +194,7 @@ class RLConfig:
     grad_clip: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     kl_coef: float = 0.001  # weight of KL(policy || SFT student); 0 starts no reference worker
     std_normalise: bool = True
     temperature: float = 1.0
@@ -204,6 +232,11 @@ class RolloutConfig:
     gpu_memory_utilization: float = 0.85
     block_size: int = 32
     enforce_eager: bool = True
+    # how published weights get in: built beside the old ones while those serve (CPU), or in place;
+    # auto builds beside where the model allows it
+    weight_load: Literal["auto", "background", "in_place"] = "auto"
+    # KV cache of running requests after an update: as the old weights left it, or computed again
+    kv_after_update: Literal["keep", "recompute"] = "keep"
     call_timeout_s: float = 600.0
 
 
@@ -238,10 +271,14 @@ class ReferenceConfig:
 class VerifierConfig:
     """Grading processes."""
 
-    workers: int = 1
+    # 0: as many as fit into the CPUs that the other roles leave free when the run starts, 1 to 16
+    workers: int = 0
     cpus: float = 0.25
     limit_s: float = 5.0  # one answer; its process is killed after that
-    memory_mb: int = 2048  # address space of one grading process
+    memory_mb: int = 2048  # address space of one grading process; a worker has up to three
+    max_pending: int = 512  # answers a worker holds; callers wait while all workers are full
+    # your own kinds of answers, {chess: "my_graders:grade_chess"}: see docs/grading.md
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

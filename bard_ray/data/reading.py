@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast, get_args
 
 from bard_ray.data.chain import answer_text
 from bard_ray.data.source import Row, TeacherChain, is_null, plain_text
 from bard_ray.records import AnswerKind, Message, Question
 from bard_ray.verify.extract import extract_boxed
+from bard_ray.verify.kinds import known_kinds
 
 # As the data sets write them, whatever the student's tags are.
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
@@ -46,10 +46,10 @@ def require_kind(kind: str) -> AnswerKind:
     Raises:
         ValueError: it is none that can be graded; the message is the fix.
     """
-    if kind not in get_args(AnswerKind):
-        msg = f"Use one of {', '.join(get_args(AnswerKind))}"
+    if kind not in known_kinds():
+        msg = f"Use one of {', '.join(known_kinds())}, or name your own in verifier.kinds"
         raise ValueError(msg)
-    return cast("AnswerKind", kind)
+    return kind
 
 
 def user_question(

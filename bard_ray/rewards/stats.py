@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bard_ray.budget.signal import label
+from bard_ray.budget.signal import TokenBudget, label, parse
 from bard_ray.rewards.parts import GroupParts, is_skipped
 
 DECAY = 0.9  # a step's weight falls to a third after ten steps; ours
@@ -79,6 +79,11 @@ class BatchStats:
         everything = [rollout for of_budget in by_budget.values() for rollout in of_budget]
         if everything:
             self.overall = _updated(self.overall, everything)
+
+    def accuracy_by_tokens(self) -> dict[int, float]:
+        """Running accuracy under each budget that is a number of tokens, by that number."""
+        found = {parse(name): means.accuracy for name, means in self.by_budget.items()}
+        return {b.tokens: a for b, a in found.items() if isinstance(b, TokenBudget)}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> BatchStats:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import NamedTuple
 
+from bard_ray.budget.signal import Budget
 from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
 from bard_ray.rewards.parts import has_broken
 from bard_ray.rewards.reward import GroupReward
-from bard_ray.rewards.stats import RolloutStat, rollout_stats
+from bard_ray.rewards.stats import BatchStats, RolloutStat, rollout_stats
 from bard_ray.rl.admission import (
     AdmissionWindow,
     LagWindow,
@@ -26,10 +28,8 @@ from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
+from bard_ray.verify.regrade import grade_surely
 
-# How often an answer that the machinery failed to grade is graded again,
-# before its group counts as failed.
-REGRADES = 2
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
 
@@ -47,8 +47,8 @@ class RLRoles:
 class FlowSpec:
     """What the flow needs to know besides the roles."""
 
-    # Admission number to work; the same number always gives the same work.
-    request: Callable[[int], GroupRequest]
+    # Admission number to work; the same number and statistics always give the same work.
+    request: Callable[[int, BatchStats], GroupRequest]
     sampling: SamplingSpec
     lag: LagWindow
     total_groups: int  # trainable groups the whole run needs; no more are admitted
@@ -72,6 +72,9 @@ class StepCounts:
     flat: int = 0
     failed: int = 0
     surplus: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)  # of every verdict given
+    # why a group was not trained on (`flat`, `surplus`), and the budget of its first rollout
+    left_out: list[tuple[str, Budget]] = field(default_factory=list)
 
 
 class _Admission(NamedTuple):
@@ -109,11 +112,13 @@ class GroupFlow:
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
         self._next_in_order = self.window.next_number
+        self._asked_before = dict(state.asked)
         self._steps_done = self._steps_published = state.step
         self._admissions: dict[int, _Admission] = {}
         self._waiting: dict[int, asyncio.Future[Group]] = {}
         self._held = 0  # groups handed over and not yet trained on
         self._seen: list[RolloutStat] = []  # of all groups since they were last taken
+        self._given_up: set[int] = set()
         self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -143,7 +148,8 @@ class GroupFlow:
         untrainable = 0
         while len(groups) < count:
             group = await self._next()
-            late = self._is_late(group.number)
+            late = self._is_late(group.number) or group.number in self._given_up
+            self._given_up.discard(group.number)
             del self._admissions[group.number]
             if not (late or group.failure):
                 self._seen += rollout_stats(self.reward.parts(group))
@@ -186,6 +192,7 @@ class GroupFlow:
         else:
             self.ledger.flat += 1
             self.counts.flat += 1
+            self.counts.left_out.append(("flat", group.request.budgets[0]))
         if in_a_row >= self.spec.max_untrainable:
             reason = f"failed: {group.failure}" if group.failure else "had equal rewards throughout"
             msg = (
@@ -198,6 +205,7 @@ class GroupFlow:
     def _count_surplus(self, group: Group) -> None:
         self.ledger.surplus += 1
         self.counts.surplus += 1
+        self.counts.left_out.append(("surplus", group.request.budgets[0]))
         if is_trainable(group):  # else it gave its slot back when it was filed
             self._free(1)
 
@@ -225,7 +233,8 @@ class GroupFlow:
         extra = self.window.slots - window_slots(*astuple(self.spec.lag))
         needed = self.spec.total_groups - self.ledger.trained - self.window.taken + extra
         room = BACKLOG * self.window.slots - len(self._waiting)
-        requests = [self.spec.request(number) for number in self.window.take(min(needed, room))]
+        numbers = self.window.take(min(needed, room))
+        requests = [self._request(number) for number in numbers]
         if not requests:
             return
         self.ledger.admitted += len(requests)
@@ -234,6 +243,16 @@ class GroupFlow:
         loop = asyncio.get_running_loop()
         self._waiting |= {r.number: loop.create_future() for r in requests}
         self._spawn(self._sample(requests))
+
+    def _request(self, number: int) -> GroupRequest:
+        """What a number asks for; after a restart, what it asked for before."""
+        request = self.spec.request(number, self._stats)
+        asked = self._asked_before.pop(number, None)
+        return request if asked is None else replace(request, budgets=asked)
+
+    def asked(self) -> dict[int, tuple[Budget, ...]]:
+        """Budgets of the groups in flight by number, for a restart to ask for again."""
+        return {n: a.request.budgets for n, a in self._admissions.items()}
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(work)
@@ -276,13 +295,14 @@ class GroupFlow:
         late, before = [], 0
         for number, waiting in self._waiting.items():  # in admission order
             if waiting.done():
-                before += is_trainable(waiting.result())
+                before += is_trainable(waiting.result()) and not self._is_late(number, before)
             elif self._is_late(number, before):
                 late.append(number)
         for number in late:
             request = self._admissions[number].request
             self._file(Group(request, failure="enough groups before it were trainable"))
         if late:
+            self._given_up.update(late)
             self._spawn(self.roles.sampler.abort(late))
 
     def _is_late(self, number: int, trainable_before: int = 0) -> bool:
@@ -305,15 +325,8 @@ class GroupFlow:
         started = time.monotonic()
         question = group.request.question
         items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
-        verdicts = await self.roles.verifier.grade(items)
-        for _ in range(REGRADES):
-            broken = [i for i, v in enumerate(verdicts) if v.outcome is Outcome.BROKEN]
-            if not broken:
-                break
-            for i, verdict in zip(
-                broken, await self.roles.verifier.grade([items[i] for i in broken]), strict=True
-            ):
-                verdicts[i] = verdict
+        verdicts, given = await grade_surely(self.roles.verifier, items)
+        self.counts.outcomes.update(given)
         self.counts.grade_s += time.monotonic() - started
         return verdicts
 

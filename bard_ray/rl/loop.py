@@ -9,6 +9,7 @@ from functools import partial
 
 from bard_ray.errors import InvariantError, first_error
 from bard_ray.rewards.reward import GroupReward
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
 from bard_ray.rl.publish import Publisher
@@ -25,6 +26,7 @@ class RLSpec:
     std_normalise: bool
     loss: LossSpec
     flow: FlowSpec
+    bins: BudgetBins
     lr: Callable[[int], float]
 
 
@@ -70,7 +72,9 @@ async def _step(
     version = state.base_version + state.step
     check_lag(max_lag(groups, version), spec.flow.lag.max_lag)
     stats = await roles.learner.step(
-        train_sequences(groups, std_normalise=spec.std_normalise), spec.loss, spec.lr(state.step)
+        train_sequences(groups, spec.bins, std_normalise=spec.std_normalise),
+        spec.loss,
+        spec.lr(state.step),
     )
     clock.lap("train_s")
     # Before the next groups are let in: they see the statistics of this step.
@@ -79,9 +83,10 @@ async def _step(
     await publisher.send(version + 1, on_arrival=partial(flow.release, len(groups)))
     clock.lap("publish_s")
     state.step += 1
+    state.asked = flow.asked()
     state.ledger.check(flow.in_flight)
     transfers = publisher.take_metrics()
-    metrics = step_metrics(groups, version, flow, clock)
+    metrics = step_metrics(groups, version, flow, clock, spec.bins)
     await on_step(state, {**metrics, **transfers, **stats.values})
 
 

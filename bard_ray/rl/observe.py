@@ -12,8 +12,10 @@ import numpy as np
 
 from bard_ray.budget.signal import token_limit
 from bard_ray.evals.metrics import in_band, overrun, rel_err
+from bard_ray.metrics import BINS
 from bard_ray.records import Group, Outcome, Rollout
 from bard_ray.rewards.parts import GroupParts, is_skipped
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.sequences import sampled_versions
 
 if TYPE_CHECKING:
@@ -55,20 +57,36 @@ def max_lag(groups: Sequence[Group], version: int) -> int:
 
 
 def step_metrics(
-    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes
+    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, bins: BudgetBins
 ) -> dict[str, float]:
     """Everything but the learner's own numbers."""
     counts = flow.take_counts()
     return {
+        **{f"verdict/{outcome}": float(counts.outcomes[outcome]) for outcome in Outcome},
         **_policy_metrics(groups),
         **_reward_metrics([flow.reward.parts(group) for group in groups]),
         **_lag_metrics(groups, version),
+        **binned_lags(groups, version, bins),
+        **_binned_groups(groups, counts, bins),
         **_time_metrics(groups, counts, clock),
         "rl/groups_trained": float(len(groups)),
         "rl/groups_flat": float(counts.flat),
         "rl/groups_failed": float(counts.failed),
         "rl/groups_surplus": float(counts.surplus),
         "rl/groups_in_flight": float(flow.in_flight),
+    }
+
+
+def _binned_groups(
+    groups: Sequence[Group], counts: StepCounts, bins: BudgetBins
+) -> dict[str, float]:
+    """Groups trained on and left out, by the bin of their first rollout's budget."""
+    kinds = [("trained", group.request.budgets[0]) for group in groups] + counts.left_out
+    found = Counter((kind, BINS[bins.index(budget)]) for kind, budget in kinds)
+    return {
+        f"bins/{kind}_{name}": float(found[kind, name])
+        for kind in ("trained", "flat", "surplus")
+        for name in BINS
     }
 
 
@@ -85,7 +103,6 @@ def _policy_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "rl/skipped": float(np.mean([is_skipped(r) for r in rollouts])),
         "rl/extra_tags": float(np.mean([r.extra_tags > 0 for r in rollouts])),
         **_adherence_metrics(rollouts),
-        **{f"verdict/{outcome}": float(outcomes[outcome]) for outcome in Outcome},
     }
 
 
@@ -121,6 +138,22 @@ def _lag_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
         "rl/lag_max": float(lags.max()),
         "rl/version": float(version + 1),
     }
+
+
+def binned_lags(groups: Sequence[Group], version: int, bins: BudgetBins) -> dict[str, float]:
+    """Mean and largest lag of the tokens of each budget bin; bins without tokens are left out."""
+    lags: dict[str, list[np.ndarray]] = defaultdict(list)
+    for rollout in (r for g in groups for r in g.rollouts):
+        lags[BINS[bins.index(rollout.budget)]].append(version - sampled_versions(rollout))
+    values: dict[str, float] = {}
+    for name, parts in lags.items():
+        lags_N = np.concatenate(parts)
+        if lags_N.size:
+            values |= {
+                f"bins/lag_mean_{name}": float(lags_N.mean()),
+                f"bins/lag_max_{name}": float(lags_N.max()),
+            }
+    return values
 
 
 def _time_metrics(

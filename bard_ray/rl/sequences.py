@@ -9,6 +9,7 @@ import numpy as np
 
 from bard_ray.records import Floats, Group, Ints, Rollout, SegmentRole, TrainSequence
 from bard_ray.rl.advantages import group_advantages, segment_advantages
+from bard_ray.rl.bins import BudgetBins
 
 
 def sequence_tokens(rollout: Rollout) -> Ints:
@@ -23,7 +24,7 @@ def sampled_versions(rollout: Rollout) -> Ints:
 
 
 def train_sequence(
-    rollout: Rollout, advantage: float | Floats, reference_T: Floats | None
+    rollout: Rollout, advantage: float | Floats, reference_T: Floats | None, budget_bin: int = 0
 ) -> TrainSequence:
     """One rollout with its advantage, one number or [T], on every trained token."""
     mask_T = np.concatenate([s.mask_T for s in rollout.segments])
@@ -33,10 +34,13 @@ def train_sequence(
         advantages_T=np.where(mask_T, np.asarray(advantage, np.float32), np.float32(0)),
         behaviour_T=np.concatenate([s.logprobs_T for s in rollout.segments]),
         reference_T=reference_T,
+        budget_bin=budget_bin,
     )
 
 
-def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[TrainSequence]:
+def train_sequences(
+    groups: Iterable[Group], bins: BudgetBins, *, std_normalise: bool
+) -> list[TrainSequence]:
     """Every rollout of every group, in order, with group-relative advantages.
 
     Raises:
@@ -46,7 +50,10 @@ def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[Tra
     for group in groups:
         references = group.reference_logprobs or (None,) * len(group.rollouts)
         rows = zip(group.rollouts, _advantages(group, std_normalise), references, strict=True)
-        sequences += [train_sequence(rollout, a, reference_T) for rollout, a, reference_T in rows]
+        sequences += [
+            train_sequence(rollout, a, reference_T, bins.index(rollout.budget))
+            for rollout, a, reference_T in rows
+        ]
     return sequences
 
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.supervise import call
 from actors.weights import read_checkpoint
+from actors.wire import unpack_groups
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.schema import ChainConfig, RolloutConfig
 from bard_ray.data.chain import chain_question
@@ -51,10 +52,13 @@ def requests(count: int, group: int = 2, budget=NO_BUDGET, first: int = 0) -> li
 
 
 async def sample(handle, work: list[GroupRequest], spec: SamplingSpec) -> list[Group]:
-    stream = handle.generate.options(num_returns="streaming").remote(work, spec)
-    groups = [
-        await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work
-    ]
+    stream = handle.groups.options(num_returns="streaming").remote()
+    asked = {(0, r.number): r for r in work}
+    await call(handle.submit.remote(list(asked.items()), spec), LIMIT_S, "submit")
+    groups: list[Group] = []
+    while len(groups) < len(work):
+        item = await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "groups")
+        groups += [group for _, group in unpack_groups(item, asked)]
     return sorted(groups, key=lambda g: g.number)
 
 
@@ -80,13 +84,11 @@ def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> 
 
 async def test_a_group_given_up_ends_early_and_the_others_do_not(worker):
     work = requests(40, group=4)
-    stream = worker.generate.options(num_returns="streaming").remote(
-        work, SamplingSpec(max_new_tokens=80)
-    )
+    sampling = asyncio.create_task(sample(worker, work, SamplingSpec(max_new_tokens=80)))
+    while (await call(worker.stats.remote(), LIMIT_S, "stats"))["running"] < 100:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     await call(worker.abort.remote([3, 7, 1000]), LIMIT_S, "abort")
-    groups = [
-        await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "group") for _ in work
-    ]
+    groups = await sampling
     failed = {g.number for g in groups if g.failure}
     assert failed == {3, 7}
     assert all(len(g.rollouts) == 4 for g in groups if not g.failure)

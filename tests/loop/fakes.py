@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.signal import Budget, TokenBudget
 from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import RewardConfig
 from bard_ray.records import (
@@ -26,8 +26,10 @@ from bard_ray.records import (
     Verdict,
 )
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import LagWindow
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
 from bard_ray.rl.state import RLState
@@ -55,6 +57,7 @@ class FakeSampler:
     # (admission number, version it was sampled under)
     seen: list[tuple[int, int]] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
+    budgets: dict[int, tuple[Budget, ...]] = field(default_factory=dict)
 
     async def sample(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
@@ -65,6 +68,7 @@ class FakeSampler:
 
     async def _one(self, request: GroupRequest) -> Group:
         self.seen.append((request.number, self.version))
+        self.budgets[request.number] = request.budgets
         version, logprobs = self.version, log_softmax(self.logits)
         await asyncio.sleep(self.latency(request))
         reason = self.fail(request)
@@ -186,7 +190,7 @@ class Run:
     reward: RewardConfig = field(default_factory=RewardConfig)
     records: list[dict[str, float]] = field(default_factory=list)
 
-    def request(self, number: int) -> GroupRequest:
+    def request(self, number: int, stats: BatchStats) -> GroupRequest:
         question = Question(f"q{number}", (Message("user", "?"),), "right", "string")
         return GroupRequest(
             number, question, (TokenBudget(self.budget),) * self.group_size, seed=number
@@ -209,6 +213,7 @@ class Run:
             std_normalise=True,
             loss=LossSpec("grpo"),
             flow=flow,
+            bins=BudgetBins.of([self.budget]),
             lr=lambda step: self.lr,
         )
         await self.sampler.publish(

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bard_ray.budget.signal import TokenBudget
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
+from bard_ray.metrics import BINS
 from bard_ray.records import Outcome, Verdict
 from bard_ray.rewards.parts import GroupParts
 from bard_ray.rewards.reward import REWARDS, RewardValues
@@ -152,6 +154,9 @@ async def test_flat_groups_are_counted_and_replaced():
     run = await Run(steps=4, verifier=Hard()).go()
     assert run.state.ledger.flat >= 4
     assert run.state.ledger.trained == 8
+    flat = sum(r[f"bins/flat_{name}"] for r in run.records for name in BINS)
+    assert flat == sum(r["rl/groups_flat"] for r in run.records) >= 4
+    assert sum(r[f"bins/trained_{name}"] for r in run.records for name in BINS) == 8
     assert [len(batch) for batch in run.learner.batches] == [8] * 4
 
 
@@ -166,7 +171,7 @@ async def test_an_answer_that_cannot_be_graded_is_graded_again_and_never_becomes
     broken = iter([Outcome.BROKEN] * 2)
     run = await Run(steps=2, verifier=FakeVerifier(lambda item: next(broken, Outcome.CORRECT))).go()
     assert run.state.ledger.failed == 0
-    assert sum(r["verdict/broken"] for r in run.records) == 0
+    assert sum(r["verdict/broken"] for r in run.records) == 2
 
 
 async def test_a_group_whose_grading_stays_broken_is_failed():
@@ -323,6 +328,19 @@ async def test_statistics_count_flat_groups_too():
     assert run.state.stats.step == 4
     assert run.state.stats.overall is not None
     assert run.state.stats.overall.accuracy < 1, "the wrong answers were all in flat groups"
+
+
+async def test_a_restart_asks_groups_in_flight_for_the_budgets_they_had():
+    first = await Run(max_lag=2, steps=3).go()
+    in_flight = range(first.state.ledger.consumed, first.state.ledger.admitted)
+    assert sorted(first.state.asked) == list(in_flight)
+    ledger = Ledger(**vars(first.state.ledger))
+    ledger.admitted = ledger.consumed
+    other = (TokenBudget(3),) * 4  # what a sampler that learns would have drawn before
+    state = RLState(step=3, ledger=ledger, asked=dict.fromkeys(first.state.asked, other))
+    rest = await Run(max_lag=2, steps=6, state=state).go()
+    assert all(rest.sampler.budgets[n] == other for n in in_flight)
+    assert rest.sampler.budgets[in_flight.stop] == (TokenBudget(5),) * 4
 
 
 def test_the_window_refuses_slots_it_never_gave():

@@ -131,7 +131,7 @@ BROKEN = [
     (
         "rows",
         ROW | {"id": "q2", "kind": "essay"},
-        "row 2 has the unknown kind 'essay'. Use one of math, integer",
+        "row 2 has the unknown kind 'essay'. Use one of choice, integer",
     ),
     ("rows", ROW | {"id": "q2", "think": "a</think>2"}, "row 2 column 'think' holds </think>"),
     ("rows", ROW | {"question": "Another?"}, "two different questions have the id 'q1'"),

@@ -376,7 +376,7 @@ def test_the_kind_of_answers_is_a_parameter(tmp_path):
     row = {"prompt": "Sure?", "answer": "yes"}
     (found,) = read(tmp_path, "trl", row, chains=False, params={"kind": "string"})
     assert found.question.kind == "string"
-    with pytest.raises(ConfigError, match="Use one of math, integer, choice, string"):
+    with pytest.raises(ConfigError, match="Use one of choice, integer, math, string"):
         read(tmp_path, "verl", verl_row(), params={"kind": "essay"})
 
 

@@ -1,0 +1,240 @@
+"""Asynchronous step time against the larger of generating alone and training alone.
+
+    python -m benchmarks.async_step [--steps 25] [--rounds 3] [--json FILE] [field=value ...]
+
+One cluster, one set of actors, and in each round, on the same cores:
+
+- async: the RL loop with the configured `rl.max_lag`; the batches it trains on are kept,
+- train alone: the learner takes those batches again while the engine idles,
+- generate alone: the engine serves groups in the same window while the learner idles; seconds a
+  step are those that the tokens sampled in the async run would take,
+- sync: the RL loop with `rl.max_lag=0`.
+
+`ratio` is the async step over the larger of the two alone, `speed_up` sync over async, and
+`ideal_speed_up` (generate + train) / max(generate, train). The first `WARM` steps of a run are left
+out. The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from actors.cluster import Cluster
+from actors.plan import make_plan
+from actors.rl_stage import busy_share, rl_optim, rl_spec
+from actors.settings import apply_driver_env
+from actors.start import Roles, Starter, bundles
+from bard_ray.config.load import load
+from bard_ray.config.schema import Config
+from bard_ray.records import Group, GroupRequest, SamplingSpec, StepStats, TrainSequence
+from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
+from bard_ray.rl.admission import window_slots
+from bard_ray.rl.flow import RLRoles
+from bard_ray.rl.loop import train_rl
+from bard_ray.rl.state import RLState
+from bard_ray.roles import LossSpec, Published
+from benchmarks.common import Clock, finish, machine, trained_student
+from recipes.bard_tiny import config as recipe
+
+WARM = 5
+TARGET = 1.10
+Batch = tuple[Sequence[TrainSequence], LossSpec, float]
+
+
+class KeptBatches:
+    """The learner, with every batch it trains on kept."""
+
+    def __init__(self, learner: Any) -> None:
+        self._learner = learner
+        self.batches: list[Batch] = []
+
+    async def step(
+        self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
+    ) -> StepStats:
+        """One step of the learner."""
+        self.batches.append((sequences, loss, lr))
+        stats: StepStats = await self._learner.step(sequences, loss, lr)
+        return stats
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._learner, name)
+
+
+class CountedSampler:
+    """The sampler, with the tokens of the groups it hands out counted."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self.tokens = 0
+
+    async def sample(
+        self, requests: Sequence[GroupRequest], spec: SamplingSpec
+    ) -> AsyncIterator[Group]:
+        """Groups of the sampler."""
+        async for group in self._sampler.sample(requests, spec):
+            self.tokens += sum(r.completion_tokens for r in group.rollouts)
+            yield group
+
+    async def publish(self, weights: Published, version: int) -> float:
+        """The sampler's."""
+        stall_s: float = await self._sampler.publish(weights, version)
+        return stall_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
+
+class Bench:
+    """Roles that are up, and the four measurements."""
+
+    def __init__(self, config: Config, roles: Roles, model: str) -> None:
+        self._config, self._roles, self._model = config, roles, model
+        self._version = 0
+        self.batches: list[Batch] = []
+
+    async def _begin(self) -> int:
+        """Learner and engines at the student's weights again; returns the version."""
+        await self._roles.learner.begin(self._model, rl_optim(self._config.rl))
+        self._version += 1
+        await self._roles.sampler.publish(await self._roles.learner.publish(), self._version)
+        return self._version
+
+    async def loop(self, max_lag: int) -> dict[str, float]:
+        """The RL loop; seconds and sampled tokens a step, and the engine's busy share."""
+        roles, config = self._roles, self._config
+        spec = rl_spec(replace(config, rl=replace(config.rl, max_lag=max_lag)))
+        state = RLState(base_version=await self._begin())
+        learner, sampler = KeptBatches(roles.learner), CountedSampler(roles.sampler)
+        clocks: list[tuple[float, int]] = []
+        clock = Clock()
+
+        async def on_step(now: RLState, values: dict[str, float]) -> None:
+            clocks.append((clock.seconds, sampler.tokens))
+
+        before = await roles.sampler.stats()
+        loop_roles = RLRoles(sampler, roles.verifier, learner, roles.reference)
+        await train_rl(loop_roles, make_reward(config.rl.reward), spec, state, on_step)
+        busy = busy_share(before, await roles.sampler.stats())
+        self._version += spec.steps
+        if max_lag:
+            self.batches = learner.batches[WARM:]
+        steps = len(clocks) - WARM
+        seconds, tokens = (b - a for a, b in zip(clocks[WARM - 1], clocks[-1], strict=True))
+        return {"step_s": seconds / steps, "tokens": tokens / steps, "busy_share": busy}
+
+    async def train_alone(self) -> float:
+        """Seconds a step over the kept batches, nothing else running."""
+        await self._begin()
+        await self._roles.learner.step(*self.batches[0])
+        clock = Clock()
+        for batch in self.batches:
+            await self._roles.learner.step(*batch)
+        return clock.seconds / len(self.batches)
+
+    async def generate_alone(self, groups: int) -> float:
+        """Tokens a second with as many groups under way as the window has slots."""
+        await self._begin()
+        spec = rl_spec(self._config)
+        lag = spec.flow.lag
+        slots = window_slots(lag.max_lag, lag.prompts_per_step)
+        requests = [spec.flow.request(n, BatchStats()) for n in range(groups)]
+        sampler, clock = CountedSampler(self._roles.sampler), Clock()
+        waiting = iter(requests[slots:])
+
+        async def serve(share: Sequence[GroupRequest]) -> None:
+            async for _ in sampler.sample(share, spec.flow.sampling):
+                following = next(waiting, None)
+                if following is not None:
+                    tasks.create_task(serve([following]))
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(serve(requests[:slots]))
+        return sampler.tokens / clock.seconds
+
+    async def round(self, groups: int) -> dict[str, float]:
+        """All four once."""
+        running = await self.loop(self._config.rl.max_lag)
+        train_s = await self.train_alone()
+        generate_s = running["tokens"] / await self.generate_alone(groups)
+        sync = await self.loop(0)
+        larger = max(train_s, generate_s)
+        return {
+            "ratio": running["step_s"] / larger,
+            "async_s": running["step_s"],
+            "train_alone_s": train_s,
+            "generate_alone_s": generate_s,
+            "sync_s": sync["step_s"],
+            "speed_up": sync["step_s"] / running["step_s"],
+            "ideal_speed_up": (train_s + generate_s) / larger,
+            "engine_busy_share": running["busy_share"],
+        }
+
+
+@asynccontextmanager
+async def roles_up(config: Config, model: str) -> AsyncIterator[Roles]:
+    """A cluster of its own with every role started."""
+    plan = make_plan(config)
+    with tempfile.TemporaryDirectory() as logs:
+        cluster = Cluster(config.cluster, Path(logs), verbose=False)
+        try:
+            await asyncio.to_thread(cluster.connect)
+            await cluster.reserve(bundles(plan))
+            roles = Starter(cluster, plan, config, model).start()
+            await asyncio.gather(roles.learner_ready, roles.sampling_ready)
+            yield roles
+            await roles.stop()
+        finally:
+            cluster.close()
+
+
+async def measure(config: Config, model: str, rounds: int) -> list[dict[str, float]]:
+    """Figures of every round; one warm-up round of a few steps goes before."""
+    slots = window_slots(config.rl.max_lag, config.rl.prompts_per_step)
+    async with roles_up(config, model) as roles:
+        bench = Bench(config, roles, model)
+        await bench.generate_alone(2 * slots)
+        results = []
+        for number in range(rounds):
+            results.append(await bench.round(max(6 * slots, 64)))
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in results[-1].items())
+            print(f"round {number + 1}: {shown}", flush=True)
+    return results
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="field=value")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", help="model directory; default: a short student, made once")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="one round of 10 steps")
+    args = parser.parse_intermixed_args()
+    if args.quick:
+        args.rounds, args.steps = 1, 10
+    facts, model = machine(), args.model or trained_student()
+    apply_driver_env()
+    config = load(recipe(), ["rl.kl_coef=0", f"rl.steps={args.steps}", *args.overrides])
+    results = asyncio.run(measure(config, model, args.rounds))
+    medians = {name: round(statistics.median(r[name] for r in results), 3) for name in results[0]}
+    settings = {"steps": args.steps, "rounds": args.rounds, "max_lag": config.rl.max_lag}
+    record = {"benchmark": "async_step", **facts, "target": TARGET, **medians, **settings}
+    finish(record | {"overrides": args.overrides}, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""The contestants of `rollout_throughput`: one process each, fed with JSON lines.
+
+    python -m benchmarks.contestants bare|offline|ray '{"overrides": [...], ...}'
+
+All of them get the same prompts, seeds, sampling parameters and engine settings, keep the same
+number of requests in flight and return the same arrays: token ids, log-probs and weight versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from actors.engine_common import CPU_BATCHED_TOKENS
+from actors.settings import actor_env, apply_driver_env, engine_env
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.config.load import load
+from bard_ray.config.schema import Config
+from bard_ray.records import GroupRequest, SamplingSpec
+from bard_ray.rewards.stats import BatchStats
+from benchmarks.common import Clock, serve
+
+
+class Work:
+    """The groups everybody serves: group `number` is the same for every contestant."""
+
+    def __init__(self, config: Config, budgets: Sequence[int]) -> None:
+        from actors.rl_stage import request_maker
+
+        self._request = request_maker(config)
+        self._budgets = budgets
+        self.size = config.rl.group_size
+        self.spec = SamplingSpec(config.rl.temperature, config.rl.max_new_tokens)
+
+    def groups(self, first: int, count: int) -> list[GroupRequest]:
+        """`count` requests from number `first` on."""
+        return [self._group(number) for number in range(first, first + count)]
+
+    def _group(self, number: int) -> GroupRequest:
+        request = self._request(number, BatchStats())
+        if not self._budgets:
+            return request
+        tokens = self._budgets[number % len(self._budgets)]
+        budget = TokenBudget(tokens) if tokens else NO_BUDGET
+        return replace(request, budgets=(budget,) * self.size)
+
+
+class Bare:
+    """One engine and nothing else.
+
+    add_request, step, read the finished outputs; no Ray, no asyncio, no thread.
+    """
+
+    def __init__(self, config: Config, model: str, work: Work) -> None:
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        from actors.engine_common import engine_args, warmup_requests
+        from bard_ray.data.prompt import load_prompt_format
+
+        self._config, self._work = config, work
+        self._format = load_prompt_format(model, config.student, config.budget.codec)
+        args = engine_args(model, config.rollout, config.student, 0, async_engine=False)
+        self._engine = LLMEngine.from_engine_args(args)
+        self._engine.set_weight_version("0")
+        self._loop([warmup_requests()], 1)
+
+    def run(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Serve the groups; tokens and seconds."""
+        groups = self._work.groups(question["first"], question["groups"])
+        clock = Clock()
+        requests = token_requests(self._config, self._format, groups, self._work)
+        tokens = self._loop(requests, slots_of(question, self._work.size))
+        return {"tokens": tokens, "seconds": clock.seconds, "steps": self._steps}
+
+    def _loop(self, groups: Iterable[Sequence[Any]], slots: int) -> int:
+        """Serve groups with `slots` of them under way; one ends with its last request."""
+        from actors.engine_common import engine_prompt, read_output, sampling_params
+
+        engine, waiting = self._engine, iter(groups)
+        missing: dict[str, int] = {}
+        tokens = self._steps = 0
+        while True:
+            for group in itertools.islice(waiting, slots - len(missing)):
+                missing[_group_of(group[0].id)] = len(group)
+                for request in group:
+                    prompt, params = engine_prompt(request, 0), sampling_params(request)
+                    engine.add_request(request.id, prompt, params)
+            if not missing:
+                return tokens
+            self._steps += 1
+            for output in engine.step():
+                if output.finished:
+                    read = read_output(output)
+                    tokens += read.tokens_T.size
+                    _count_down(missing, _group_of(read.id))
+
+
+def _group_of(request_id: str) -> str:
+    return request_id.rpartition("/")[0]
+
+
+def _count_down(missing: dict[str, int], group: str) -> None:
+    missing[group] -= 1
+    if not missing[group]:
+        del missing[group]
+
+
+def slots_of(question: dict[str, Any], size: int) -> int:
+    """Groups under way at a time; a concurrency of 0 asks for all at once."""
+    groups: int = question["groups"]
+    if not question["concurrency"]:
+        return groups
+    return min(groups, max(1, question["concurrency"] // size))
+
+
+def token_requests(
+    config: Config, prompts: Any, groups: Sequence[GroupRequest], work: Work
+) -> Iterator[Any]:
+    """The engine's requests of each group, made when the group is due."""
+    from actors.rollout import token_requests as of_group
+
+    for group in groups:
+        yield of_group(group, work.spec, prompts, config.student.max_len, str(group.number))
+
+
+class Offline:
+    """vLLM's own batch interface: it takes all requests at once."""
+
+    def __init__(self, config: Config, model: str, work: Work) -> None:
+        from vllm import LLM
+
+        from bard_ray.data.prompt import load_prompt_format
+
+        self._config, self._work, rollout = config, work, config.rollout
+        self._format = load_prompt_format(model, config.student, config.budget.codec)
+        memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
+        if rollout.gpus == 0:
+            memory = {
+                "kv_cache_memory_bytes": rollout.kv_cache_mb << 20,
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, config.student.max_len),
+            }
+        self._llm = LLM(
+            model=model,
+            dtype=rollout.dtype,
+            max_model_len=config.student.max_len,
+            enforce_eager=rollout.enforce_eager,
+            max_num_seqs=rollout.max_num_seqs,
+            block_size=rollout.block_size,
+            tensor_parallel_size=rollout.tensor_parallel,
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+            generation_config="vllm",
+            logprobs_mode="processed_logprobs",
+            **memory,
+        )
+
+    def run(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Serve the groups; tokens and seconds."""
+        groups = self._work.groups(question["first"], question["groups"])
+        clock = Clock()
+        requests = list(
+            itertools.chain.from_iterable(
+                token_requests(self._config, self._format, groups, self._work)
+            )
+        )
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": r.prompt_T.tolist()} for r in requests],
+            [offline_params(r) for r in requests],
+            use_tqdm=False,
+        )
+        tokens = sum(len(o.outputs[0].token_ids) for o in outputs)
+        return {"tokens": tokens, "seconds": clock.seconds}
+
+
+def offline_params(request: Any) -> Any:
+    """What `actors.engine_common.sampling_params` asks for, in vLLM's documented way."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        temperature=request.temperature,
+        max_tokens=request.max_new_tokens,
+        seed=request.seed,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+    )
+
+
+class Ray:
+    """The path of an RL run: `RaySampler` over rollout actors, whole groups in the driver."""
+
+    def __init__(self, config: Config, model: str, work: Work) -> None:
+        self._config, self._model, self._work = config, model, work
+        self._runner = asyncio.Runner()
+        self._logs = tempfile.TemporaryDirectory()
+        self._sampler: Any = None
+        self._cluster: Any = None
+        self._workers = 0
+
+    def run(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Serve the groups with the asked number of workers; tokens and seconds."""
+        if question["workers"] != self._workers:
+            self.close()
+            self._runner.run(self._start(question["workers"]))
+        groups = self._work.groups(question["first"], question["groups"])
+        return self._runner.run(self._serve(groups, slots_of(question, self._work.size)))
+
+    async def _start(self, workers: int) -> None:
+        from actors.clients import RaySampler
+        from actors.cluster import Cluster
+        from actors.plan import make_plan
+        from actors.start import Starter, bundles
+
+        config = self._config
+        config.rollout.workers = self._workers = workers
+        config.rl.kl_coef = 0.0
+        plan = make_plan(config)
+        plan = replace(plan, roles=tuple(r for r in plan.roles if r.name == "rollout"))
+        self._cluster = Cluster(config.cluster, Path(self._logs.name), verbose=False)
+        await asyncio.to_thread(self._cluster.connect)
+        await self._cluster.reserve(bundles(plan))
+        starter = Starter(self._cluster, plan, config, self._model)
+        self._sampler = RaySampler(workers, starter.rollout, self._cluster.kill, 600.0)
+        await self._sampler.start()
+
+    async def _serve(self, groups: Sequence[GroupRequest], slots: int) -> dict[str, Any]:
+        """Keep the window full as the RL loop does: each freed slot is asked for at once."""
+        waiting = list(groups)[::-1]
+        before = await self._sampler.stats()
+        clock, tokens, tasks = Clock(), 0, set[asyncio.Task[None]]()
+
+        async def one(share: list[GroupRequest]) -> None:
+            nonlocal tokens
+            async for group in self._sampler.sample(share, self._work.spec):
+                tokens += sum(r.completion_tokens for r in group.rollouts)
+                if waiting:
+                    refill([waiting.pop()])
+
+        def refill(share: list[GroupRequest]) -> None:
+            task = asyncio.get_running_loop().create_task(one(share))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        refill([waiting.pop() for _ in range(slots)])
+        while tasks:
+            await asyncio.gather(*tasks)
+        seconds = clock.seconds
+        after = await self._sampler.stats()
+        busy = sum(a["busy_s"] - b["busy_s"] for b, a in zip(before, after, strict=True))
+        steps = sum(a["steps"] - b["steps"] for b, a in zip(before, after, strict=True))
+        share = round(busy / seconds / self._workers, 4)
+        return {"tokens": tokens, "seconds": seconds, "steps": steps, "busy_share": share}
+
+    def close(self) -> None:
+        """Stop the cluster, if one was started."""
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+
+def main() -> None:
+    """Start one contestant and serve."""
+    name, options = sys.argv[1], json.loads(sys.argv[2])
+    from recipes.bard_tiny import config as recipe
+
+    if name == "ray":
+        apply_driver_env()
+    else:
+        os.environ.update(
+            actor_env(threads=1, verbose=False, extra=engine_env(on_gpu=options["gpu"]))
+        )
+        if name == "offline":
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(options["processes"])
+    config = load(recipe(), options["overrides"])
+    work = Work(config, options["budgets"])
+    kinds = {"bare": Bare, "offline": Offline, "ray": Ray}
+    contestant: Any = kinds[name](config, options["model"], work)
+    serve(contestant.run)
+    if name == "ray":
+        contestant.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Groups come out of the wire as they went in, and weigh what their arrays weigh."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from actors.wire import pack_groups, unpack_groups
+from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.span import ThinkTags
+from bard_ray.records import Group, GroupRequest, Message, Question
+from bard_ray.rl.assemble import Completion, assemble, prompt_segment
+
+CLOSE = 5
+
+
+def request(number: int) -> GroupRequest:
+    question = Question(f"q{number}", (Message("user", "1+1"),), "2")
+    return GroupRequest(number, question, (TokenBudget(4),) * 2, seed=number)
+
+
+def group(number: int) -> Group:
+    prompt = prompt_segment(np.arange(100, 103, dtype=np.int32))
+    rollouts = []
+    for tokens in ([7, 8, CLOSE, 9, 1], [7, CLOSE, 1]):
+        tokens_T = np.array(tokens, np.int32)
+        size = len(tokens)
+        done = Completion(
+            tokens_T, np.linspace(-1, 0, size).astype(np.float32), tokens_T * 0 + 3, "stop"
+        )
+        rollouts.append(
+            assemble(
+                prompt, done, TokenBudget(4), ThinkTags(CLOSE), None, lambda ids: str(len(ids))
+            )
+        )
+    return Group(request(number), tuple(rollouts))
+
+
+def test_a_group_comes_out_as_it_went_in():
+    before = group(3)
+    [(ticket, after)] = unpack_groups(pack_groups([((0, 3), before)]), {(0, 3): before.request})
+    assert ticket == (0, 3)
+    assert after.request is before.request
+    for a, b in zip(after.rollouts, before.rollouts, strict=True):
+        assert (a.answer_text, a.thinking_tokens, a.closed, a.finish, a.budget) == (
+            b.answer_text,
+            b.thinking_tokens,
+            b.closed,
+            b.finish,
+            b.budget,
+        )
+        assert [s.role for s in a.segments] == [s.role for s in b.segments]
+        for x, y in zip(a.segments, b.segments, strict=True):
+            for name in ("tokens_T", "logprobs_T", "mask_T", "versions_T"):
+                got, want = getattr(x, name), getattr(y, name)
+                assert got.dtype == want.dtype
+                assert got.tolist() == want.tolist()
+    assert after.rollouts[0].segments[0] is after.rollouts[1].segments[0], "the prompt is shared"
+
+
+def test_several_groups_a_failed_one_and_one_nobody_wants():
+    failed = Group(request(8), failure="its prompt leaves no room")
+    data = pack_groups([((0, 7), group(7)), ((0, 8), failed), ((1, 7), group(7))])
+    wanted = {(0, 8): failed.request, (1, 7): request(7)}
+    came = dict(unpack_groups(data, wanted))
+    assert set(came) == {(0, 8), (1, 7)}
+    assert came[0, 8].failure == "its prompt leaves no room"
+    assert came[0, 8].rollouts == ()
+    assert len(came[1, 7].rollouts) == 2
