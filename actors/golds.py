@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bard_ray.config.schema import Config, DataConfig
-from bard_ray.data.questions import eval_questions, split_rows
+from bard_ray.config.schema import Config, RowsConfig
+from bard_ray.data.rows import evaluation_rows, load_rows
 from bard_ray.records import Question
 from bard_ray.verify.kinds import register_kinds
 from bard_ray.verify.process import Setup, grade_once
@@ -27,7 +27,7 @@ async def validate_golds(config: Config) -> int:
     """
     if config.data.source == "chain":
         return 0
-    questions = await asyncio.to_thread(_questions, config.data, config.run.seed)
+    questions = await asyncio.to_thread(_questions, config.data.rows)
     limits = config.verifier
     verdicts = await grade_once(
         gold_items(questions), limits.limit_s, limits.memory_mb, grading_setup(config)
@@ -36,7 +36,9 @@ async def validate_golds(config: Config) -> int:
     return len(questions)
 
 
-def _questions(data: DataConfig, seed: int) -> list[Question]:
+def _questions(rows: RowsConfig) -> list[Question]:
     """Questions of training and evaluation."""
-    training = [row.question for row in split_rows(data, need_chains=False)[0]]
-    return training + eval_questions(data, seed)
+    sources = [load_rows(rows, need_chains=False)]
+    if rows.eval_path:
+        sources.append(load_rows(evaluation_rows(rows), need_chains=False))
+    return [row.question for source in sources for row in source]
