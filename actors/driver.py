@@ -56,8 +56,8 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     error_log: Path | None = None
     try:
         config = load(config, arguments.overrides)
+        register_kinds(config.verifier.kinds)  # before the check: a format may name one
         check(config)
-        register_kinds(config.verifier.kinds)
         if _starts_here(config):
             config = sized(config, _local_resources(config))
         plan = make_plan(config)
