@@ -59,7 +59,9 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
         register_kinds(config.verifier.kinds)  # before the check: a format may name one
         check(config)
         if _starts_here(config):
-            config = sized(config, _local_resources(config))
+            real = float(os.cpu_count() or 1)
+            has = _local_resources(config)
+            config = sized(config, has | {"CPU": min(has["CPU"], real)})
         plan = make_plan(config)
         if arguments.dry_run:
             return _dry_run(console, config, plan)
@@ -156,6 +158,9 @@ def _run_until_signal(driver: _Driver) -> int:
         def on_terminate() -> None:
             nonlocal terminated
             terminated = True
+            # Ray's native handler, which ran first, has set an alarm that aborts this process in
+            # three seconds; stopping in good order may take longer on a busy machine.
+            signal.alarm(0)
             task.cancel()
 
         loop.add_signal_handler(signal.SIGTERM, on_terminate)
