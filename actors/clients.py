@@ -1,124 +1,26 @@
-"""The stateless roles over Ray.
-
-Clients that spread work over actors and replace the ones that are lost.
-"""
+"""Sampler and reference over Ray: work is spread over actors, lost ones are replaced."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import TYPE_CHECKING
 
+from actors.fleet import ATTEMPTS, Fleet, Kill, Spawn
 from actors.group_stream import Arrivals, GroupStream
-from actors.supervise import Decision, call, decide
+from actors.supervise import call
 from bard_ray.errors import InfrastructureError, WeightSyncError
 from bard_ray.records import (
     Floats,
-    GradeItem,
     Group,
     GroupRequest,
     Ints,
-    Outcome,
     SamplingSpec,
-    Verdict,
 )
 from bard_ray.roles import Published
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
-
-ATTEMPTS = 3  # times a piece of work is issued before it counts as failed
-
-Spawn = Callable[[int], "ActorHandle"]
-Kill = Callable[["ActorHandle"], None]
-
-
-@dataclass
-class Slot:
-    """One worker's place.
-
-    Its actor, how much it has to do, and a lock that lets one failure replace it once.
-    """
-
-    handle: ActorHandle
-    load: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class Fleet:
-    """N actors of one stateless role.
-
-    `prepare` is run on every new actor before it gets work (load weights, warm up); it is given the
-    handle.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        size: int,
-        spawn: Spawn,
-        kill: Kill,
-        prepare: Callable[[ActorHandle], Coroutine[Any, Any, None]],
-    ) -> None:
-        self.name, self._spawn, self._kill, self._prepare = name, spawn, kill, prepare
-        self.slots = [Slot(spawn(index)) for index in range(size)]
-        self.replaced = 0
-
-    async def start(self) -> None:
-        """Prepare all workers, side by side."""
-        await asyncio.gather(*(self._prepare(slot.handle) for slot in self.slots))
-
-    def least_loaded(self) -> int:
-        """Index of the worker with the least to do.
-
-        The first of equals, so that an idle fleet is filled in order.
-        """
-        return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
-
-    async def replace(self, index: int, failed: ActorHandle) -> None:
-        """Put a fresh worker in the place of a failed one, unless somebody else did so already."""
-        slot = self.slots[index]
-        async with slot.lock:
-            if slot.handle is not failed:
-                return
-            self._kill(failed)
-            self.replaced += 1
-            fresh = self._spawn(index)
-            try:
-                await self._prepare(fresh)
-            except BaseException:
-                self._kill(fresh)  # it holds the slot's resources; the next attempt starts another
-                raise
-            slot.handle = fresh
-
-    async def on_worker(
-        self, index: int, work: Callable[[ActorHandle], Coroutine[Any, Any, None]]
-    ) -> bool:
-        """Run work on one worker, replacing it and trying again as the failure policy says.
-
-        Returns:
-            False where it could not be done in `ATTEMPTS` tries.
-        """
-        for _ in range(ATTEMPTS):
-            handle = self.slots[index].handle
-            try:
-                await work(handle)
-            except Exception as error:
-                if decide(error) is not Decision.RESTART:
-                    raise
-                await self._try_replace(index, handle)
-            else:
-                return True
-        return False
-
-    async def _try_replace(self, index: int, failed: ActorHandle) -> None:
-        """Replace a worker; where its successor is lost too, the next attempt finds it so."""
-        try:
-            await self.replace(index, failed)
-        except Exception as error:
-            if decide(error) is not Decision.RESTART:
-                raise
 
 
 class RaySampler:
@@ -219,6 +121,16 @@ class RaySampler:
             shares.setdefault(index, []).append(request)
         return list(shares.items())
 
+    async def abort(self, numbers: Collection[int]) -> None:
+        """Stop generating groups, whichever worker has them."""
+        wanted = list(numbers)
+
+        async def work(handle: ActorHandle) -> None:
+            await call(handle.abort.remote(wanted), self._timeout_s, "ending groups early")
+
+        indices = range(len(self._fleet.slots))
+        await asyncio.gather(*(self._fleet.on_worker(i, work) for i in indices))
+
     async def stats(self) -> list[dict[str, float]]:
         """Engine counters of every worker that answers."""
         counters: list[dict[str, float]] = []
@@ -234,38 +146,6 @@ class RaySampler:
     def replaced(self) -> int:
         """Workers replaced so far."""
         return self._fleet.replaced
-
-
-class RayVerifier:
-    """The `Verifier` role over grading actors."""
-
-    def __init__(self, size: int, spawn: Spawn, kill: Kill, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._fleet = Fleet("verifier", size, spawn, kill, self._prepare)
-
-    async def start(self) -> None:
-        """Wait until every pool answers."""
-        await self._fleet.start()
-
-    async def _prepare(self, handle: ActorHandle) -> None:
-        await call(handle.ping.remote(), 120.0, "starting a verifier")
-
-    async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """Verdicts in order; what no worker could grade is broken, never wrong."""
-        verdicts: list[Verdict] = []
-        index = self._fleet.least_loaded()
-        slot = self._fleet.slots[index]
-        slot.load += len(items)
-
-        async def work(handle: ActorHandle) -> None:
-            limit_s = self._limit_s * (slot.load + 1) + 30.0
-            verdicts.extend(await call(handle.grade.remote(list(items)), limit_s, "grading"))
-
-        try:
-            done = await self._fleet.on_worker(index, work)
-        finally:
-            slot.load -= len(items)
-        return verdicts if done else [Verdict(Outcome.BROKEN, rule="verifier lost")] * len(items)
 
 
 class RayReference:

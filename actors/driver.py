@@ -26,6 +26,7 @@ from actors.plan import (
     host_memory_gib,
     make_plan,
     render,
+    sized,
     summary,
 )
 from actors.settings import apply_driver_env
@@ -42,6 +43,7 @@ from bard_ray.progress import Console, duration
 from bard_ray.report.results import Results, read_results, write_results
 from bard_ray.report.table import render_table
 from bard_ray.rundir import RunDirectory
+from bard_ray.verify.kinds import register_kinds
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -54,7 +56,12 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
     error_log: Path | None = None
     try:
         config = load(config, arguments.overrides)
+        register_kinds(config.verifier.kinds)  # before the check: a format may name one
         check(config)
+        if _starts_here(config):
+            real = float(os.cpu_count() or 1)
+            has = _local_resources(config)
+            config = sized(config, has | {"CPU": min(has["CPU"], real)})
         plan = make_plan(config)
         if arguments.dry_run:
             return _dry_run(console, config, plan)
@@ -151,6 +158,9 @@ def _run_until_signal(driver: _Driver) -> int:
         def on_terminate() -> None:
             nonlocal terminated
             terminated = True
+            # Ray's native handler, which ran first, has set an alarm that aborts this process in
+            # three seconds; stopping in good order may take longer on a busy machine.
+            signal.alarm(0)
             task.cancel()
 
         loop.add_signal_handler(signal.SIGTERM, on_terminate)
@@ -225,6 +235,9 @@ class _Driver:
         available = await asyncio.to_thread(cluster.connect)
         if cluster.started_here:
             check_resources(self.plan, available)
+        else:
+            self.config = sized(self.config, available)
+            self.plan = make_plan(self.config)
         await cluster.reserve(bundles(self.plan))
         return Starter(cluster, self.plan, self.config, student).start()
 

@@ -5,7 +5,7 @@ Tokens in, tokens out.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +39,12 @@ class TokenOutput(Completion):
     """The completion of one request."""
 
     id: str
+
+    @classmethod
+    def aborted(cls, request_id: str) -> TokenOutput:
+        """What is yielded for a request that was ended early."""
+        none = np.zeros(0, np.int32)
+        return cls(none, none.astype(np.float32), none, "abort", id=request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,10 @@ class TokenEngine(Protocol):
 
         All requests enter the engine before its next step.
         """
+        ...
+
+    async def abort(self, ids: Collection[str]) -> None:
+        """End requests; each that still ran is yielded with `finish` abort and no tokens."""
         ...
 
     async def update(self, weights: FlatWeights, version: int) -> float:

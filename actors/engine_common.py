@@ -49,8 +49,6 @@ def engine_args(
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, student.max_len),
         }
-    if async_engine:
-        extra["worker_extension_cls"] = "actors.flat_backend.FlatWorkerExtension"
     return make(
         model=model_path,
         tokenizer=model_path,
@@ -67,6 +65,7 @@ def engine_args(
         generation_config="vllm",
         logprobs_mode="processed_logprobs",
         enable_prefix_caching=True,
+        worker_extension_cls="actors.flat_backend.FlatWorkerExtension",
         weight_transfer_config=WeightTransferConfig(backend=FLAT_BACKEND),
         reasoning_config=ReasoningConfig(
             reasoning_start_str=student.think_open, reasoning_end_str=student.think_close

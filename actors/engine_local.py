@@ -12,7 +12,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ class LocalEngine:
         self._waiting: dict[str, Arrivals] = {}
         self._version = 0
         self._closing = False
+        self._in_background = False
+        self._updating = asyncio.Lock()
         self._tokens = self._steps = 0
         self._busy_s = 0.0
         self._thread = threading.Thread(target=self._run, name="llm-engine", daemon=True)
@@ -70,8 +72,8 @@ class LocalEngine:
         """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
         arrivals: Arrivals = asyncio.Queue()
         missing = {r.id for r in requests}
-        await self._call(lambda: self._add(requests, arrivals))
         try:
+            await self._call(lambda: self._add(requests, arrivals))
             while missing:
                 outputs = _all_there(await arrivals.get(), arrivals)
                 missing.difference_update(o.id for o in outputs)
@@ -80,9 +82,27 @@ class LocalEngine:
             if missing and not self._closing:
                 await self._call(lambda: self._abort(missing))
 
+    async def abort(self, ids: Collection[str]) -> None:
+        """End requests between two steps."""
+        await self._call(lambda: self._give_up(ids))
+
     async def update(self, weights: FlatWeights, version: int) -> float:
-        """Load weights between two steps; requests keep running and keep their KV cache."""
-        return await self._call(lambda: self._update(weights, version))
+        """Load weights under `version`; returns the seconds in which no step could run.
+
+        Where the transfer engine builds weights in the background, steps go on with the old ones
+        until the new ones are ready; otherwise the whole load is one command.
+
+        Raises:
+            InfrastructureError: the new weights could not be built and the engine goes on with the
+                old ones, or it is lost and says so to all who wait.
+        """
+        async with self._updating:
+            if not self._in_background:
+                return await self._call(lambda: self._load_in_place(weights, version))
+            prepared = asyncio.Event()
+            begin_s = await self._call(lambda: self._begin(weights, prepared))
+            await prepared.wait()
+            return begin_s + await self._call(lambda: self._finish(version))
 
     async def stats(self) -> dict[str, float]:
         """Counters since `start`; busy is who steps or takes requests on."""
@@ -105,6 +125,8 @@ class LocalEngine:
         future: Future[Any] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever called has gone
             try:
                 self._require_open()
                 future.set_result(command())
@@ -148,8 +170,12 @@ class LocalEngine:
         logging.getLogger("vllm.triton_utils.importing").setLevel(logging.ERROR)
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        path, config, *_ = self._args
         engine = LLMEngine.from_engine_args(engine_args(*self._args, async_engine=False))
         engine.set_weight_version(str(self._version))
+        init_info = {"path": path, "load": config.weight_load}
+        engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": init_info})
+        self._in_background = all(engine.collective_rpc("weights_in_background"))
         return engine
 
     def _drain(self, *, wait: bool) -> None:
@@ -218,19 +244,59 @@ class LocalEngine:
     def _abort(self, ids: set[str]) -> None:
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])
 
-    def _update(self, weights: FlatWeights, version: int) -> float:
+    def _give_up(self, ids: Collection[str]) -> None:
+        ended = {i: self._waiting[i] for i in ids if i in self._waiting}
+        self._abort(set(ended))
+        self._post([(arrivals, [TokenOutput.aborted(i)]) for i, arrivals in ended.items()])
+
+    def _begin(self, weights: FlatWeights, prepared: asyncio.Event) -> float:
+        """Have the weights built in the background; `prepared` is set when that has ended."""
         started = time.monotonic()
+
+        def tell() -> None:
+            self._loop.call_soon_threadsafe(prepared.set)
+
+        info = weights.update_info() | {"on_prepared": tell}
         try:
             self._engine.collective_rpc("start_weight_update")
-            self._engine.collective_rpc(
-                "update_weights", kwargs={"update_info": weights.update_info()}
-            )
+            self._engine.collective_rpc("update_weights", kwargs={"update_info": info})
+        except Exception as error:
+            raise self._abandon(error) from error
+        return time.monotonic() - started
+
+    def _finish(self, version: int) -> float:
+        """Swap the weights in; the next step is the first to see them, under `version`."""
+        started = time.monotonic()
+        try:
+            self._engine.collective_rpc("finish_weight_update")
+        except Exception as error:
+            raise self._abandon(error) from error
+        self._switch(version)
+        return time.monotonic() - started
+
+    def _abandon(self, error: Exception) -> InfrastructureError:
+        """Nothing was changed: close the update session and go on with the weights in use."""
+        self._engine.collective_rpc("abandon_weight_update")
+        return InfrastructureError(f"weights not loaded, version {self._version} stays: {error!r}")
+
+    def _load_in_place(self, weights: FlatWeights, version: int) -> float:
+        started = time.monotonic()
+        info = weights.update_info()
+        try:
+            self._engine.collective_rpc("start_weight_update")
+            self._engine.collective_rpc("update_weights", kwargs={"update_info": info})
             self._engine.collective_rpc("finish_weight_update")
         except Exception as error:
             raise self._fail(f"weight update: {error!r}") from error
+        self._switch(version)
+        return time.monotonic() - started
+
+    def _switch(self, version: int) -> None:
+        """Stamp tokens from now on with `version`, and do to the KV cache what is configured."""
         self._engine.set_weight_version(str(version))
         self._version = version
-        return time.monotonic() - started
+        if self._args[1].kv_after_update == "recompute":
+            self._engine.reset_prefix_cache(reset_running_requests=True)
 
 
 def _all_there(

@@ -7,27 +7,52 @@ Imported by vLLM itself (through its registry) in the process that holds the mod
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
 
-from actors.weights import register_flat_backend, views
+from actors.double_buffer import Staged, UnsupportedModelError, WeightPlan, make_plan
+from actors.weights import checkpoint_tensors, register_flat_backend, views
+from bard_ray.errors import WeightSyncError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class FlatInitInfo(WeightTransferInitInfo):
-    """Nothing to rendezvous on."""
+    """Where the engine's weights came from.
+
+    Attributes:
+        path: model directory that the engine was started from.
+        load: "auto", "background" or "in_place", as `rollout.weight_load`.
+    """
+
+    path: str = ""
+    load: str = "auto"
 
 
 @dataclass
 class FlatUpdateInfo(WeightTransferUpdateInfo):
-    """The layout of `actors.engine.FlatWeights`, with the bytes given by reference or by path."""
+    """The layout of `actors.engine.FlatWeights`, with the bytes given by reference or by path.
+
+    `on_prepared` (in-process only) is called from the background thread when the weights are built,
+    or when that has failed.
+    """
 
     names: list[str] = field(default_factory=list)
     dtypes: list[str] = field(default_factory=list)
@@ -35,51 +60,123 @@ class FlatUpdateInfo(WeightTransferUpdateInfo):
     offsets: list[int] = field(default_factory=list)
     buffer: np.ndarray | None = None
     path: str = ""
+    on_prepared: Callable[[], None] | None = None
 
-    def bytes(self) -> np.ndarray:
-        """The buffer, mapped read-only where it came as a path."""
-        return (
-            np.memmap(self.path, dtype=np.uint8, mode="r") if self.buffer is None else self.buffer
-        )
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The parameters by name, sharing the buffer's memory.
+
+        A buffer that came as a path is mapped read-only.
+        """
+        buffer = self.buffer
+        if buffer is None:
+            buffer = np.memmap(self.path, dtype=np.uint8, mode="r")
+        return dict(views(self.names, self.dtypes, self.shapes, self.offsets, buffer))
 
 
 class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo]):
-    """Loads through vLLM's layerwise reload.
+    """Loads one buffer that holds every parameter.
 
-    Repairs afterwards what that reload leaves stale on a CPU.
+    Two ways, chosen in `init_transfer_engine`:
+
+    - background: `update_weights` returns at once and another thread builds the new weights beside
+      the old ones, which go on serving; `finish_weight_update` waits for it and swaps. Steps may be
+      run between the two calls. CPU only; see `actors.double_buffer`.
+    - in place: vLLM's own layerwise reload, with a repair of what it leaves stale on a CPU. No step
+      may be run between start and finish. The only way on a GPU, where it was not run.
     """
 
     init_info_cls = FlatInitInfo
     update_info_cls = FlatUpdateInfo
+    supports_draft_weight_update = False
+    defers_processing = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._plan: WeightPlan | None = None
+        self._coming: Future[Staged] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="weights")
 
     def init_transfer_engine(self, init_info: FlatInitInfo) -> None:
-        """No data-plane rendezvous is needed."""
+        """Choose how to load.
+
+        Background loading is tried on the weights that the engine started with: every layer it
+        builds has to answer bit for bit as vLLM's own.
+
+        Raises:
+            WeightSyncError: background loading is asked for and the model does not allow it.
+        """
+        if init_info.load == "in_place":
+            return
+        dtype = self.model_config.dtype
+        tensors = {name: t.to(dtype) for name, t in checkpoint_tensors(init_info.path).items()}
+        try:
+            self._plan = make_plan(self.model, tensors)
+        except UnsupportedModelError as error:
+            if init_info.load == "background":
+                msg = f"rollout.weight_load=background is not possible: {error}"
+                raise WeightSyncError(msg) from error
+            logger.warning("weights will be loaded in place: %s", error)
+
+    @property
+    def in_background(self) -> bool:
+        """Whether steps may be run between `start_weight_update` and `finish_weight_update`."""
+        return self._plan is not None
+
+    @property
+    def prepared(self) -> bool:
+        """Whether `finish_weight_update` would return or raise without waiting."""
+        return self._coming is None or self._coming.done()
+
+    @property
+    def failed(self) -> bool:
+        """Whether `finish_weight_update` would raise, as far as is known by now."""
+        coming = self._coming
+        return coming is not None and coming.done() and coming.exception() is not None
 
     def start_weight_update(self) -> None:
-        """Prepare the layers to take checkpoint-format weights again.
+        """In place: have the layers take checkpoint-format weights again.
 
         Packed layers freed those after loading.
         """
-        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
-
-        initialize_layerwise_reload(self.model)
+        if self._plan is None:
+            initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: FlatUpdateInfo) -> None:
-        """Load every parameter of the buffer."""
-        info = update_info
-        self.model.load_weights(
-            views(info.names, info.dtypes, info.shapes, info.offsets, info.bytes())
-        )
+        """Load every parameter of the buffer, or begin to."""
+        plan = self._plan
+        if plan is None:
+            self.model.load_weights(update_info.tensors().items())
+            return
+        self._coming = self._pool.submit(lambda: plan.prepare(update_info.tensors()))
+        if (on_prepared := update_info.on_prepared) is not None:
+            self._coming.add_done_callback(lambda _: on_prepared())
+
+    def drain_pending(self) -> None:
+        """Wait until the weights on their way are built; raises what went wrong."""
+        if self._coming is not None:
+            self._coming.result()
 
     def finish_weight_update(self) -> None:
-        """Repack the layers, the tied output head included."""
-        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+        """Put the new weights in place.
 
-        finalize_layerwise_reload(self.model, self.model_config)
-        repack_heads(self.model)
+        Raises:
+            Exception: whatever building them in the background raised; the old weights stay in use.
+        """
+        if self._plan is None:
+            finalize_layerwise_reload(self.model, self.model_config)
+            repack_heads(self.model)
+            return
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            self._pool.submit(self._plan.reclaim, coming.result().swap())
+
+    def abandon(self) -> None:
+        """Forget weights that are on their way; the ones in use stay."""
+        self._coming = None
 
     def shutdown(self) -> None:
-        """Nothing is held."""
+        """Stop the background thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def repack_heads(model: Any) -> None:
@@ -87,18 +184,39 @@ def repack_heads(model: Any) -> None:
 
     Layerwise reload on a CPU leaves it at its old values.
     """
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
-
     for module in model.modules():
         if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear"):
             module.quant_method.process_weights_after_loading(module)
 
 
 class FlatWorkerExtension:
-    """Named as vLLM's `worker_extension_cls`.
+    """Methods that vLLM adds to its workers (`worker_extension_cls`), for `collective_rpc`.
 
     Importing this module in a worker process registers the backend.
     """
+
+    weight_transfer_engine: FlatWeightTransferEngine
+    _weight_update_active: bool
+
+    def weights_in_background(self) -> bool:
+        """See `FlatWeightTransferEngine.in_background`."""
+        return self.weight_transfer_engine.in_background
+
+    def weights_prepared(self) -> bool:
+        """See `FlatWeightTransferEngine.prepared`."""
+        return self.weight_transfer_engine.prepared
+
+    def weights_failed(self) -> bool:
+        """See `FlatWeightTransferEngine.failed`."""
+        return self.weight_transfer_engine.failed
+
+    def abandon_weight_update(self) -> None:
+        """End an update session without loading anything.
+
+        vLLM leaves the session open when `finish_weight_update` raises.
+        """
+        self.weight_transfer_engine.abandon()
+        self._weight_update_active = False
 
 
 register_flat_backend()

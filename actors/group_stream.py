@@ -17,7 +17,7 @@ from actors.wire import Ticket, unpack_groups
 from bard_ray.records import Group, GroupRequest, SamplingSpec
 
 if TYPE_CHECKING:
-    from actors.clients import Fleet
+    from actors.fleet import Fleet
 
 GATHER_S = 0.005  # how long requests wait for others to travel with
 MAX_LOSSES = 3  # workers lost with a request before it counts as failed

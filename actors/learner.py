@@ -17,33 +17,18 @@ from actors import model_dir, zero
 from actors.engine import FlatWeights
 from bard_ray.config.schema import LearnerConfig
 from bard_ray.errors import InvariantError, RunStateError
+from bard_ray.learn.correction import TokenBatch
 from bard_ray.learn.pack import MicroBatch, PackSpec, pack
+from bard_ray.learn.stats import Sums, accumulate, learner_metrics
 from bard_ray.records import TrainSequence
 from bard_ray.roles import LossSpec, OptimSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from bard_ray.learn.losses import TokenBatch
-
-Sums = dict[str, "torch.Tensor"]
-
 ALIGN = 64  # bytes; every parameter starts on a cache line
 STATE_TAG = "state"  # name of the DeepSpeed checkpoint inside a saved directory
 MODEL_DIR = "model"  # beside it: configuration and tokenizer, without weights
-
-# Metrics by kind of loss: name in `bard_ray.metrics.TABLE` to the sum behind it, divided by the
-# trained tokens.
-TOKEN_MEANS = {
-    "nll": {"sft/loss": "loss"},
-    "grpo": {
-        "rl/loss": "loss",
-        "rl/entropy": "entropy",
-        "rl/ratio_mean": "ratio_mean",
-        "rl/clip_low": "clip_low",
-        "rl/clip_high": "clip_high",
-    },
-}
 
 
 class LearnerRank:
@@ -141,14 +126,13 @@ class LearnerRank:
         sums: Sums = {}
         batches = pack(sequences, self._spec, num_micro_batches)
         for batch in batches:
-            _accumulate(sums, self._backward(batch, loss, global_tokens))
+            accumulate(sums, self._backward(batch, loss, global_tokens))
         grad_norm = self._update(lr)
         totals = self._reduce(sums, sum(batch.num_tokens for batch in batches))
-        if round(totals["trained"]) != global_tokens:
-            raise InvariantError(
-                f"{totals['trained']:.0f} tokens trained on, {global_tokens} announced"
-            )
-        return _metrics(totals, loss, grad_norm, lr)
+        (trained,) = totals["trained"]
+        if round(trained) != global_tokens:
+            raise InvariantError(f"{trained:.0f} tokens trained on, {global_tokens} announced")
+        return learner_metrics(totals, loss, grad_norm, lr)
 
     # ------------------------------------------------------------------ weights out
 
@@ -256,28 +240,23 @@ class LearnerRank:
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
 
-    def _reduce(self, sums: Sums, num_tokens: int) -> dict[str, float]:
-        """Sums (maxima for `*_max`) over ranks."""
+    def _reduce(self, sums: Sums, num_tokens: int) -> dict[str, list[float]]:
+        """Sums (maxima for `*_max`) over ranks, one list a name."""
         import torch
         from torch import distributed
 
-        names = [name for name in sums if not name.endswith("_max")]
-        peaks = [name for name in sums if name.endswith("_max")]
-        added = torch.stack(
-            [
-                *(sums[name].double() for name in names),
-                sums["loss"].new_tensor(num_tokens, dtype=torch.float64),
-            ]
-        )
-        highest = torch.stack([sums[name].double() for name in peaks]) if peaks else None
-        if self._world_size > 1:
-            distributed.all_reduce(added)
-            if highest is not None:
-                distributed.all_reduce(highest, distributed.ReduceOp.MAX)
-        totals = dict(zip([*names, "tokens"], added.tolist(), strict=True))
-        return totals | dict(
-            zip(peaks, highest.tolist() if highest is not None else [], strict=True)
-        )
+        sums = sums | {"tokens": torch.tensor([float(num_tokens)], device=sums["loss"].device)}
+        peaks = {name: v for name, v in sums.items() if name.endswith("_max")}
+        parts = ((sums.keys() - peaks.keys(), "SUM"), (peaks.keys(), "MAX"))
+        totals: dict[str, list[float]] = {}
+        for names, how in ((sorted(part), how) for part, how in parts if part):
+            flat = torch.cat([sums[name].double().reshape(-1) for name in names])
+            if self._world_size > 1:
+                distributed.all_reduce(flat, getattr(distributed.ReduceOp, how))
+            sizes = [sums[name].numel() for name in names]
+            values = (part.tolist() for part in flat.split(sizes))
+            totals |= dict(zip(names, values, strict=True))
+        return totals
 
     def _layout(self, dtype: str) -> FlatWeights:
         """Names, shapes and offsets of the flat buffer.
@@ -327,30 +306,16 @@ def _token_batch(
 ) -> TokenBatch:
     import torch
 
-    from bard_ray.learn.losses import TokenBatch
-
     def trained(values_RT: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values_RT[batch.mask_RT]).to(logprobs_N.device)
 
-    parts = batch.advantages_RT, batch.behaviour_RT, batch.reference_RT
-    return TokenBatch(logprobs_N, entropy_N, *(trained(part) for part in parts))
-
-
-def _accumulate(sums: Sums, more: Sums) -> None:
-    for name, value in more.items():
-        if name not in sums:
-            sums[name] = value
-        else:
-            sums[name] = sums[name].maximum(value) if name.endswith("_max") else sums[name] + value
-
-
-def _metrics(
-    totals: dict[str, float], loss: LossSpec, grad_norm: float, lr: float
-) -> dict[str, float]:
-    kind = "sft" if loss.kind == "nll" else "rl"
-    values = {name: totals[key] / totals["trained"] for name, key in TOKEN_MEANS[loss.kind].items()}
-    values |= {f"{kind}/grad_norm": grad_norm, f"{kind}/lr": lr}
-    if loss.kind == "nll":
-        return values | {"sft/tokens": totals["tokens"]}
-    values["rl/ratio_max"] = totals["ratio_max"]
-    return values | ({"rl/kl": totals["kl"] / totals["trained"]} if loss.kl_coef else {})
+    return TokenBatch(
+        logprobs_N=logprobs_N,
+        proximal_N=logprobs_N.detach(),  # one optimizer step a batch: the policy of its start
+        behaviour_N=trained(batch.behaviour_RT),
+        reference_N=trained(batch.reference_RT),
+        entropy_N=entropy_N,
+        advantages_N=trained(batch.advantages_RT),
+        sequence_N=trained(batch.sequence_RT).long(),
+        bin_N=trained(batch.bin_RT).long(),
+    )

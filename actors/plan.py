@@ -8,9 +8,10 @@ Pure: computed from the configuration before Ray starts, printed by `--dry-run`,
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bard_ray.config.memory import (
@@ -32,6 +33,7 @@ RoleName = Literal["rollout", "learner", "reference", "verifier"]
 
 # Placement sums of fractions such as 0.75 + 0.25 are compared with this slack.
 _SLACK = 1e-6
+MAX_AUTO_VERIFIERS = 16
 
 _MEMORY_FIXES: dict[RoleName, str] = {
     "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
@@ -119,8 +121,24 @@ def make_plan(config: Config) -> Plan:
             Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
         )
     grading = DeviceMemory({"process": VERIFIER_BYTES})
-    roles.append(Role("verifier", verifier.workers, verifier.cpus, 0.0, grading))
+    roles.append(Role("verifier", max(1, verifier.workers), verifier.cpus, 0.0, grading))
     return Plan(config.run.name, shape, tuple(roles), sequence_cache_bytes(config, shape))
+
+
+def sized(config: Config, available: Mapping[str, float]) -> Config:
+    """The configuration with `verifier.workers` settled for a cluster.
+
+    0 becomes floor((CPUs - those of the other roles) / verifier.cpus), between 1 and
+    `MAX_AUTO_VERIFIERS`. Source: ours.
+    """
+    verifier = config.verifier
+    if verifier.workers > 0:
+        return config
+    one = make_plan(config)
+    free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
+    fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
+    workers = min(max(fitting, 1), MAX_AUTO_VERIFIERS)
+    return replace(config, verifier=replace(verifier, workers=workers))
 
 
 def check_resources(plan: Plan, available: Mapping[str, float]) -> None:

@@ -10,16 +10,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bard_ray.budget.sampler import sample_budgets
+from bard_ray.budget.sampler import BudgetSource
+from bard_ray.budget.signal import label, parse
 from bard_ray.checkpoint import atomic_directory, is_complete, recover, write_json
 from bard_ray.config.schema import Config, RLConfig
 from bard_ray.data.questions import training_questions
+from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.learn.schedule import warmup_linear
 from bard_ray.records import GroupRequest, SamplingSpec
 from bard_ray.rewards.reward import make_reward
-from bard_ray.rl.admission import Ledger
+from bard_ray.rewards.stats import BatchStats
+from bard_ray.rl.admission import LagWindow, Ledger
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
-from bard_ray.rl.loop import RLSpec, RLState, train_rl
+from bard_ray.rl.loop import RLSpec, train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, OptimSpec
 from bard_ray.rundir import RL_STATE
 
@@ -33,17 +38,19 @@ STUCK_AFTER_STEPS = 20
 SEED_STRIDE = 7919  # admission number n samples with run seed + stride * n
 
 
-def request_maker(config: Config) -> Callable[[int], GroupRequest]:
-    """Admission number to work: question, budget and seed follow from it alone."""
-    question, seed, size = (
-        training_questions(config.data, config.run.seed),
-        config.run.seed,
-        config.rl.group_size,
-    )
+def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
+    """Admission number to work.
 
-    def make(number: int) -> GroupRequest:
-        budgets = sample_budgets(config.budget, seed, number, size)
-        return GroupRequest(number, question(number), budgets, seed + SEED_STRIDE * number)
+    Question, budgets and seed follow from the number alone, but for budget samplers that go by the
+    accuracy so far.
+    """
+    question = training_questions(config.data, config.run.seed)
+    budgets, seed = BudgetSource.of(config.budget, config.rl, config.run.seed), config.run.seed
+
+    def make(number: int, stats: BatchStats) -> GroupRequest:
+        asked = question(number)
+        drawn = budgets.draw(number, asked, stats.accuracy_by_tokens())
+        return GroupRequest(number, asked, drawn, seed + SEED_STRIDE * number)
 
     return make
 
@@ -54,18 +61,19 @@ def rl_spec(config: Config) -> RLSpec:
     flow = FlowSpec(
         request=request_maker(config),
         sampling=SamplingSpec(rl.temperature, rl.max_new_tokens),
+        lag=LagWindow(rl.max_lag, rl.prompts_per_step),
         total_groups=rl.steps * rl.prompts_per_step,
         max_untrainable=STUCK_AFTER_STEPS * rl.prompts_per_step,
-        synchronous=rl.max_lag == 0,
+        oversample=rl.oversample,
     )
-    loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature)
+    correction = CORRECTIONS.build(rl.correction.name, rl.correction.params)
+    loss = LossSpec("grpo", rl.clip_low, rl.clip_high, rl.kl_coef, rl.temperature, correction)
     return RLSpec(
         rl.steps,
-        rl.prompts_per_step,
-        rl.max_lag,
         rl.std_normalise,
         loss,
         flow,
+        bins=BudgetBins.of(config.budget.train),
         lr=lambda step: warmup_linear(step, rl.steps, rl.warmup_steps, rl.lr, rl.min_lr_ratio),
     )
 
@@ -89,7 +97,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
 
     async def on_step(now: RLState, values: Mapping[str, float]) -> None:
         context.versions = now.base_version + now.step
-        context.metrics.write("rl", now.step, values)
+        context.metrics.write("rl", now.step, {**values, **roles.verifier.metrics()})
         progress.update(now.step, config.rl.steps, _detail(values))
         if (
             config.rl.checkpoint_every
@@ -107,6 +115,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
     return asdict(state.ledger) | {
         "workers_replaced": roles.sampler.replaced,
         "engine_busy_share": busy,
+        "grading": roles.verifier.stats(),
     }
 
 
@@ -151,7 +160,9 @@ async def _begin(context: Context) -> RLState:
     ledger.admitted = (
         ledger.consumed
     )  # what was in flight is asked for again, under the same numbers
-    return RLState(step=saved["step"], ledger=ledger)
+    stats = BatchStats.from_json(saved["stats"])
+    asked = {int(n): tuple(map(parse, labels)) for n, labels in saved["asked"].items()}
+    return RLState(step=saved["step"], ledger=ledger, stats=stats, asked=asked)
 
 
 async def _save(context: Context, state: RLState) -> None:
@@ -159,4 +170,10 @@ async def _save(context: Context, state: RLState) -> None:
     with atomic_directory(_state_path(context), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))
-        write_json(aside / "loop.json", {"step": state.step, "ledger": asdict(state.ledger)})
+        loop = {
+            "step": state.step,
+            "ledger": asdict(state.ledger),
+            "stats": asdict(state.stats),
+            "asked": {n: [label(b) for b in budgets] for n, budgets in state.asked.items()},
+        }
+        write_json(aside / "loop.json", loop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
@@ -87,9 +87,14 @@ class Filling:
             self._places[item.id] = (ticket, request, index, segments[id(item.prompt_T)])
 
     def add(self, output: TokenOutput) -> tuple[Ticket, Group] | None:
-        """File one output; returns its group if that is now complete."""
+        """File one output; returns its group if that is now complete, or has been ended early."""
         ticket, request, index, prompt = self._places.pop(output.id)
-        rollouts = self._done[ticket]
+        rollouts = self._done.get(ticket)
+        if rollouts is None:  # ended early, with another of its rollouts
+            return None
+        if output.finish == "abort":
+            del self._done[ticket]
+            return ticket, Group(request, failure="its generation was ended early")
         rollouts[index] = self._rollout(request.budgets[index], prompt, output)
         if len(rollouts) < len(request.budgets):
             return None
@@ -98,8 +103,8 @@ class Filling:
 
     def _rollout(self, budget: Budget, prompt: Segment, output: TokenOutput) -> Rollout:
         forced_at = token_limit(budget) if self._spec.force_budget else None
-        close_id, decode = self._prompts.close_id, self._prompts.decode
-        return assemble(prompt, output, budget, close_id, forced_at, decode)
+        tags, decode = self._prompts.tags, self._prompts.decode
+        return assemble(prompt, output, budget, tags, forced_at, decode)
 
 
 class RolloutWorker:
@@ -128,6 +133,7 @@ class RolloutWorker:
         self._submitted = self._open = 0  # requests so far, groups under way
         self._finished: Finished = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ids: dict[int, list[str]] = {}  # engine requests of a group, by its number
 
     async def start(self) -> None:
         """Bring the engine up; ready to serve when this returns."""
@@ -156,6 +162,7 @@ class RolloutWorker:
                 failed = Group(request, failure=f"its prompt leaves no room in {room}")
                 self._finished.put_nowait((ticket, failed))
                 continue
+            self._ids[request.number] = [item.id for item in items]
             filling.expect(ticket, request, items)
             tokens += items
         if tokens:
@@ -176,9 +183,14 @@ class RolloutWorker:
                     full = filling.add(output)
                     if full is not None:
                         self._open -= 1
+                        self._ids.pop(full[1].number, None)
                         self._finished.put_nowait(full)
         except Exception as error:  # noqa: BLE001 raised where the groups are read
             self._finished.put_nowait(error)
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        """Stop generating groups; those still running come back failed, others are ignored."""
+        await self._engine.abort([i for n in numbers for i in self._ids.get(n, ())])
 
     async def groups(self) -> AsyncIterator[bytes]:
         """Yield finished groups, packed by `actors.wire`, until somebody else reads them.

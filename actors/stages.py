@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors.golds import validate_golds
 from actors.start import Roles
 from bard_ray.checkpoint import write_json
 from bard_ray.config.schema import Config, SFTConfig
@@ -128,7 +129,8 @@ def stages_of(config: Config) -> list[Stage]:
 
 
 async def distil_stage(context: Context, progress: Progress) -> Facts:
-    """Build the corpus of every supervised stage."""
+    """Build the corpus of every supervised stage, once every gold answer can be graded."""
+    await validate_golds(context.config)
     wanted = [name for name in SFT_STAGES if getattr(context.config, name).enabled]
     prompts, facts = context.prompt_format(), {}
     for done, name in enumerate(wanted):

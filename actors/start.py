@@ -9,11 +9,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from actors.clients import RayReference, RaySampler, RayVerifier
+from actors.clients import RayReference, RaySampler
 from actors.cluster import ActorSpec, Cluster
+from actors.golds import grading_setup
 from actors.learner_client import RayLearner
 from actors.plan import Plan
 from actors.settings import engine_env, learner_env
+from actors.verifier_client import RayVerifier
 from bard_ray.config.schema import Config
 
 if TYPE_CHECKING:
@@ -82,8 +84,9 @@ class Starter:
         sampler = RaySampler(
             config.rollout.workers, self.rollout, kill, config.rollout.call_timeout_s
         )
+        grading = config.verifier
         verifier = RayVerifier(
-            config.verifier.workers, self.verifier, kill, config.verifier.limit_s
+            max(1, grading.workers), self.verifier, kill, grading.limit_s, grading.max_pending
         )
         reference = None
         if self._plan.role("reference") is not None:
@@ -124,7 +127,11 @@ class Starter:
 
         config = self._config.verifier
         return self._cluster.spawn(
-            VerifierWorker, self._spec("verifier", index), config.limit_s, config.memory_mb
+            VerifierWorker,
+            self._spec("verifier", index),
+            config.limit_s,
+            config.memory_mb,
+            grading_setup(self._config),
         )
 
     def reference(self, index: int) -> ActorHandle:

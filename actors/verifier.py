@@ -9,30 +9,33 @@ import asyncio
 from collections.abc import Sequence
 
 from bard_ray.records import GradeItem, Verdict
-from bard_ray.verify.process import GradingProcess
+from bard_ray.verify.lanes import Counts
+from bard_ray.verify.process import GradingProcess, Setup
 
 
 class VerifierWorker:
-    """Grades answers in a killable child process (role `bard_ray.roles.Verifier`).
+    """Grades answers in killable child processes.
 
     Stateless: it can be replaced.
     """
 
-    def __init__(self, limit_s: float, memory_mb: int) -> None:
+    def __init__(self, limit_s: float, memory_mb: int, setup: Setup | None = None) -> None:
         """Start nothing yet: `ping` or the first batch does.
 
         Args:
             limit_s: wall seconds for one answer.
-            memory_mb: address space of the child, MiB.
+            memory_mb: address space of a child, MiB.
+            setup: called once in every grading process, see `GradingProcess`.
         """
-        self._process = GradingProcess(limit_s, memory_mb)
+        self._process = GradingProcess(limit_s, memory_mb, setup=setup)
 
-    async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """One verdict per item, in order.
+    async def grade(self, items: Sequence[GradeItem]) -> tuple[list[Verdict], Counts]:
+        """One verdict per item, in order, and what happened since this worker started.
 
         Infrastructure trouble is `Outcome.BROKEN`, never an exception.
         """
-        return await self._process.grade_batch(items)
+        verdicts = await self._process.grade_batch(items)
+        return verdicts, self._process.counts()
 
     async def ping(self) -> bool:
         """True once a warm child is there; answers at once while a batch runs.

@@ -101,12 +101,21 @@ def checkpoint_shapes(path: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_checkpoint(path: str, dtype: str) -> FlatWeights:
-    """All parameters of a Hugging Face model directory as one buffer."""
+def checkpoint_tensors(path: str) -> dict[str, torch.Tensor]:
+    """All parameters of a Hugging Face model directory, by name, in the types they are stored in.
+
+    Raises:
+        DataError: there are none.
+    """
     from safetensors.torch import load_file
 
-    tensors = [pair for file in checkpoint_files(path) for pair in sorted(load_file(file).items())]
-    return flatten(tensors, dtype)
+    files = checkpoint_files(path)
+    return {name: value for file in files for name, value in sorted(load_file(file).items())}
+
+
+def read_checkpoint(path: str, dtype: str) -> FlatWeights:
+    """All parameters of a Hugging Face model directory as one buffer."""
+    return flatten(list(checkpoint_tensors(path).items()), dtype)
 
 
 def check_weights(weights: FlatWeights, expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 NamedWeights = Sequence[tuple[str, "torch.nn.Parameter"]]
 
-# Elements gathered at a time under ZeRO-3: one call per parameter costs ten times as much on small
-# models, and all at once would need room for the whole model on every rank.
+# Elements gathered at a time under ZeRO-3, beyond a rank's own part: 256 MiB of bfloat16 or 512 MiB
+# of float32; a larger parameter is a bucket of its own. One call per parameter costs ten times as
+# much on small models (measured), and all at once would need room for the whole model on each rank.
 BUCKET_ELEMENTS = 1 << 27
 ADAM_EPS = 1e-8
 

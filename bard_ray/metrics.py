@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +34,27 @@ class Metric:
     meaning: str
 
 
+# Bins of thinking budgets: the thirds of the taught ones, and prompts without a number of tokens.
+BINS = ("short", "middle", "long", "none")
+
+_BINNED = {
+    "lag_mean": Metric("steps", "token mean", "lag of tokens, {bin}"),
+    "lag_max": Metric("steps", "max", "largest lag, {bin}"),
+    "ratio_mean": Metric("1", "token mean", "policy over behaviour probability, {bin}"),
+    "cut": Metric("share", "token mean", "tokens clipped, truncated or masked, {bin}"),
+    "behaviour_kl": Metric("nats", "token mean", "k3 estimate of KL(behaviour || policy), {bin}"),
+    "tokens": Metric("share", "token mean", "share of the step's trained tokens, {bin}"),
+    "trained": Metric("groups", "sum", "groups trained on, {bin}"),
+    "flat": Metric("groups", "sum", "groups without reward variance, {bin}"),
+    "surplus": Metric("groups", "sum", "over-sampled groups given up, {bin}"),
+}
+_BIN_WORDS = {
+    "short": "lowest third of the taught budgets",
+    "middle": "middle third of the budgets",
+    "long": "highest third of the budgets",
+    "none": "no token budget",
+}
+
 TABLE: dict[str, Metric] = {
     # Supervised stages: base, sft, sft_full.
     "sft/loss": Metric("nats", "token mean", "negative log-likelihood of the completion tokens"),
@@ -50,7 +71,7 @@ TABLE: dict[str, Metric] = {
         "what the advantages are made of: accuracy and budget fidelity combined",
     ),
     "rl/accuracy": Metric("share", "rollout mean", "rollouts whose verdict is correct"),
-    "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, the other part of the reward"),
+    "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, 0 where malformed"),
     "rl/rel_err": Metric(
         "1", "rollout mean", "|L - b| / b of rollouts with a token budget b; L thinking tokens"
     ),
@@ -60,14 +81,38 @@ TABLE: dict[str, Metric] = {
     "rl/overrun": Metric("share", "rollout mean", "rollouts with a token budget whose L > b"),
     "rl/thinking_tokens": Metric("tokens", "rollout mean", "thinking length L"),
     "rl/truncated": Metric("share", "rollout mean", "rollouts that ended at the token limit"),
+    "rl/unclosed": Metric("share", "rollout mean", "rollouts that never closed their thinking"),
+    "rl/skipped": Metric("share", "rollout mean", "rollouts that closed their thinking at once"),
+    "rl/extra_tags": Metric(
+        "share", "rollout mean", "rollouts with a think tag in the answer part"
+    ),
+    "rl/leaking": Metric(
+        "share", "rollout mean", "rollouts whose answer part exceeds rl.reward.answer_limit"
+    ),
     # Reinforcement learning: what the learner did.
-    "rl/loss": Metric("1", "token mean", "clipped policy loss, KL term included"),
+    "rl/loss": Metric("1", "token mean", "corrected policy loss, KL term included"),
     "rl/kl": Metric("nats", "token mean", "k3 estimate of KL(policy || reference)"),
     "rl/entropy": Metric("nats", "token mean", "entropy of the policy at the trained positions"),
     "rl/ratio_mean": Metric("1", "token mean", "policy probability over behaviour probability"),
     "rl/ratio_max": Metric("1", "max", "largest such ratio of the step"),
-    "rl/clip_low": Metric("share", "token mean", "tokens whose ratio was clipped from below"),
-    "rl/clip_high": Metric("share", "token mean", "tokens whose ratio was clipped from above"),
+    "rl/clip_low": Metric(
+        "share", "token mean", "tokens with a negative advantage whose gradient the clip took away"
+    ),
+    "rl/clip_high": Metric(
+        "share", "token mean", "tokens with a positive advantage whose gradient the clip took away"
+    ),
+    "rl/weight_cut": Metric(
+        "share", "token mean", "tokens whose importance weight was truncated or masked"
+    ),
+    "rl/weight_mean": Metric(
+        "1", "token mean", "weight w of the policy gradient w A grad log p that the correction gave"
+    ),
+    "rl/ess": Metric(
+        "share", "(sum w)^2 / (N sum w^2)", "effective sample size over the N trained tokens"
+    ),
+    "rl/behaviour_kl": Metric(
+        "nats", "token mean", "k3 estimate of KL(behaviour || policy) on the sampled tokens"
+    ),
     "rl/grad_norm": Metric("1", "last", "gradient norm over all ranks, before clipping"),
     "rl/lr": Metric("1", "last", "learning rate of the step"),
     # Reinforcement learning: asynchrony and throughput.
@@ -75,6 +120,11 @@ TABLE: dict[str, Metric] = {
         "steps", "token mean", "version being trained minus the version that sampled the token"
     ),
     "rl/lag_max": Metric("steps", "max", "largest such lag of the step; bounded by rl.max_lag"),
+    **{
+        f"bins/{name}_{bin_name}": replace(m, meaning=m.meaning.format(bin=words))
+        for name, m in _BINNED.items()
+        for bin_name, words in _BIN_WORDS.items()
+    },
     "rl/version": Metric("steps", "last", "weight version after the step"),
     "rl/tokens": Metric("tokens", "sum", "tokens sampled for the groups of the step"),
     "rl/tokens_per_s": Metric("tokens/s", "mean", "rl/tokens over the wall time of the step"),
@@ -82,18 +132,31 @@ TABLE: dict[str, Metric] = {
     "rl/groups_trained": Metric("groups", "sum", "groups trained on in the step"),
     "rl/groups_flat": Metric("groups", "sum", "groups without reward variance, replaced by others"),
     "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
+    "rl/groups_surplus": Metric(
+        "groups", "sum", "over-sampled groups given up, enough groups before them being trainable"
+    ),
     "rl/groups_in_flight": Metric(
         "groups", "last", "groups admitted and not yet filed or trained, after the step"
     ),
-    "verdict/correct": Metric("rollouts", "sum", "graded and right"),
-    "verdict/wrong": Metric("rollouts", "sum", "graded and not right"),
+    # Verdicts given since the step before, flat and later groups included.
+    "verdict/correct": Metric("verdicts", "sum", "graded and right"),
+    "verdict/wrong": Metric("verdicts", "sum", "graded and not right"),
     "verdict/unparsable": Metric(
-        "rollouts", "sum", "no answer could be extracted; counts as wrong"
+        "verdicts", "sum", "no answer could be read, or several; counts as wrong"
     ),
-    "verdict/timeout": Metric("rollouts", "sum", "grading hit its time limit; counts as wrong"),
+    "verdict/timeout": Metric(
+        "verdicts", "sum", "grading hit its time or memory limit; counts as wrong"
+    ),
     "verdict/broken": Metric(
-        "rollouts", "sum", "grading failed for reasons of ours; never a zero reward"
+        "verdicts", "sum", "grading failed for reasons of ours; graded again, never a zero reward"
     ),
+    # The verifier pool, since it was started.
+    "grading/demoted": Metric("answers", "last", "answers so slow that the others overtook them"),
+    "grading/deaths": Metric("processes", "last", "grading processes that died under an answer"),
+    "grading/retried": Metric("answers", "last", "answers graded again after that"),
+    "grading/reissued": Metric("answers", "last", "answers graded again, their worker being lost"),
+    "grading/workers_replaced": Metric("workers", "last", "verifier workers that were lost"),
+    "grading/worst_s": Metric("s", "max", "longest time that one answer took"),
     # Where the time of a step goes.
     "time/step_s": Metric("s", "last", "wall time from one weight version to the next"),
     "time/wait_s": Metric("s", "last", "learner waiting for groups"),
@@ -104,7 +167,10 @@ TABLE: dict[str, Metric] = {
     ),
     "time/train_s": Metric("s", "last", "forward, backward and optimizer"),
     "time/publish_s": Metric(
-        "s", "last", "gathering the weights and loading them into the rollout workers"
+        "s", "last", "learner waiting: gathering its weights, and for the transfer before this one"
+    ),
+    "time/transfer_s": Metric(
+        "s", "last", "weights on their way to the rollout workers; the learner goes on meanwhile"
     ),
     "time/stall_s": Metric("s", "max over workers", "generation paused while weights were loaded"),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -28,15 +29,18 @@ class Registry(Generic[T]):
     built-in plug-in takes.
     """
 
-    def __init__(self, field: str, package: str) -> None:
+    def __init__(self, field: str, package: str, method: str = "", key: str = "name") -> None:
         """Start empty.
 
         Args:
             field: section of the configuration, `rl.reward`: its `.name` names a plug-in, its
                 `.params` holds the parameters.
             package: dotted name of the package that holds the built-in plug-ins.
+            method: what every plug-in can do; a user's own without it is refused.
+            key: field of the section that names a plug-in, where it is not `name`.
         """
-        self.field, self._package = field, package
+        self._name_field = f"{field}.{key}"
+        self.field, self._package, self._method = field, package, method
         self._classes: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[C], C]:
@@ -68,7 +72,7 @@ class Registry(Generic[T]):
         close = difflib.get_close_matches(name, self._classes, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         fix = f"{hint}Use one of {', '.join(self.names())}, or your own as module:Class."
-        raise ConfigError(f"{self.field}.name", name, "is no known plug-in", fix)
+        raise ConfigError(self._name_field, name, "is no known plug-in", fix)
 
     def build(self, name: str, params: Mapping[str, object]) -> T:
         """The plug-in `name` with these parameters; the others keep their defaults.
@@ -92,22 +96,48 @@ class Registry(Generic[T]):
         module, _, attribute = name.partition(":")
         try:
             cls = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            fix = "It must be importable from where the recipe runs."
+        except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+            fix = "Put its folder on PYTHONPATH, or its file beside the recipe."
             rule = f"cannot be imported ({error})"
-            raise ConfigError(f"{self.field}.name", name, rule, fix) from error
+            raise ConfigError(self._name_field, name, rule, fix) from error
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             fix = "Decorate it with @dataclass(frozen=True); its fields are its parameters."
-            raise ConfigError(f"{self.field}.name", name, "is no dataclass", fix)
+            raise ConfigError(self._name_field, name, "is no dataclass", fix)
+        if self._method and not callable(getattr(cls, self._method, None)):
+            fix = f"Define it as the plug-ins of {self._package} do."
+            raise ConfigError(self._name_field, name, f"has no method {self._method}", fix)
         return cls
 
     def _require_known(self, cls: type, name: str, params: Mapping[str, object]) -> None:
         known = [f.name for f in dataclasses.fields(cls) if f.init]
         for key in params:
             if key not in known:
-                fix = f"It has {', '.join(known)}." if known else "It has none."
+                has = f"It has {', '.join(known)}" if known else "It has none"
+                fix = f"{has}; {self.field}.params={{}} clears those of a recipe."
                 rule = f"is no parameter of {name}"
                 raise ConfigError(f"{self.field}.params.{key}", params[key], rule, fix)
+
+
+def require_within(
+    name: str,
+    value: float,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+) -> None:
+    """Refuse a parameter outside [low, high], or (low, high] with `open_low`, and NaN or infinity.
+
+    Raises:
+        ValueError: it is; `Registry.build` makes a `ConfigError` of it.
+    """
+    above = value > low if open_low else value >= low
+    if above and value <= high and math.isfinite(value):
+        return
+    bounds = [f"{'above' if open_low else 'at least'} {low:g}"] if low > -math.inf else []
+    bounds += [f"at most {high:g}"] if high < math.inf else []
+    msg = f"{name} must be {' and '.join(bounds) or 'finite'}, not {value}"
+    raise ValueError(msg)
 
 
 def _fit(cls: type, key: str, value: object) -> object:

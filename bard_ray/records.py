@@ -21,7 +21,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-AnswerKind = Literal["math", "integer", "choice", "string"]
+AnswerKind = str  # a name in `bard_ray.verify.kinds`
 SegmentRole = Literal["prompt", "think", "answer", "forced"]
 Finish = Literal["stop", "length", "abort"]
 
@@ -88,6 +88,8 @@ class Rollout:
             them if it never came.
         closed: the closing think tag was reached.
         answer_text: decoded text after the closing tag, empty if it never came.
+        answer_tokens: tokens after the closing tag, the end token not counted.
+        extra_tags: think tags, opening or closing, among them.
     """
 
     budget: Budget
@@ -96,6 +98,8 @@ class Rollout:
     thinking_tokens: int
     closed: bool
     answer_text: str
+    answer_tokens: int = 0
+    extra_tags: int = 0
 
     @property
     def completion_tokens(self) -> int:
@@ -172,12 +176,20 @@ class Group:
     """One question, G rollouts, and what was learnt of them on the way through the roles.
 
     A failed group is filed too: `failure` gives the reason and `rollouts` is empty.
+
+    Attributes:
+        rewards_G: one reward a rollout.
+        segment_rewards: rewards of single segments, for rewards that have them: by role, [G, S]
+            with column s for the s-th segment of that role; NaN where a rollout has none.
+        advantage_shift_G: added to the advantages after normalisation, for rewards that have it.
     """
 
     request: GroupRequest
     rollouts: tuple[Rollout, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     rewards_G: Floats | None = None
+    segment_rewards: Mapping[SegmentRole, Floats] = field(default_factory=dict)
+    advantage_shift_G: Floats | None = None
     reference_logprobs: tuple[Floats, ...] = ()
     failure: str = ""
 
@@ -198,6 +210,7 @@ class TrainSequence:
         advantages_T: per-token advantage (RL), or None (SFT).
         behaviour_T: behaviour log-probs (RL), or None.
         reference_T: reference log-probs (when a KL term needs them), or None.
+        budget_bin: which of `bard_ray.metrics.BINS` its statistics belong to (RL).
     """
 
     tokens_T: Ints
@@ -205,6 +218,7 @@ class TrainSequence:
     advantages_T: Floats | None = None
     behaviour_T: Floats | None = None
     reference_T: Floats | None = None
+    budget_bin: int = 0
 
 
 @dataclass(frozen=True, slots=True)

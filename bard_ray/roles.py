@@ -7,10 +7,12 @@ waits for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from bard_ray.learn.correction import Correction
+from bard_ray.learn.corrections.truncated import Truncated
 from bard_ray.records import (
     Floats,
     GradeItem,
@@ -44,6 +46,10 @@ class Sampler(Protocol):
 
         A failed one carries its reason.
         """
+        ...
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        """Stop generating groups that nobody needs any more; each is yielded as a failed one."""
         ...
 
     async def publish(self, weights: Published, version: int) -> float:
@@ -105,6 +111,7 @@ class LossSpec:
         clip_low, clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high].
         kl_coef: weight of the k3 estimate of KL(policy || reference); 0 switches the term off.
         temperature: sampling temperature the logits are divided by.
+        correction: what a token counts that an older policy or another engine sampled (GRPO).
     """
 
     kind: Literal["nll", "grpo"]
@@ -112,6 +119,7 @@ class LossSpec:
     clip_high: float = 0.28
     kl_coef: float = 0.0
     temperature: float = 1.0
+    correction: Correction = field(default_factory=Truncated)
 
 
 class Learner(Protocol):

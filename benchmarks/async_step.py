@@ -37,9 +37,11 @@ from bard_ray.config.load import load
 from bard_ray.config.schema import Config
 from bard_ray.records import Group, GroupRequest, SamplingSpec, StepStats, TrainSequence
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import window_slots
 from bard_ray.rl.flow import RLRoles
-from bard_ray.rl.loop import RLState, train_rl
+from bard_ray.rl.loop import train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, Published
 from benchmarks.common import Clock, finish, machine, trained_student
 from recipes.bard_tiny import config as recipe
@@ -155,8 +157,9 @@ class Bench:
         """Tokens a second with as many groups under way as the window has slots."""
         await self._begin()
         spec = rl_spec(self._config)
-        slots = window_slots(spec.max_lag, spec.prompts_per_step)
-        requests = [spec.flow.request(n) for n in range(groups)]
+        lag = spec.flow.lag
+        slots = window_slots(lag.max_lag, lag.prompts_per_step)
+        requests = [spec.flow.request(n, BatchStats()) for n in range(groups)]
         sampler, clock = CountedSampler(self._roles.sampler), Clock()
         waiting = iter(requests[slots:])
 

@@ -25,6 +25,7 @@ from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
 from bard_ray.records import GroupRequest, SamplingSpec
+from bard_ray.rewards.stats import BatchStats
 from benchmarks.common import Clock, serve
 
 
@@ -44,7 +45,7 @@ class Work:
         return [self._group(number) for number in range(first, first + count)]
 
     def _group(self, number: int) -> GroupRequest:
-        request = self._request(number)
+        request = self._request(number, BatchStats())
         if not self._budgets:
             return request
         tokens = self._budgets[number % len(self._budgets)]

@@ -45,7 +45,7 @@ def measure(run_dir: Path) -> dict[str, object]:
         return float(sum(r[name] for r in steps))
 
     def median(name: str) -> float:
-        return round(statistics.median(r[name] for r in steps), 4)
+        return round(statistics.median(r[name] for r in steps if name in r), 4)
 
     flat = total("rl/groups_flat")
     sampled = 1 + flat / total("rl/groups_trained")
@@ -57,7 +57,8 @@ def measure(run_dir: Path) -> dict[str, object]:
         "flat_groups_per_trained": round(sampled - 1, 3),
         "lag_mean": round(total("rl/lag_mean") / len(steps), 3),
         "seconds_per_step": {
-            k: median(f"time/{k}_s") for k in ("step", "wait", "train", "publish", "stall")
+            k: median(f"time/{k}_s")
+            for k in ("step", "wait", "train", "publish", "transfer", "stall")
         },
         "group_s": {k: median(f"time/{k}_s") for k in ("generate", "grade", "reference")},
     }

@@ -21,6 +21,7 @@ from bard_ray.config.schema import Config
 from bard_ray.data.prompt import PromptFormat, load_prompt_format
 from bard_ray.records import GradeItem, Group, GroupRequest, Rollout, SamplingSpec
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.advantages import is_flat
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 from bard_ray.verify.grade import grade
@@ -46,7 +47,8 @@ class Scorer:
         for start in range(0, len(number), size):
             request = self._requests[number[start]]
             group = self._group(request, completion_ids[start : start + size])
-            rewards_G = self._reward(group)
+            rewarded = self._reward.rewarded(group, BatchStats())
+            rewards_G = np.asarray(rewarded.rewards_G, np.float32)
             rewards += rewards_G.tolist()
             self.all += rewards_G.tolist()
             self.varied += [] if is_flat(rewards_G) else rewards_G.tolist()
@@ -67,8 +69,8 @@ class Scorer:
         zeros = np.zeros(tokens_T.size, np.float32)
         ended = tokens_T.size > 0 and tokens_T[-1] == self._prompts.eos_id
         done = Completion(tokens_T, zeros, zeros.astype(np.int32), "stop" if ended else "length")
-        close_id, decode = self._prompts.close_id, self._prompts.decode
-        return assemble(self._nothing, done, request.budgets[index], close_id, None, decode)
+        tags, decode = self._prompts.tags, self._prompts.decode
+        return assemble(self._nothing, done, request.budgets[index], tags, None, decode)
 
     def take(self) -> dict[str, float | None]:
         """Mean rewards since the last call."""
@@ -86,7 +88,7 @@ def make_requests(config: Config) -> list[GroupRequest]:
     from actors.rl_stage import request_maker
 
     make = request_maker(config)
-    return [make(n) for n in range(config.rl.steps * config.rl.prompts_per_step)]
+    return [make(n, BatchStats()) for n in range(config.rl.steps * config.rl.prompts_per_step)]
 
 
 def grpo_settings(config: Config, options: dict[str, Any], directory: str) -> dict[str, Any]:

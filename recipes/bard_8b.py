@@ -28,8 +28,11 @@ MAX_NEW = 9_216
 def config() -> s.Config:
     """Configuration of the 8B run; whatever is not named here has the schema's default."""
     chains = s.RowsConfig(path="open-r1/OpenR1-Math-220k", format="openr1")
-    # Product reward: paper. The budget is an upper bound (paper); tolerance and slope are ours.
-    reward = s.RewardConfig(fidelity="cap_linear", tolerance=0.1, over_slope=2.0)
+    # Product reward: paper. The budget is an upper bound (paper); the shape's tolerance of 0.1 and
+    # its slope of 0.5 are ours, as is what an answer may take before it counts as thinking.
+    reward = s.RewardConfig(
+        name="product", answer_limit=1024, fidelity=s.FidelityConfig("cap_linear")
+    )
     return s.Config(
         run=s.RunConfig(name="bard_8b"),
         student=s.StudentConfig(path="Qwen/Qwen3-8B-Base", params=8.19e9, max_len=MAX_LEN),
@@ -57,7 +60,7 @@ def config() -> s.Config:
             recompute=True, threads=4, call_timeout_s=1800,
         ),
         reference=s.ReferenceConfig(cpus=4, gpus=1, precision="bfloat16", call_timeout_s=1800),
-        verifier=s.VerifierConfig(workers=8, cpus=1, limit_s=10),
+        verifier=s.VerifierConfig(cpus=1, limit_s=10),
         cluster=s.ClusterConfig(address="auto", start_timeout_s=1800),
         report=s.ReportConfig(title="BARD at 8B"),
     )  # fmt: skip

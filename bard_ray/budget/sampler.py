@@ -1,14 +1,16 @@
-"""Which budget a training request asks for.
-
-It follows from (seed, number) alone, so a restart asks the same.
-"""
+"""Which budgets a training request asks for; a restart asks the same."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bard_ray.budget.draw import SAMPLERS, SCHEDULES, BudgetSampler, BudgetSchedule, Draw
 from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget
-from bard_ray.config.schema import BudgetConfig
+from bard_ray.config.schema import BudgetConfig, RLConfig
 from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
+from bard_ray.records import Question
 
 
 def train_budgets(cfg: BudgetConfig) -> list[int]:
@@ -36,32 +38,74 @@ def train_budgets(cfg: BudgetConfig) -> list[int]:
     return budgets
 
 
-def sample_budgets(
-    cfg: BudgetConfig, seed: int, number: int, group_size: int
-) -> tuple[Budget, ...]:
-    """Budgets of the rollouts of request `number`.
+@dataclass(frozen=True)
+class BudgetSource:
+    """Which budgets the rollouts of a training request ask for.
 
-    One draw a group, so that advantages compare like with like: uniform over `budget.train`, and a
-    `none_share` of the groups unconstrained.
-
-    Args:
-        cfg: the budgets taught.
-        seed: of the run.
-        number: admission number.
-        group_size: G, rollouts of the group.
-
-    Returns:
-        G times the same budget.
-
-    Raises:
-        ConfigError: `budget.train` or `budget.none_share` is out of range.
+    They follow from (seed, number), the question, and, for samplers that look at it, the accuracy
+    so far. The schedule goes by the nominal step, number // prompts_per_step: it is the same
+    whenever a number is asked for, where the steps really done depend on how fast roles are. Flat
+    groups use up numbers too, so with a share f of them it runs ahead of the real step by
+    1 / (1 - f).
     """
-    if not 0 <= cfg.none_share <= 1:
-        raise ConfigError(
-            "budget.none_share", cfg.none_share, "must lie in 0..1", "The default is 0.05."
+
+    taught: tuple[int, ...]
+    none_share: float
+    sampler: BudgetSampler
+    schedule: BudgetSchedule
+    seed: int
+    prompts_per_step: int
+    group_size: int
+
+    @classmethod
+    def of(cls, budget: BudgetConfig, rl: RLConfig, seed: int) -> BudgetSource:
+        """As configured.
+
+        Raises:
+            ConfigError: budgets, sampler or schedule cannot be used.
+        """
+        if not 0 <= budget.none_share <= 1:
+            rule, fix = "must lie in 0..1", "The default is 0.05."
+            raise ConfigError("budget.none_share", budget.none_share, rule, fix)
+        return cls(
+            tuple(train_budgets(budget)),
+            budget.none_share,
+            SAMPLERS.build(budget.sampler.name, budget.sampler.params),
+            SCHEDULES.build(budget.schedule.name, budget.schedule.params),
+            seed,
+            rl.prompts_per_step,
+            rl.group_size,
         )
-    generator = rng(seed, Stream.BUDGETS, number)
-    if generator.random() < cfg.none_share:
-        return (NO_BUDGET,) * group_size
-    budgets = train_budgets(cfg)
-    return (TokenBudget(budgets[int(generator.integers(len(budgets)))]),) * group_size
+
+    def draw(
+        self, number: int, question: Question, accuracy: Mapping[int, float] | None = None
+    ) -> tuple[Budget, ...]:
+        """Budgets of the rollouts of request `number`; a `none_share` of groups has none.
+
+        Args:
+            number: admission number.
+            question: its question.
+            accuracy: running accuracy by budget in tokens.
+
+        Returns:
+            G budgets.
+
+        Raises:
+            ConfigError: the sampler cannot deal with the budgets it was given.
+            DataError: the question lacks what the sampler goes by.
+        """
+        generator = rng(self.seed, Stream.BUDGETS, number)
+        if generator.random() < self.none_share:
+            return (NO_BUDGET,) * self.group_size
+        allowed = self.schedule.allowed(self.taught, number // self.prompts_per_step)
+        asked = Draw(self.taught, allowed, self.group_size, question, accuracy or {})
+        try:
+            drawn = self.sampler.budgets(asked, generator)
+        except ValueError as error:
+            fix = "Change the parameters, or budget.train."
+            raise ConfigError("budget.sampler.params", str(error), "cannot be used", fix) from error
+        if len(drawn) != self.group_size or not set(drawn) <= set(allowed):
+            rule = f"drew {drawn}, and not {self.group_size} of the budgets {allowed}"
+            name = type(self.sampler).__name__
+            raise ConfigError("budget.sampler.name", name, rule, "Mend the sampler.")
+        return tuple(TokenBudget(tokens) for tokens in drawn)

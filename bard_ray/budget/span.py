@@ -5,11 +5,28 @@ Not in words or characters: they drift from what the model pays for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from bard_ray.records import Ints
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkTags:
+    """Ids of the tokens that give a completion its form.
+
+    Attributes:
+        close_id: the closing think tag.
+        open_id: the opening one; None where the tokenizer has no single token for it, and then it
+            is never found.
+        end_id: the end of a completion; None: completions come without it.
+    """
+
+    close_id: int
+    open_id: int | None = None
+    end_id: int | None = None
 
 
 class ThinkingSpan(NamedTuple):
@@ -43,3 +60,22 @@ def thinking_span(completion_T: Ints, close_id: int) -> ThinkingSpan:
         return ThinkingSpan(len(completion_T), closed=False, answer_start=len(completion_T))
     first = int(hits[0])
     return ThinkingSpan(first, closed=True, answer_start=first + 1)
+
+
+class AnswerPart(NamedTuple):
+    """What followed the closing tag.
+
+    Attributes:
+        tokens: number of tokens, an end token at the very end not counted.
+        extra_tags: think tags, opening or closing, among them.
+    """
+
+    tokens: int
+    extra_tags: int
+
+
+def answer_part(answer_T: Ints, tags: ThinkTags) -> AnswerPart:
+    """Measure the token ids after the closing tag; both counts are 0 if it never came."""
+    ended = answer_T.size > 0 and answer_T[-1] == tags.end_id
+    extra = np.isin(answer_T, [i for i in (tags.open_id, tags.close_id) if i is not None])
+    return AnswerPart(answer_T.size - bool(ended), int(extra.sum()))

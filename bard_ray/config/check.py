@@ -1,26 +1,34 @@
 """Every rule a configuration has to obey, judged before any actor starts.
 
-`bard_ray.config.bounds` bounds single fields; here, one function per section holds the rules that
-tie fields together. A function yields a `ConfigError` (field, value, rule, fix) for each rule that
-is broken, so a user can be told of all of them.
+`bard_ray.config.bounds` bounds single fields and `bard_ray.config.roles` judges the processes;
+here, one function per section holds the rules that tie fields together. A function yields a
+`ConfigError` (field, value, rule, fix) for each rule that is broken, so a user can be told of all
+of them.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from bard_ray.budget.sampler import BudgetSource
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.config import roles
 from bard_ray.config.bounds import BOUNDS, Problems
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,
     Config,
-    LearnerConfig,
     RowsConfig,
     StudentConfig,
 )
+from bard_ray.data.source import make_source
 from bard_ray.errors import ConfigError
+from bard_ray.learn.correction import CORRECTIONS
+from bard_ray.records import Question
+from bard_ray.rewards.trial import reward_problems
 
 # Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
 # `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
@@ -32,7 +40,6 @@ ROWS_PROMPT_TOKENS = 64
 _OP = re.compile(r"[+\-*][0-9]")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _RUN_NAME = re.compile(r"\w[\w.-]*")
-_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.\-\[\]:]+:\d+")
 _DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 
 
@@ -154,11 +161,27 @@ def _rows(rows: RowsConfig) -> Problems:
         yield ConfigError(
             "data.rows.path", rows.path, rule, "Give a JSONL or Parquet file, or a hub id."
         )
+    yield from _formats(rows)
     for name, path in (("path", rows.path), ("eval_path", rows.eval_path)):
         if _looks_local(path) and not Path(path).expanduser().exists():
             here = f"The working directory is {Path.cwd()}"
             fix = f"{here}; give an absolute path, or a hub id such as owner/name."
             yield ConfigError(f"data.rows.{name}", path, "is a file that does not exist", fix)
+
+
+def _formats(rows: RowsConfig) -> Problems:
+    try:
+        make_source(rows.format, rows.params, rows.columns)
+    except ConfigError as problem:
+        yield problem
+    if rows.eval_format and not rows.eval_path:
+        rule = "is the format of data.rows.eval_path, which is empty"
+        fix = "Give data.rows.eval_path, or clear it."
+        yield ConfigError("data.rows.eval_format", rows.eval_format, rule, fix)
+    try:
+        make_source(rows.eval_format or "rows")
+    except ConfigError as problem:
+        yield ConfigError("data.rows.eval_format", rows.eval_format, str(problem.rule), problem.fix)
 
 
 def _looks_local(path: str) -> bool:
@@ -184,9 +207,28 @@ def _budget(config: Config) -> Problems:
             "distil.budgets_per_question", config.distil.budgets_per_question, rule, fix
         )
     yield from _duplicates(budget)
+    if budget.train and not both:
+        yield from _draws(config)
     lists = (("budget.train", budget.train), ("budget.held_out", budget.held_out))
     for name, values in (*lists, ("evaluate.budgets", config.evaluate.budgets)):
         yield from _possible(config, name, values)
+
+
+def _draws(config: Config) -> Problems:
+    """Draw once, at step 0 of a made-up question, so that a sampler's objections come early."""
+    trial = Question("trial", (), "", meta=_AnyNumber())
+    try:
+        whole = replace(config.budget, none_share=0.0)
+        BudgetSource.of(whole, config.rl, config.run.seed).draw(0, trial)
+    except ConfigError as problem:
+        yield problem
+
+
+class _AnyNumber(dict[str, object]):
+    """Meta that has every field a sampler may ask for."""
+
+    def get(self, key: str, default: object = None) -> object:
+        return 0.5
 
 
 def _duplicates(budget: BudgetConfig) -> Problems:
@@ -285,6 +327,19 @@ def _training(config: Config) -> Problems:
             yield ConfigError(f"{name}.rows", stage.rows, rule, fix)
 
 
+def _correction(config: Config) -> Problems:
+    try:
+        CORRECTIONS.build(config.rl.correction.name, config.rl.correction.params)
+    except ConfigError as problem:
+        yield problem
+
+
+def _reward(config: Config) -> Problems:
+    yield from reward_problems(
+        config.rl.reward, [*map(TokenBudget, config.budget.train), NO_BUDGET]
+    )
+
+
 def _evaluate(config: Config) -> Problems:
     if not config.evaluate.budgets:
         rule, fix = "names no budget to measure", "For example evaluate.budgets=[8,16,24]."
@@ -296,65 +351,6 @@ def _evaluate(config: Config) -> Problems:
         )
 
 
-def _rollout(config: Config) -> Problems:
-    rollout = config.rollout
-    if rollout.gpus == 0 and rollout.block_size < 32:
-        rule = "is too small: vLLM has no CPU attention kernel for blocks under 32 tokens"
-        yield ConfigError(
-            "rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32."
-        )
-    if 0 < rollout.gpus < 1 and rollout.gpu_memory_utilization > rollout.gpus:
-        rule = f"exceeds the share of a device that rollout.gpus={rollout.gpus:g} asks for"
-        fix = f"Set rollout.gpu_memory_utilization={rollout.gpus:g} or less."
-        yield ConfigError(
-            "rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, rule, fix
-        )
-    if rollout.tensor_parallel > max(rollout.gpus, 1):
-        rule = f"needs as many devices a worker, and rollout.gpus is {rollout.gpus:g}"
-        fix = f"Set rollout.gpus={rollout.tensor_parallel}, or rollout.tensor_parallel=1."
-        yield ConfigError("rollout.tensor_parallel", rollout.tensor_parallel, rule, fix)
-
-
-def _learner(config: Config) -> Problems:
-    learner = config.learner
-    if learner.gpus > 1 or (learner.ranks > 1 and 0 < learner.gpus < 1):
-        rule = "a rank uses one device, and two ranks cannot share one"
-        yield ConfigError(
-            "learner.gpus",
-            learner.gpus,
-            rule,
-            "Set learner.gpus=1, and learner.ranks to the devices.",
-        )
-    if learner.precision == "bfloat16" and learner.zero_stage == 0:
-        rule = "bfloat16 weights keep their float32 masters in the ZeRO optimizer"
-        yield ConfigError(
-            "learner.zero_stage", 0, rule, "Use 1 to 3, or learner.precision=bf16_autocast."
-        )
-    if learner.attention == "flash_attention_2":
-        yield from _flash_attention(learner)
-
-
-def _flash_attention(learner: LearnerConfig) -> Problems:
-    if learner.gpus == 0:
-        rule = "runs on GPUs only, and learner.gpus is 0"
-        yield ConfigError(
-            "learner.attention", learner.attention, rule, "Set learner.attention=sdpa or eager."
-        )
-    if learner.precision == "float32":
-        rule = "cannot be combined with flash_attention_2, which computes in half precision"
-        yield ConfigError(
-            "learner.precision", learner.precision, rule, "Set learner.precision=bfloat16."
-        )
-
-
-def _cluster(config: Config) -> Problems:
-    if not _ADDRESS.fullmatch(config.cluster.address):
-        rule = "must be local, auto, or the address of a head node"
-        yield ConfigError(
-            "cluster.address", config.cluster.address, rule, "For example 10.0.0.1:6379."
-        )
-
-
 SECTIONS = (
     _run,
     _student,
@@ -362,8 +358,10 @@ SECTIONS = (
     _budget,
     _lengths,
     _training,
+    _correction,
+    _reward,
     _evaluate,
-    _rollout,
-    _learner,
-    _cluster,
+    roles.rollout,
+    roles.learner,
+    roles.cluster,
 )

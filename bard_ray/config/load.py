@@ -21,6 +21,7 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
 PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
+NAMES = dict[str, str]  # type of a field that gives things of the user's own their names
 
 
 def load(config: Config, overrides: Sequence[str]) -> Config:
@@ -85,7 +86,7 @@ def _parse(key: str, text: str) -> Any:
 
     Text stays text because YAML 1.1 reads a run name such as `0123` as the number 83.
     """
-    if fields().get(key) is str and text[:1] not in {"'", '"'}:
+    if _type(key) is str and text[:1] not in {"'", '"'}:
         return text
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
@@ -104,21 +105,23 @@ def _assign(node: DictConfig, key: str, value: object) -> None:
     _require_known(key, value)
     _require_type(key, value)
     try:
-        OmegaConf.update(node, key, value, merge=False, force_add=_is_parameter(key))
+        OmegaConf.update(node, key, value, merge=False, force_add=_is_entry(key))
     except OmegaConfBaseException as error:
         raise _refusal(key, value, error) from error
 
 
-def _is_parameter(key: str) -> bool:
-    """Is this one entry of a field that holds the parameters of a plug-in?
+def _is_entry(key: str) -> bool:
+    """Is this one entry of a field that is a mapping?
 
-    Which names it may have is the plug-in's business: `bard_ray.plugins` judges them.
+    Which names it may have is the business of whoever reads it: `bard_ray.plugins` judges the
+    parameters of a plug-in, `bard_ray.verify.kinds` the kinds of answers, and
+    `bard_ray.data.source` the columns of a data set.
     """
-    return fields().get(key.rpartition(".")[0]) == PARAMETERS
+    return fields().get(key.rpartition(".")[0]) in (PARAMETERS, NAMES)
 
 
 def _require_known(key: str, value: object) -> None:
-    if key in fields() or _is_parameter(key):
+    if key in fields() or _is_entry(key):
         return
     inside = [name for name in fields() if name.startswith(f"{key}.")]
     if inside:
@@ -147,7 +150,7 @@ def _hint(key: str) -> str:
 
 def _require_type(key: str, value: object) -> None:
     """What OmegaConf would convert in silence: a number into text, a number into a switch."""
-    wanted = fields().get(key)
+    wanted = _type(key)
     if wanted is str and not isinstance(value, str):
         raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')
     if (
@@ -158,12 +161,15 @@ def _require_type(key: str, value: object) -> None:
         raise ConfigError(
             key, value, "must be a list of texts", f"Quote each: {list(map(str, value))}."
         )
+    if wanted == NAMES and isinstance(value, Mapping):
+        for name, text in value.items():
+            _require_type(f"{key}.{name}", text)
     if wanted is bool and not isinstance(value, bool):
         raise ConfigError(key, value, "must be true or false", "Write true or false.")
 
 
 def _refusal(key: str, value: object, error: OmegaConfBaseException) -> ConfigError:
-    wanted = _describe(fields().get(key))
+    wanted = _describe(_type(key))
     default = OmegaConf.select(OmegaConf.structured(Config()), key)
     return ConfigError(
         key, value, f"must be {wanted}", f"For example {key}={default} ({_one_line(error)})."
@@ -180,8 +186,15 @@ def _describe(kind: object) -> str:
         list[int]: "a list of whole numbers such as [1,2]",
         list[str]: "a list such as [a,b]",
         PARAMETERS: "a mapping of parameter names to values",
+        NAMES: "a mapping of names to texts",
     }
     return names.get(kind, "a value of the field's type")
+
+
+def _type(key: str) -> object:
+    """Type of a field, or of an entry of a mapping of texts."""
+    entry = fields().get(key.rpartition(".")[0]) == NAMES
+    return str if entry else fields().get(key)
 
 
 @cache

@@ -295,6 +295,8 @@ def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
             "kv cache": rollout.kv_cache_mb * MIB,
             "process": CPU_PROCESS_BYTES,
         }
+        if rollout.weight_load != "in_place":
+            parts["next weights"] = weights  # built while the present ones serve
         return DeviceMemory(parts, None)
     allowed = rollout.gpu_memory_utilization * gpu_bytes(config)
     cache = max(allowed - weights - GPU_PROCESS_BYTES, sequence_cache_bytes(config, shape))

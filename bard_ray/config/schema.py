@@ -8,7 +8,7 @@ Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in opt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass
@@ -65,10 +65,17 @@ class RowsConfig:
     config: str = ""
     split: str = "train"
     revision: str = "main"
-    # `rows`: id, question, answer, kind, think; `openr1`: OpenR1-Math columns
-    format: Literal["rows", "openr1"] = "rows"
-    # evaluation questions, same format; empty: the last `data.eval_questions` rows
+    format: str = "rows"  # how its rows are read: a name of docs/data.md, or module:Class
+    params: dict[str, Any] = field(default_factory=dict)  # of that format
+    # what the format calls a column -> what the data set calls it, {question: prompt_text}
+    columns: dict[str, str] = field(default_factory=dict)
+    # evaluation questions; empty: the last `data.eval_questions` rows
     eval_path: str = ""
+    # of the evaluation questions; empty: as above, the parameters and columns too
+    eval_format: str = ""
+    eval_config: str = ""
+    eval_split: str = ""
+    eval_revision: str = ""
 
 
 @dataclass
@@ -82,6 +89,22 @@ class DataConfig:
 
 
 @dataclass
+class SamplerConfig:
+    """Which budgets a group asks for; see docs/budgets.md."""
+
+    name: str = "uniform"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ScheduleConfig:
+    """Which budgets may be asked for at a step; see docs/budgets.md."""
+
+    name: str = "constant"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class BudgetConfig:
     """Which thinking budgets are taught, and which are held out for the evaluation."""
 
@@ -89,6 +112,8 @@ class BudgetConfig:
     train: list[int] = field(default_factory=list)
     held_out: list[int] = field(default_factory=list)
     none_share: float = 0.05  # share of unconstrained prompts, in SFT rows and in RL
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)  # RL only
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)  # RL only
 
 
 @dataclass
@@ -121,15 +146,31 @@ class SFTConfig:
 
 
 @dataclass
-class RewardConfig:
-    """Accuracy times budget fidelity."""
+class FidelityConfig:
+    """Shape of the budget fidelity: a plug-in of `bard_ray.rewards.shapes`, or `module:Class`."""
 
-    compose: Literal["product", "additive"] = "product"
-    fidelity: Literal["asymmetric", "cap_linear"] = "asymmetric"
-    tolerance: float = 0.05  # relative deviation that costs nothing
-    over_slope: float = 8.0  # fidelity lost per unit of relative overrun beyond the tolerance
-    under_slope: float = 4.0  # same for thinking less than the budget (asymmetric only)
-    fidelity_weight: float = 0.5  # additive only
+    name: str = "asymmetric"
+    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+
+
+@dataclass
+class RewardConfig:
+    """What a rollout earns: a plug-in of `bard_ray.rewards.library`, or `module:Class`."""
+
+    name: str = "product"
+    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+    # tokens of the answer part that are free; further ones are charged as thinking
+    answer_limit: int = 512
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+
+
+@dataclass
+class CorrectionConfig:
+    """How RL corrects for tokens that an older policy or another engine sampled."""
+
+    # truncated, masked, sequence, decoupled, none, or a plug-in as module:Class
+    name: str = "truncated"
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -141,6 +182,9 @@ class RLConfig:
     prompts_per_step: int = 16
     group_size: int = 8
     max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training
+    # groups in flight beyond the window that max_lag allows, in multiples of prompts_per_step: they
+    # stand in for groups whose rewards turn out equal; those not needed are given up
+    oversample: float = 0.0
     lr: float = 4e-4
     min_lr_ratio: float = 0.1
     warmup_steps: int = 10
@@ -150,6 +194,7 @@ class RLConfig:
     grad_clip: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     kl_coef: float = 0.001  # weight of KL(policy || SFT student); 0 starts no reference worker
     std_normalise: bool = True
     temperature: float = 1.0
@@ -187,6 +232,11 @@ class RolloutConfig:
     gpu_memory_utilization: float = 0.85
     block_size: int = 32
     enforce_eager: bool = True
+    # how published weights get in: built beside the old ones while those serve (CPU), or in place;
+    # auto builds beside where the model allows it
+    weight_load: Literal["auto", "background", "in_place"] = "auto"
+    # KV cache of running requests after an update: as the old weights left it, or computed again
+    kv_after_update: Literal["keep", "recompute"] = "keep"
     call_timeout_s: float = 600.0
 
 
@@ -221,10 +271,14 @@ class ReferenceConfig:
 class VerifierConfig:
     """Grading processes."""
 
-    workers: int = 1
+    # 0: as many as fit into the CPUs that the other roles leave free when the run starts, 1 to 16
+    workers: int = 0
     cpus: float = 0.25
     limit_s: float = 5.0  # one answer; its process is killed after that
-    memory_mb: int = 2048  # address space of one grading process
+    memory_mb: int = 2048  # address space of one grading process; a worker has up to three
+    max_pending: int = 512  # answers a worker holds; callers wait while all workers are full
+    # your own kinds of answers, {chess: "my_graders:grade_chess"}: see docs/grading.md
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from bard_ray.budget.signal import Budget, BudgetCodec, CodecName, label, make_codec
+from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import StudentConfig
 from bard_ray.errors import ConfigError, DataError
 from bard_ray.records import DistilRow, Ints, Question
@@ -25,6 +26,7 @@ class PromptFormat:
     Attributes:
         close_id: id of the closing think tag; the thinking span ends where it first occurs.
         eos_id: id that ends a completion.
+        tags: both, and the id of the opening think tag if it has one.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class PromptFormat:
         self.think_open, self.think_close = think_open, think_close
         self.close_id = self._single_id(think_close)
         self.eos_id = self._eos_id()
+        self.tags = ThinkTags(self.close_id, self._open_id(), self.eos_id)
         if tokenizer.chat_template is None:
             raise ConfigError(
                 "student.path",
@@ -168,6 +171,12 @@ class PromptFormat:
                 "Name the tag the model was trained with, or add it to the tokenizer as one token.",
             )
         return int(ids_T[0])
+
+    def _open_id(self) -> int | None:
+        """Id of the opening tag, None where it is several tokens: prompts need it as text only."""
+        ids_T = self._tokenise([self.think_open])[0]
+        single = ids_T.size == 1 and ids_T[0] != self.tokenizer.unk_token_id
+        return int(ids_T[0]) if single else None
 
     def _eos_id(self) -> int:
         eos_id = self.tokenizer.eos_token_id

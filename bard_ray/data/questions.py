@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from bard_ray.config.schema import DataConfig
 from bard_ray.data.chain import chain_question
-from bard_ray.data.rows import TeacherRow, load_rows
+from bard_ray.data.rows import TeacherRow, evaluation_rows, load_rows
 from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
 from bard_ray.records import Question
@@ -52,7 +52,7 @@ def eval_questions(data: DataConfig, seed: int) -> list[Question]:
             chain_question(data.chain, seed, "eval", index) for index in range(data.eval_questions)
         ]
     if data.rows.eval_path:
-        held_out = load_rows(data.rows, data.rows.eval_path, need_chains=False)
+        held_out = load_rows(evaluation_rows(data.rows), need_chains=False)
         return [row.question for row in held_out[: data.eval_questions]]
     return [row.question for row in split_rows(data, need_chains=False)[1]]
 

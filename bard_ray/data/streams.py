@@ -22,6 +22,7 @@ class Stream(IntEnum):
     BUDGETS = 4
     DISTIL = 5
     SHUFFLE = 6
+    CHOICES = 7
 
 
 def rng(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -1,12 +1,13 @@
 """The budget sweep: every question at every budget, sampled, graded, summarised.
 
-Written against the role Protocols only. How much is in flight is the sampler's concern; here at
-most one batch of groups is being graded while the next one comes in.
+Written against the role Protocols only. How much is being sampled is the sampler's concern; here a
+bounded number of batches is being graded while the next ones come in.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +16,20 @@ import numpy as np
 from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget, token_limit
 from bard_ray.config.schema import EvalConfig
 from bard_ray.evals.metrics import VariantSummary, summarise
-from bard_ray.records import GradeItem, Group, GroupRequest, Question, SamplingSpec
+from bard_ray.records import (
+    GradeItem,
+    Group,
+    GroupRequest,
+    Outcome,
+    Question,
+    SamplingSpec,
+    Verdict,
+)
 from bard_ray.roles import Sampler, Verifier
+from bard_ray.verify.regrade import grade_surely
 
 GROUPS_PER_GRADING = 32
+BATCHES_IN_GRADING = 8
 
 OnProgress = Callable[[int, int], None]  # groups graded, groups in all
 
@@ -88,38 +99,49 @@ async def sweep(
     """Graded groups of the whole sweep, in request order.
 
     The loop takes groups from the sampler as they complete and hands them to the verifier in
-    batches; it waits for the sampler, and for the previous batch's grading before it starts the
-    next. A failed group comes back ungraded, with its reason.
+    batches; it waits for the sampler, and for the oldest batch in grading where
+    `BATCHES_IN_GRADING` of them are. A failed group comes back ungraded, with its reason; so does
+    one whose answers could not be graded.
     """
     requests = make_requests(questions, plan)
     graded: list[Group] = []
-    grading: asyncio.Task[list[Group]] | None = None
+    grading: deque[asyncio.Task[list[Group]]] = deque()
+
+    async def collect(most: int) -> None:
+        while len(grading) > most:
+            graded.extend(await grading.popleft())
+            on_progress(len(graded), len(requests))
+
     try:
         async for batch in _batches(sampler.sample(requests, plan.spec), GROUPS_PER_GRADING):
-            if grading is not None:
-                graded += await grading
-                on_progress(len(graded), len(requests))
-            grading = asyncio.create_task(grade_groups(verifier, batch))
-        if grading is not None:
-            graded += await grading
-            on_progress(len(graded), len(requests))
+            grading.append(asyncio.create_task(grade_groups(verifier, batch)))
+            await collect(BATCHES_IN_GRADING - 1)
+        await collect(0)
     finally:
-        if grading is not None:
-            grading.cancel()
+        for task in grading:
+            task.cancel()
     return sorted(graded, key=lambda group: group.number)
 
 
 async def grade_groups(verifier: Verifier, groups: Sequence[Group]) -> list[Group]:
-    """The groups with one verdict per rollout, graded in one call."""
+    """The groups with one verdict per rollout, graded in one call.
+
+    A group with an answer that could not be graded is failed instead.
+    """
     items = [
         GradeItem(rollout.answer_text, group.request.question.answer, group.request.question.kind)
         for group in groups
         for rollout in group.rollouts
     ]
-    verdicts = iter(await verifier.grade(items) if items else [])
-    return [
-        replace(group, verdicts=tuple(next(verdicts) for _ in group.rollouts)) for group in groups
-    ]
+    given, _ = await grade_surely(verifier, items)
+    verdicts = iter(given)
+    return [_graded(group, tuple(next(verdicts) for _ in group.rollouts)) for group in groups]
+
+
+def _graded(group: Group, verdicts: tuple[Verdict, ...]) -> Group:
+    if any(verdict.outcome is Outcome.BROKEN for verdict in verdicts):
+        return replace(group, rollouts=(), failure="an answer could not be graded")
+    return replace(group, verdicts=verdicts)
 
 
 async def evaluate_variant(

@@ -9,10 +9,12 @@ Axes: R rows, T tokens of a row, N trained tokens, H hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from bard_ray.learn.pack import MicroBatch
 
@@ -56,6 +58,97 @@ def target_logprobs(
     return logprobs_NV.gather(-1, targets_N[:, None])[:, 0], entropy_N
 
 
+class ChunkedLogprobs(torch.autograd.Function):
+    """`target_logprobs` a chunk of tokens at a time, forward and backward.
+
+    Kept for the backward pass: what came in, and one logsumexp a token. A chunk's logits are
+    computed again there, turned into their gradient in place, and used up at once:
+
+        dL/dz_i = (onehot(target_i) - softmax(z_i)) g_i / temperature
+        dL/dH   = dL/dz W,    dL/dW = sum over chunks of (dL/dz)^T H,    dL/db = sum_i dL/dz_i
+
+    Under autocast the matrix products run in its type, with one cast of the weight a pass.
+
+    Source: ours; the gradient is that of softmax cross entropy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies; the arguments are a `_Head`'s fields, one by one."""
+        head = _Head(*args).cast()
+        count = len(head.hidden_NH)
+        logprobs_N, entropy_N, lse_N = head.hidden_NH.new_empty((3, count), dtype=torch.float32)
+        for part in head.chunks():
+            logits_CV, targets_C1 = head.logits(part), head.targets_N[part, None]
+            lse_C1 = logits_CV.logsumexp(-1, keepdim=True)
+            logprobs_N[part] = (logits_CV.gather(-1, targets_C1) - lse_C1)[:, 0]
+            lse_N[part] = lse_C1[:, 0]
+            # H = logsumexp(z) - sum_v p_v z_v
+            probs_CV = (logits_CV - lse_C1).exp_()
+            entropy_N[part] = lse_N[part] - probs_CV.mul_(logits_CV).sum(-1)
+        ctx.save_for_backward(*args[:4], lse_N)
+        ctx.rest, ctx.product_dtype = args[4:], head.hidden_NH.dtype
+        ctx.mark_non_differentiable(entropy_N)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        """Gradients by hidden states, weight and bias."""
+        grad_N = grads[0]
+        *saved, lse_N = ctx.saved_tensors
+        given = _Head(*saved, *ctx.rest)
+        head = given.cast(ctx.product_dtype)
+        grad_hidden_NH = torch.empty_like(head.hidden_NH)
+        grad_weight_VH = torch.zeros_like(given.weight_VH, dtype=torch.float32)
+        grad_bias_V = None if given.bias_V is None else torch.zeros_like(given.bias_V).float()
+        for part in head.chunks():
+            grad_CV = head.logits(part).sub_(lse_N[part, None]).exp_().mul_(-grad_N[part, None])
+            grad_CV.scatter_add_(-1, head.targets_N[part, None], grad_N[part, None])
+            grad_CV.div_(head.temperature)
+            if grad_bias_V is not None:
+                grad_bias_V += grad_CV.sum(0)
+            grad_CV = grad_CV.to(ctx.product_dtype)
+            torch.mm(grad_CV, head.weight_VH, out=grad_hidden_NH[part])
+            grad_weight_VH += grad_CV.T @ head.hidden_NH[part]
+        found = grad_hidden_NH, grad_weight_VH, grad_bias_V
+        like = given.hidden_NH, given.weight_VH, given.bias_V
+        cast = (g if g is None else g.to(x.dtype) for g, x in zip(found, like, strict=True))
+        return *cast, None, None, None
+
+
+class _Head(NamedTuple):
+    """Arguments of `ChunkedLogprobs`; see `target_logprobs`."""
+
+    hidden_NH: Tensor
+    weight_VH: Tensor
+    bias_V: Tensor | None
+    targets_N: Tensor
+    temperature: float
+    chunk_tokens: int
+
+    def cast(self, dtype: torch.dtype | None = None) -> _Head:
+        """With operands of the matrix products in `dtype`, or in what autocast asks for."""
+        device = self.hidden_NH.device.type
+        if dtype is None:
+            autocast = torch.is_autocast_enabled(device)
+            dtype = torch.get_autocast_dtype(device) if autocast else self.hidden_NH.dtype
+        return self._replace(
+            hidden_NH=self.hidden_NH.to(dtype),
+            weight_VH=self.weight_VH.to(dtype),
+            bias_V=None if self.bias_V is None else self.bias_V.to(dtype),
+        )
+
+    def chunks(self) -> Iterator[slice]:
+        """Where each chunk's tokens are."""
+        for start in range(0, len(self.hidden_NH), self.chunk_tokens):
+            yield slice(start, start + self.chunk_tokens)
+
+    def logits(self, part: slice) -> Tensor:
+        """Logits of a chunk over the temperature, float32 [C, V], in memory of their own."""
+        logits_CV = functional.linear(self.hidden_NH[part], self.weight_VH, self.bias_V).float()
+        return logits_CV if self.temperature == 1.0 else logits_CV.div_(self.temperature)
+
+
 class LogprobHead(nn.Module):
     """Output embedding that answers with log-probs.
 
@@ -75,25 +168,12 @@ class LogprobHead(nn.Module):
     def forward(
         self, hidden_NH: Tensor, targets_N: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """See `target_logprobs`.
-
-        In several chunks, each chunk's logits are computed again in the backward pass.
-        """
+        """See `target_logprobs`; where one chunk does not hold all tokens, in several."""
+        args = hidden_NH, self.weight, self.bias, targets_N, temperature
         if len(hidden_NH) <= self.chunk_tokens:
-            return target_logprobs(hidden_NH, self.weight, self.bias, targets_N, temperature)
-        parts = []
-        for hidden_CH, targets_C in zip(
-            hidden_NH.split(self.chunk_tokens), targets_N.split(self.chunk_tokens), strict=True
-        ):
-            args = hidden_CH, self.weight, self.bias, targets_C, temperature
-            again = torch.is_grad_enabled()
-            parts.append(
-                checkpoint(target_logprobs, *args, use_reentrant=False)
-                if again
-                else target_logprobs(*args)
-            )
-        logprobs, entropies = zip(*parts, strict=True)
-        return torch.cat(logprobs), torch.cat(entropies)
+            return target_logprobs(*args)
+        found: tuple[Tensor, Tensor] = ChunkedLogprobs.apply(*args, self.chunk_tokens)
+        return found
 
 
 def loss_positions(batch: MicroBatch, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

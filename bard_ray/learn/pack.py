@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import numpy as np
 
 from bard_ray.errors import ConfigError, InvariantError
 from bard_ray.records import Bools, Floats, Ints, TrainSequence
+
+ROW_COUNTS = 4  # numbers of rows tried when rows are made equally full
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class MicroBatch:
 
     Attributes:
         positions_RT: position of each token in its own sequence.
+        sequence_RT: number of each token's sequence, as given to `pack`.
+        bin_RT: its budget bin.
         mask_RT: tokens that enter the loss; never the first one of a sequence.
         spans: where each sequence lies; the way back from rows to sequences.
     """
@@ -70,6 +75,8 @@ class MicroBatch:
     advantages_RT: Floats
     behaviour_RT: Floats
     reference_RT: Floats
+    sequence_RT: Ints
+    bin_RT: Ints
     spans: tuple[Span, ...]
 
     @property
@@ -95,13 +102,7 @@ def split_balanced(lengths: Sequence[int], ranks: int) -> tuple[tuple[int, ...],
     Longest first, each to the rank with the fewest tokens so far, the lowest such rank on a tie.
     Loads differ by the longest sequence at most.
     """
-    shares: list[list[int]] = [[] for _ in range(ranks)]
-    loads = [0] * ranks
-    for index in _longest_first(lengths):
-        rank = loads.index(min(loads))
-        shares[rank].append(index)
-        loads[rank] += lengths[index]
-    return tuple(tuple(sorted(share)) for share in shares)
+    return tuple(tuple(sorted(share)) for share in _spread(lengths, ranks))
 
 
 def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
@@ -115,12 +116,39 @@ def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
     return StepPlan(shares, max(1, *counts))
 
 
-def assign_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
-    """First-fit decreasing: indices of the sequences of each row.
+def assign_rows(lengths: Sequence[int], row_tokens: int, multiple: int = 1) -> list[list[int]]:
+    """Indices of the sequences of each row, with as little padding as two heuristics find.
+
+    First-fit decreasing finds few rows. A micro-batch is as wide as its fullest row, so equally
+    full rows may waste less, and more, shorter rows cost nothing while they need no further
+    micro-batch: a few counts up to the next multiple are tried, each with the longest sequence
+    first into the emptiest row. The smallest rows x width wins.
+
+    Args:
+        lengths: of the sequences, tokens.
+        row_tokens: capacity of a row.
+        multiple: rows of a micro-batch.
+
+    Returns:
+        Rows, none of them empty.
 
     Raises:
         ConfigError: a sequence is longer than a row.
     """
+    first = _first_fit(lengths, row_tokens)
+    most = min(-(-len(first) // multiple) * multiple, len(lengths))
+    counts = range(len(first), most + 1, max(1, (most - len(first)) // ROW_COUNTS))
+    spread = [_spread(lengths, count) for count in counts if count]
+
+    def area(rows: list[list[int]]) -> int:
+        return len(rows) * max((sum(lengths[i] for i in row) for row in rows), default=0)
+
+    fitting = [rows for rows in spread if area(rows) <= len(rows) * row_tokens]
+    return min([*fitting, first], key=area)
+
+
+def _first_fit(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """First-fit decreasing: indices of the sequences of each row."""
     rows: list[list[int]] = []
     free = np.zeros(len(lengths), np.int64)
     for index in _longest_first(lengths):
@@ -180,6 +208,17 @@ def unpack(
     return [found[i] for i in range(num_sequences)]
 
 
+def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Longest first, each to the part with the fewest tokens so far, the lowest such on a tie."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, part) for part in range(count)]  # a heap
+    for index in _longest_first(lengths):
+        load, part = heappop(loads)
+        parts[part].append(index)
+        heappush(loads, (load + lengths[index], part))
+    return parts
+
+
 def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
 
@@ -189,7 +228,7 @@ def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]
 
     There are as few micro-batches as `spec.rows` allows, and the rows spread evenly over them.
     """
-    rows = assign_rows(lengths, spec.row_tokens)
+    rows = assign_rows(lengths, spec.row_tokens, spec.rows)
     count = -(-len(rows) // spec.rows)
     edges = [len(rows) * i // count for i in range(count + 1)] if count else [0]
     return [rows[a:b] for a, b in pairwise(edges)]
@@ -218,8 +257,17 @@ def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int
         advantages_RT=laid_out(lambda s: s.advantages_T, np.float32),
         behaviour_RT=laid_out(lambda s: s.behaviour_T, np.float32),
         reference_RT=laid_out(lambda s: s.reference_T, np.float32),
+        sequence_RT=_numbers(spans, shape),
+        bin_RT=laid_out(lambda s: np.full(s.tokens_T.size, s.budget_bin, np.int32), np.int32),
         spans=spans,
     )
+
+
+def _numbers(spans: Sequence[Span], shape: tuple[int, int]) -> Ints:
+    numbers_RT = np.zeros(shape, np.int32)
+    for span in spans:
+        numbers_RT[span.row, span.start : span.start + span.length] = span.sequence
+    return numbers_RT
 
 
 def _spans(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) -> list[Span]:

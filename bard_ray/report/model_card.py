@@ -152,7 +152,7 @@ def _training(config: Config) -> str:
 |---|---|
 | supervised questions x budgets | {config.distil.questions:,} x {config.distil.budgets_per_question} |
 | reinforcement learning | {reinforcement if rl.enabled else "none"} |
-| reward | accuracy and budget fidelity, {rl.reward.compose} ({rl.reward.fidelity}) |
+| reward | accuracy and budget fidelity, {rl.reward.name} ({rl.reward.fidelity.name}) |
 | seed | {config.run.seed} |
 | configuration | sha256 `{config_hash(config)}` |"""
 

@@ -1,109 +1,68 @@
 """Budget fidelity: how well a thinking length L fits a budget b, in [0, 1].
 
-One shape a class, one equation each.
-
-All lengths are thinking tokens. A budget of 0 tokens is measured as if it were 1, so that the
-deviation exists. A new shape: a frozen dataclass with `of_length`, and its line in `make_fidelity`.
+All lengths are thinking tokens as `bard_ray.rewards.parts` charges them. A budget of 0 tokens
+divides by 1, so that the deviation exists. The shapes are files of `bard_ray.rewards.shapes`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Protocol
 
-from bard_ray.budget.signal import Budget, NoBudget, label, token_limit
-from bard_ray.config.schema import RewardConfig
-from bard_ray.errors import ConfigError
-from bard_ray.records import Rollout
+from bard_ray.budget.signal import Budget, EffortBudget, NoBudget, token_limit
+from bard_ray.config.schema import FidelityConfig
+from bard_ray.plugins import Registry
 
 
 class Fidelity(Protocol):
     """A shape f(L, b)."""
 
-    def of_length(self, thinking_tokens: int, budget_tokens: int) -> float:
-        """Fidelity in [0, 1] of a thinking span of L tokens under a budget of b tokens."""
+    def of_length(self, tokens: float, budget_tokens: float) -> float:
+        """Fidelity in [0, 1] of L thinking tokens under a finite budget of b tokens."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asymmetric:
-    """About b, and rather below than above.
-
-    It is flat within the tolerance, then linear, steeper above than below.
-
-    With d = (L - b) / b: 1 if |d| <= tolerance; over: max(0, 1 - over_slope (d - tolerance));
-    under: max(0, 1 - under_slope (|d| - tolerance)). Source: ours, measured on the tiny task; a
-    soft penalty above b made RL overspend, since more thinking is more accurate.
-    """
-
-    tolerance: float = 0.05
-    over_slope: float = 8.0
-    under_slope: float = 4.0
-
-    def of_length(self, thinking_tokens: int, budget_tokens: int) -> float:
-        """Fidelity in [0, 1]."""
-        d = relative_deviation(thinking_tokens, budget_tokens)
-        slope = self.over_slope if d > 0 else self.under_slope
-        return max(0.0, 1.0 - slope * max(0.0, abs(d) - self.tolerance))
+SHAPES: Registry[Fidelity] = Registry(
+    "rl.reward.fidelity", "bard_ray.rewards.shapes", method="of_length"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class CapLinear:
-    """The budget as an upper bound: thinking less costs nothing.
-
-    1 if L <= b (1 + tolerance), else max(0, 1 - over_slope (L / b - 1 - tolerance)).
-    Source: ours; BARD (arXiv 2511.01470) reads b as an upper bound, its equation is not public.
-    """
-
-    tolerance: float = 0.1
-    over_slope: float = 2.0
-
-    def of_length(self, thinking_tokens: int, budget_tokens: int) -> float:
-        """Fidelity in [0, 1]."""
-        d = relative_deviation(thinking_tokens, budget_tokens)
-        return max(0.0, 1.0 - self.over_slope * max(0.0, d - self.tolerance))
-
-
-def relative_deviation(thinking_tokens: int, budget_tokens: int) -> float:
-    """(L - b) / b; b = 0 divides by 1."""
-    return (thinking_tokens - budget_tokens) / max(budget_tokens, 1)
-
-
-def rollout_fidelity(rollout: Rollout, fidelity: Fidelity) -> float:
-    """Fidelity of a rollout to its own budget, in [0, 1].
-
-    A rollout that never closed its thinking scores 0, whatever its budget; without a budget a
-    closed one scores 1.
+def make_fidelity(config: FidelityConfig) -> Fidelity:
+    """Shape by its configuration.
 
     Raises:
-        ValueError: the budget names no number of tokens, so no length can be compared with it.
+        ConfigError: no such shape, or parameters that do not fit it.
     """
-    if not rollout.closed:
-        return 0.0
-    if isinstance(rollout.budget, NoBudget):
-        return 1.0
-    return fidelity.of_length(rollout.thinking_tokens, _budget_tokens(rollout.budget))
+    return SHAPES.build(config.name, config.params)
 
 
-def make_fidelity(config: RewardConfig) -> Fidelity:
-    """Shape by its configuration name.
+def relative_deviation(tokens: float, budget_tokens: float) -> float:
+    """D = (L - b) / b; b = 0 divides by 1."""
+    return (tokens - budget_tokens) / max(budget_tokens, 1)
 
-    Raises:
-        ConfigError: no shape has that name.
+
+def budget_in_tokens(budget: Budget, mean_tokens: float) -> float:
+    """Thinking tokens b that a budget allows.
+
+    A token budget is its number, no budget is infinite, and an effort r allows r x the mean length
+    of the group. NaN for a mode or a tag: it names no number, so no length can be compared with it.
+
+    Args:
+        budget: what the prompt asked for.
+        mean_tokens: mean thinking length of the rollout's group, tokens.
+
+    Source: effort after e1, arXiv 2510.27042; that the mean is the group's is ours.
     """
-    shapes: dict[str, Fidelity] = {
-        "asymmetric": Asymmetric(config.tolerance, config.over_slope, config.under_slope),
-        "cap_linear": CapLinear(config.tolerance, config.over_slope),
-    }
-    if config.fidelity not in shapes:
-        field, rule = "rl.reward.fidelity", "is no known shape"
-        raise ConfigError(field, config.fidelity, rule, f"Use one of {', '.join(shapes)}.")
-    return shapes[config.fidelity]
-
-
-def _budget_tokens(budget: Budget) -> int:
+    if isinstance(budget, NoBudget):
+        return math.inf
+    if isinstance(budget, EffortBudget):
+        return budget.fraction * mean_tokens
     limit = token_limit(budget)
-    if limit is None:
-        msg = f"fidelity needs a budget in tokens, not {label(budget)}"
-        raise ValueError(msg)
-    return limit
+    return math.nan if limit is None else float(limit)
+
+
+def fidelity_to(shape: Fidelity, tokens: float, budget_tokens: float) -> float:
+    """f(L, b): 1 without a budget (b infinite), NaN where the budget names no tokens (b NaN)."""
+    if math.isnan(budget_tokens):
+        return math.nan
+    return 1.0 if math.isinf(budget_tokens) else shape.of_length(tokens, budget_tokens)

@@ -1,138 +1,138 @@
 """From a graded group to its rewards.
 
-| what happened | reward |
-|---|---|
-| correct or wrong answer | composition of accuracy (1 or 0) and budget fidelity |
-| unparsable answer, time or memory limit of grading | as wrong: accuracy 0 |
-| thinking never closed, or cut off by the length limit | 0, whatever the composition |
-| grading broke, or the rollout was aborted | none: the policy did not do it; see `has_broken` |
+A reward is a rule over `GroupParts` and `BatchStats`: it sees the whole group and the run so far,
+and returns one value a rollout, and one a segment where it has them. What counts as a right answer,
+which rollouts are malformed and what a leak costs is settled before, for all rules alike: the table
+of `bard_ray.rewards.parts`. The rules are files of `bard_ray.rewards.library`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+from bard_ray.budget.signal import label
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
-from bard_ray.records import Floats, Group, Outcome, Rollout, Verdict
-from bard_ray.rewards.fidelity import Fidelity, make_fidelity, rollout_fidelity
+from bard_ray.plugins import Registry
+from bard_ray.records import Floats, Group, SegmentRole
+from bard_ray.rewards.fidelity import Fidelity, make_fidelity
+from bard_ray.rewards.parts import Doubles, GroupParts, group_parts
+from bard_ray.rewards.stats import BatchStats
 
-UNFINISHED_REWARD = 0.0
+
+@dataclass(frozen=True, slots=True)
+class RewardValues:
+    """What a rule returns.
+
+    Attributes:
+        rewards_G: one value a rollout. A group without spread in it, nor in the segments' values,
+            is not trained on.
+        segments: values of single segments by role (`think`, `answer`), [G, S]: column s is the
+            s-th segment of that role, NaN where a rollout has none. Their advantages are relative
+            to their column; a role that is not named takes the rollout's advantage.
+        advantage_shift_G: added to every advantage of a rollout after normalisation.
+    """
+
+    rewards_G: Doubles
+    segments: Mapping[SegmentRole, Doubles] = field(default_factory=dict)
+    advantage_shift_G: Doubles | None = None
 
 
 class Reward(Protocol):
-    """Rewards of a whole group, so that a reward may compare its rollouts."""
+    """A rule."""
 
-    @property
-    def fidelity(self) -> Fidelity:
-        """The shape of the second part, for the metrics."""
+    def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
+        """Values of a whole group, so that a rule may compare its rollouts."""
         ...
 
-    def __call__(self, group: Group) -> Floats:
-        """G rewards, float32.
+
+REWARDS: Registry[Reward] = Registry("rl.reward", "bard_ray.rewards.library", method="__call__")
+
+
+def make_rule(config: RewardConfig) -> Reward:
+    """The rule alone.
+
+    Raises:
+        ConfigError: no such reward, or parameters that do not fit it.
+    """
+    return REWARDS.build(config.name, config.params)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReward:
+    """A rule with the shape and the answer limit that its parts are measured by."""
+
+    rule: Reward
+    fidelity: Fidelity
+    answer_limit: int
+
+    def parts(self, group: Group) -> GroupParts:
+        """Accuracy, fidelity and lengths of a graded group, as the rule sees them.
 
         Raises:
             InvariantError: rollouts and verdicts do not match, or one of them is broken.
         """
-        ...
+        return group_parts(group, self.fidelity, self.answer_limit)
+
+    def rewarded(self, group: Group, stats: BatchStats) -> Group:
+        """The group with its rewards, float32.
+
+        Raises:
+            ConfigError: the rule needs budgets in tokens, and one names none.
+            InvariantError: the group cannot be rewarded, or the rule's values make no sense.
+        """
+        parts = self.parts(group)
+        values = self.rule(parts, stats)
+        rewards_G = np.asarray(values.rewards_G, np.float32)
+        _require_sound(parts, rewards_G)
+        return replace(
+            group,
+            rewards_G=rewards_G,
+            segment_rewards={role: _column(parts, v) for role, v in values.segments.items()},
+            advantage_shift_G=_float32(values.advantage_shift_G),
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class ProductReward:
-    """c x f: fidelity pays only for a correct answer, so short wrong answers earn nothing.
-
-    Source: BARD, abstract.
-    """
-
-    fidelity: Fidelity
-
-    def __call__(self, group: Group) -> Floats:
-        """G rewards in [0, 1]."""
-        return _per_rollout(group, lambda c, f: c * f, self.fidelity)
-
-
-@dataclass(frozen=True, slots=True)
-class AdditiveReward:
-    """c + weight x f: an ablation; a policy can live on fidelity alone.
-
-    Source: BARD's ablation, weight ours.
-    """
-
-    fidelity: Fidelity
-    weight: float = 0.5
-
-    def __call__(self, group: Group) -> Floats:
-        """G rewards in [0, 1 + weight]."""
-        return _per_rollout(group, lambda c, f: c + self.weight * f, self.fidelity)
-
-
-def accuracy(verdict: Verdict) -> float:
-    """1 for a correct answer, else 0."""
-    return 1.0 if verdict.outcome is Outcome.CORRECT else 0.0
-
-
-def is_unfinished(rollout: Rollout) -> bool:
-    """Was it cut off, or did it never close its thinking?"""
-    return rollout.finish == "length" or not rollout.closed
-
-
-def has_broken(group: Group) -> bool:
-    """Does the group hold a verdict or rollout that the policy is not to blame for?
-
-    Such a group must be failed, not rewarded.
-    """
-    return any(v.outcome is Outcome.BROKEN for v in group.verdicts) or any(
-        r.finish == "abort" for r in group.rollouts
-    )
-
-
-def count_outcomes(groups: Iterable[Group]) -> dict[Outcome, int]:
-    """Number of verdicts of each outcome, all outcomes listed."""
-    counts = Counter(verdict.outcome for group in groups for verdict in group.verdicts)
-    return {outcome: counts[outcome] for outcome in Outcome}
-
-
-def make_reward(config: RewardConfig) -> Reward:
+def make_reward(config: RewardConfig) -> GroupReward:
     """Reward by its configuration.
 
     Raises:
-        ConfigError: no composition or fidelity shape has that name.
+        ConfigError: no reward or shape has that name, or its parameters do not fit it.
     """
-    fidelity = make_fidelity(config)
-    rewards: dict[str, Reward] = {
-        "product": ProductReward(fidelity),
-        "additive": AdditiveReward(fidelity, config.fidelity_weight),
-    }
-    if config.compose not in rewards:
-        field, rule = "rl.reward.compose", "is no known composition"
-        raise ConfigError(field, config.compose, rule, f"Use one of {', '.join(rewards)}.")
-    return rewards[config.compose]
+    return GroupReward(make_rule(config), make_fidelity(config.fidelity), config.answer_limit)
 
 
-def _per_rollout(
-    group: Group, compose: Callable[[float, float], float], fidelity: Fidelity
-) -> Floats:
-    _check(group)
-    rewards = [
-        UNFINISHED_REWARD
-        if is_unfinished(r)
-        else compose(accuracy(v), rollout_fidelity(r, fidelity))
-        for r, v in zip(group.rollouts, group.verdicts, strict=True)
-    ]
-    return np.asarray(rewards, np.float32)
+def _float32(values_G: Doubles | None) -> Floats | None:
+    return None if values_G is None else np.asarray(values_G, np.float32)
 
 
-def _check(group: Group) -> None:
-    if len(group.rollouts) != len(group.verdicts):
-        counts = f"{len(group.rollouts)} rollouts and {len(group.verdicts)} verdicts"
-        msg = f"group {group.number} has {counts}"
+def _column(parts: GroupParts, values_GS: Doubles) -> Floats:
+    size = len(parts.group.rollouts)
+    if values_GS.ndim != 2 or values_GS.shape[0] != size:
+        msg = f"segment rewards must be [{size}, S], not {list(values_GS.shape)}"
         raise InvariantError(msg)
-    if has_broken(group):
-        what = "holds a broken verdict or an aborted rollout and must be failed, not rewarded"
-        msg = f"group {group.number} {what}"
+    return np.asarray(values_GS, np.float32)
+
+
+def _require_sound(parts: GroupParts, rewards_G: Floats) -> None:
+    group = parts.group
+    if rewards_G.shape != (len(group.rollouts),):
+        msg = f"a reward returned {list(rewards_G.shape)} values for {len(group.rollouts)} rollouts"
+        raise InvariantError(msg)
+    for rollout, allowed, value in zip(
+        group.rollouts, parts.budget_tokens_G, rewards_G, strict=True
+    ):
+        if not np.isfinite(value) and np.isnan(allowed):
+            raise ConfigError(
+                "rl.reward.name",
+                label(rollout.budget),
+                "is a budget without a number of tokens, which this reward cannot measure",
+                "Use token or effort budgets, or a reward of your own that knows this one.",
+            )
+    if not np.isfinite(rewards_G).all():
+        msg = f"group {group.number} has rewards that are not finite: {rewards_G.tolist()}"
         raise InvariantError(msg)

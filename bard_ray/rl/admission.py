@@ -1,8 +1,8 @@
 """The admission window: what bounds policy lag without ever dropping a slow group.
 
 A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and
-keeps it until it has been trained on; one that turns out flat or failed gives it back at once.
-Groups are trained on in the order in which they were admitted.
+keeps it until the weights trained on it have been published; one that turns out flat or failed
+gives it back at once. Groups are trained on in the order in which they were admitted.
 
 The bound. Let P be `prompts_per_step`. When a group is admitted under version v, steps 0 to v - 1
 are done and published. At most (max_lag + 1) P - 1 other groups hold a slot at that moment, and no
@@ -11,7 +11,15 @@ step trains on P, in order, so the group is trained on in step v + max_lag at th
 
     lag = step it is trained in - version it was admitted under <= max_lag      [optimizer steps]
 
-Tokens sampled after an update in flight are newer than the admission, so the bound holds for them.
+Weights travel while the learner goes on, so step v may be done as well, its version v + 1 not yet
+published: then its P groups hold slots but stand in no group's way, at most max_lag P - 1 others
+are trained on before, and the step is v + 1 + max_lag - 1 at the latest: the same bound. Tokens
+sampled after an update in flight are newer than the admission, so it holds for them.
+
+Over-sampling adds E slots so that flat groups leave no hole. Then a group may find more trainable
+ones before it than its (max_lag + 1) P: it could not be trained on in time and is *surplus*
+(`is_surplus`). Whether it is follows from the groups admitted before it alone, never from its own
+length or the time it takes, so giving it up favours no length. E = 0 makes no surplus.
 
 Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on
 0-3, publishes version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7,
@@ -20,27 +28,37 @@ sampled under version 0: lag 1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from bard_ray.errors import InvariantError
+
+
+@dataclass(frozen=True, slots=True)
+class LagWindow:
+    """The two numbers that bound the lag."""
+
+    max_lag: int  # optimizer steps
+    prompts_per_step: int
 
 
 @dataclass
 class Ledger:
     """Where every admitted group went.
 
-    `admitted = trained + failed + flat + in flight` at every step.
+    `admitted = trained + failed + flat + surplus + in flight` at every step.
     """
 
     admitted: int = 0
     trained: int = 0
     failed: int = 0
     flat: int = 0
+    surplus: int = 0
 
     @property
     def consumed(self) -> int:
         """Groups that have left the window; the next restart asks for the one with this number."""
-        return self.trained + self.failed + self.flat
+        return self.trained + self.failed + self.flat + self.surplus
 
     def check(self, in_flight: int) -> None:
         """Compare the counters with an independent count of what is in flight.
@@ -51,7 +69,8 @@ class Ledger:
         if self.admitted != self.consumed + in_flight:
             msg = (
                 f"admission does not balance: admitted {self.admitted} != trained {self.trained}"
-                f" + failed {self.failed} + flat {self.flat} + in flight {in_flight}"
+                f" + failed {self.failed} + flat {self.flat} + surplus {self.surplus}"
+                f" + in flight {in_flight}"
             )
             raise InvariantError(msg)
 
@@ -96,6 +115,25 @@ class AdmissionWindow:
             raise InvariantError(msg)
 
 
-def window_slots(max_lag: int, prompts_per_step: int) -> int:
-    """Slots of the window: (max_lag + 1) x prompts_per_step. Source: ours."""
-    return (max_lag + 1) * prompts_per_step
+def window_slots(max_lag: int, prompts_per_step: int, oversample: float = 0.0) -> int:
+    """Slots of the window: (max_lag + 1) P, and `oversample` P more, rounded up. Source: ours."""
+    return (max_lag + 1) * prompts_per_step + math.ceil(oversample * prompts_per_step)
+
+
+def is_surplus(
+    next_step: int, trainable_before: int, admitted_under: int, window: LagWindow
+) -> bool:
+    """Will a group's turn come too late?
+
+    Args:
+        next_step: the step trained next; also the number of steps done.
+        trainable_before: groups admitted earlier, not trained on yet, known to be trainable.
+        admitted_under: steps whose weights had been published when the group was admitted.
+        window: P and max_lag.
+
+    Returns:
+        True where the step it would be trained in, next_step + floor(trainable_before / P) at the
+        earliest, is past admitted_under + max_lag. Source: ours.
+    """
+    turn = next_step + trainable_before // window.prompts_per_step
+    return turn > admitted_under + window.max_lag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bard_ray.records import Floats
+from bard_ray.records import Floats, Group
 
 FLAT_STD = 1e-6  # reward spread below which a group carries no signal
 
@@ -31,3 +31,36 @@ def group_advantages(rewards_G: Floats, *, std_normalise: bool) -> Floats:
     centred_G = rewards_G - rewards_G.mean()
     scale = float(rewards_G.std()) + FLAT_STD if std_normalise else 1.0
     return (centred_G / scale).astype(np.float32)
+
+
+def segment_advantages(values_GS: Floats, *, std_normalise: bool) -> Floats:
+    """Advantage of each segment relative to the same segment of the group's other rollouts.
+
+    `group_advantages` of each column, over the rollouts that have such a segment.
+
+    Args:
+        values_GS: column s holds the reward of the s-th segment of one role; NaN: there is none.
+        std_normalise: divide by the spread of the column.
+
+    Returns:
+        [G, S]; 0 where there is no segment.
+
+    Source: ours; BRPO (arXiv 2505.13438) needs it.
+    """
+    advantages_GS = np.zeros_like(values_GS)
+    for column, values_G in enumerate(values_GS.T):
+        there_G = ~np.isnan(values_G)
+        if there_G.any():
+            advantages_GS[there_G, column] = group_advantages(
+                values_G[there_G], std_normalise=std_normalise
+            )
+    return advantages_GS
+
+
+def has_signal(group: Group) -> bool:
+    """Do the rewards of a group differ, those of its rollouts or those of one segment?"""
+    if group.rewards_G is None:
+        return False
+    columns = [column for values_GS in group.segment_rewards.values() for column in values_GS.T]
+    present = [column[~np.isnan(column)] for column in columns]
+    return not all(is_flat(values) for values in [group.rewards_G, *present] if values.size)

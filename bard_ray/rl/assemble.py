@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bard_ray.budget.signal import Budget
-from bard_ray.budget.span import ThinkingSpan, thinking_span
+from bard_ray.budget.span import ThinkingSpan, ThinkTags, answer_part, thinking_span
 from bard_ray.records import Finish, Floats, Ints, Rollout, Segment, SegmentRole
 
 
@@ -45,7 +45,7 @@ def assemble(
     prompt: Segment,
     completion: Completion,
     budget: Budget,
-    close_id: int,
+    tags: ThinkTags,
     forced_at: int | None,
     decode: Callable[[Ints], str],
 ) -> Rollout:
@@ -55,14 +55,14 @@ def assemble(
         prompt: the prompt's segment.
         completion: what followed it.
         budget: what the prompt asked for.
-        close_id: token id of the closing think tag.
+        tags: token ids of the think tags and the end.
         forced_at: thinking length, in tokens, at which the engine closes the span; None: never.
         decode: token ids to text, for the answer after the closing tag.
 
     Returns:
         A rollout whose forced tokens are out of the loss: the engine gave them probability 1.
     """
-    tokens_T, span = completion.tokens_T, thinking_span(completion.tokens_T, close_id)
+    tokens_T, span = completion.tokens_T, thinking_span(completion.tokens_T, tags.close_id)
     segments = [prompt]
     for role, start, end in _cuts(span, tokens_T.size, forced_at):
         if end > start:
@@ -70,9 +70,18 @@ def assemble(
             mask_T = np.full(end - start, role != "forced", np.bool_)
             logprobs_T, versions_T = completion.logprobs_T[part], completion.versions_T[part]
             segments.append(Segment(role, tokens_T[part], logprobs_T, mask_T, versions_T))
-    answer_text = decode(tokens_T[span.answer_start :])
-    thought = span.thinking_tokens
-    return Rollout(budget, tuple(segments), completion.finish, thought, span.closed, answer_text)
+    answer_T = tokens_T[span.answer_start :]
+    answer = answer_part(answer_T, tags)
+    return Rollout(
+        budget,
+        tuple(segments),
+        completion.finish,
+        span.thinking_tokens,
+        span.closed,
+        decode(answer_T),
+        answer_tokens=answer.tokens,
+        extra_tags=answer.extra_tags,
+    )
 
 
 def _cuts(

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
+from typing import NamedTuple
 
+from bard_ray.budget.signal import Budget
 from bard_ray.errors import InvariantError
 from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
-from bard_ray.rewards.reward import Reward, has_broken
-from bard_ray.rl.admission import AdmissionWindow, Ledger
-from bard_ray.rl.advantages import is_flat
+from bard_ray.rewards.parts import has_broken
+from bard_ray.rewards.reward import GroupReward
+from bard_ray.rewards.stats import BatchStats, RolloutStat, rollout_stats
+from bard_ray.rl.admission import (
+    AdmissionWindow,
+    LagWindow,
+    is_surplus,
+    window_slots,
+)
+from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
+from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
+from bard_ray.verify.regrade import grade_surely
 
-# How often an answer that the machinery failed to grade is graded again,
-# before its group counts as failed.
-REGRADES = 2
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
 
@@ -38,12 +47,18 @@ class RLRoles:
 class FlowSpec:
     """What the flow needs to know besides the roles."""
 
-    # Admission number to work; the same number always gives the same work.
-    request: Callable[[int], GroupRequest]
+    # Admission number to work; the same number and statistics always give the same work.
+    request: Callable[[int, BatchStats], GroupRequest]
     sampling: SamplingSpec
-    total_groups: int  # trainable groups the whole run needs; nothing is admitted beyond
+    lag: LagWindow
+    total_groups: int  # trainable groups the whole run needs; no more are admitted
     max_untrainable: int  # groups in a row without a trainable one before the run stops
-    synchronous: bool  # refill in whole waves only, so that a run repeats to the bit
+    oversample: float = 0.0  # slots beyond the window of the lag bound, in multiples of a step's
+
+    @property
+    def synchronous(self) -> bool:
+        """Refill in whole waves only, so that a run repeats to the bit."""
+        return self.lag.max_lag == 0
 
 
 @dataclass
@@ -56,14 +71,28 @@ class StepCounts:
     sampled: int = 0
     flat: int = 0
     failed: int = 0
+    surplus: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)  # of every verdict given
+    # why a group was not trained on (`flat`, `surplus`), and the budget of its first rollout
+    left_out: list[tuple[str, Budget]] = field(default_factory=list)
+
+
+class _Admission(NamedTuple):
+    """What is remembered of a group until its turn comes."""
+
+    request: GroupRequest
+    steps_published: int
 
 
 class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
 
+    It goes on from `state`, whose steps have all been published.
+
     Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
-    some role files it. A group holds its slot until it has been trained on; one that turns out flat
-    or failed gives it back at once, so that its replacement is under way while the learner works.
+    some role files it. A group holds its slot until it has been trained on and the weights made
+    from it have arrived at the samplers; one that turns out flat or failed gives it back at once,
+    so that its replacement is under way while the learner works.
     Bounded: no more groups than slots are being worked on, and at most `BACKLOG` times as many are
     kept in all.
     """
@@ -71,18 +100,26 @@ class GroupFlow:
     def __init__(
         self,
         roles: RLRoles,
-        reward: Reward,
+        reward: GroupReward,
         spec: FlowSpec,
-        window: AdmissionWindow,
-        ledger: Ledger,
+        state: RLState,
     ) -> None:
-        self.roles, self.reward = roles, reward
-        self.spec, self.window, self.ledger = spec, window, ledger
+        self.roles, self.reward, self.spec = roles, reward, spec
+        self.ledger, self._stats = state.ledger, state.stats
+        lag = spec.lag
+        slots = window_slots(lag.max_lag, lag.prompts_per_step, spec.oversample)
+        self.window = AdmissionWindow(slots, next_number=state.ledger.consumed)
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
-        self._next_in_order = window.next_number
+        self._next_in_order = self.window.next_number
+        self._asked_before = dict(state.asked)
+        self._steps_done = self._steps_published = state.step
+        self._admissions: dict[int, _Admission] = {}
         self._waiting: dict[int, asyncio.Future[Group]] = {}
-        self._held = 0  # groups handed over and not yet released
+        self._held = 0  # groups handed over and not yet trained on
+        self._seen: list[RolloutStat] = []  # of all groups since they were last taken
+        self._given_up: set[int] = set()
+        self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -111,7 +148,14 @@ class GroupFlow:
         untrainable = 0
         while len(groups) < count:
             group = await self._next()
-            if is_trainable(group):
+            late = self._is_late(group.number) or group.number in self._given_up
+            self._given_up.discard(group.number)
+            del self._admissions[group.number]
+            if not (late or group.failure):
+                self._seen += rollout_stats(self.reward.parts(group))
+            if late:
+                self._count_surplus(group)
+            elif is_trainable(group):
                 self._held += 1
                 untrainable = 0
                 groups.append(group)
@@ -120,16 +164,26 @@ class GroupFlow:
                 self._count_untrainable(group, untrainable)
         return groups
 
-    def release(self, count: int) -> None:
-        """Give back the slots of trained groups, after their weights were published."""
+    def trained(self, count: int) -> None:
+        """Book the groups of a step as trained on; they keep their slots until `release`."""
         self._held -= count
+        self._steps_done += 1
         self.ledger.trained += count
+
+    def release(self, count: int) -> None:
+        """Give back the slots of a step's groups, after its weights were published."""
+        self._steps_published += 1
         self._free(count)
 
     def take_counts(self) -> StepCounts:
         """The counts since the last call."""
         counts, self.counts = self.counts, StepCounts()
         return counts
+
+    def take_seen(self) -> list[RolloutStat]:
+        """Rollouts of the groups taken since the last call, flat ones too, in admission order."""
+        seen, self._seen = self._seen, []
+        return seen
 
     def _count_untrainable(self, group: Group, in_a_row: int) -> None:
         if group.failure:
@@ -138,6 +192,7 @@ class GroupFlow:
         else:
             self.ledger.flat += 1
             self.counts.flat += 1
+            self.counts.left_out.append(("flat", group.request.budgets[0]))
         if in_a_row >= self.spec.max_untrainable:
             reason = f"failed: {group.failure}" if group.failure else "had equal rewards throughout"
             msg = (
@@ -147,9 +202,19 @@ class GroupFlow:
             )
             raise InvariantError(msg)
 
+    def _count_surplus(self, group: Group) -> None:
+        self.ledger.surplus += 1
+        self.counts.surplus += 1
+        self.counts.left_out.append(("surplus", group.request.budgets[0]))
+        if is_trainable(group):  # else it gave its slot back when it was filed
+            self._free(1)
+
     async def _next(self) -> Group:
-        if self._next_in_order not in self._waiting:
+        while self._next_in_order not in self._waiting:
+            self._slots_freed.clear()
             self._admit()
+            if self._next_in_order not in self._waiting:  # all slots wait for a weight transfer
+                await self._slots_freed.wait()
         group = await self._waiting[self._next_in_order]
         del self._waiting[self._next_in_order]
         self._next_in_order += 1
@@ -157,20 +222,37 @@ class GroupFlow:
 
     def _free(self, count: int) -> None:
         self.window.release(count)
+        self._slots_freed.set()
         if not self.spec.synchronous:  # else `_next` refills once the wave is used up
             self._admit()
 
     def _admit(self) -> None:
         """Ask for as many groups as slots are free and the rest of the run can use."""
-        needed = self.spec.total_groups - self.ledger.trained - self.window.taken
+        if self._too_late_for_more():
+            return
+        extra = self.window.slots - window_slots(*astuple(self.spec.lag))
+        needed = self.spec.total_groups - self.ledger.trained - self.window.taken + extra
         room = BACKLOG * self.window.slots - len(self._waiting)
-        requests = [self.spec.request(number) for number in self.window.take(min(needed, room))]
+        numbers = self.window.take(min(needed, room))
+        requests = [self._request(number) for number in numbers]
         if not requests:
             return
         self.ledger.admitted += len(requests)
+        published = self._steps_published
+        self._admissions |= {r.number: _Admission(r, published) for r in requests}
         loop = asyncio.get_running_loop()
         self._waiting |= {r.number: loop.create_future() for r in requests}
         self._spawn(self._sample(requests))
+
+    def _request(self, number: int) -> GroupRequest:
+        """What a number asks for; after a restart, what it asked for before."""
+        request = self.spec.request(number, self._stats)
+        asked = self._asked_before.pop(number, None)
+        return request if asked is None else replace(request, budgets=asked)
+
+    def asked(self) -> dict[int, tuple[Budget, ...]]:
+        """Budgets of the groups in flight by number, for a restart to ask for again."""
+        return {n: a.request.budgets for n, a in self._admissions.items()}
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(work)
@@ -191,11 +273,49 @@ class GroupFlow:
             if has_broken(group):
                 group = replace(group, failure="an answer could not be graded")
         if not group.failure:
-            group = replace(group, rewards_G=self.reward(group))
-            group = await self._refer(group)
-        self._waiting[group.number].set_result(group)
+            group = await self._refer(self.reward.rewarded(group, self._stats))
+        self._file(group)
+
+    def _file(self, group: Group) -> None:
+        """Have a group wait for its turn, unless it was given up meanwhile."""
+        waiting = self._waiting.get(group.number)
+        if waiting is None or waiting.done():
+            return
+        waiting.set_result(group)
         if not is_trainable(group):
             self._free(1)
+        elif self.spec.oversample:
+            self._give_up_surplus()
+
+    def _give_up_surplus(self) -> None:
+        """Stop generating the groups whose turn would come too late.
+
+        Consumes nothing, waits for nothing; O(window).
+        """
+        late, before = [], 0
+        for number, waiting in self._waiting.items():  # in admission order
+            if waiting.done():
+                before += is_trainable(waiting.result()) and not self._is_late(number, before)
+            elif self._is_late(number, before):
+                late.append(number)
+        for number in late:
+            request = self._admissions[number].request
+            self._file(Group(request, failure="enough groups before it were trainable"))
+        if late:
+            self._given_up.update(late)
+            self._spawn(self.roles.sampler.abort(late))
+
+    def _is_late(self, number: int, trainable_before: int = 0) -> bool:
+        admitted_under = self._admissions[number].steps_published
+        return is_surplus(self._steps_done, trainable_before, admitted_under, self.spec.lag)
+
+    def _too_late_for_more(self) -> bool:
+        """Would a group that is admitted now be surplus at once? Never so without over-sampling."""
+        if not self.spec.oversample:
+            return False
+        filed = [waiting.result() for waiting in self._waiting.values() if waiting.done()]
+        ready = sum(is_trainable(group) for group in filed)
+        return is_surplus(self._steps_done, ready, self._steps_published, self.spec.lag)
 
     async def _grade(self, group: Group) -> list[Verdict]:
         """Verdicts of all rollouts.
@@ -205,20 +325,13 @@ class GroupFlow:
         started = time.monotonic()
         question = group.request.question
         items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
-        verdicts = await self.roles.verifier.grade(items)
-        for _ in range(REGRADES):
-            broken = [i for i, v in enumerate(verdicts) if v.outcome is Outcome.BROKEN]
-            if not broken:
-                break
-            for i, verdict in zip(
-                broken, await self.roles.verifier.grade([items[i] for i in broken]), strict=True
-            ):
-                verdicts[i] = verdict
+        verdicts, given = await grade_surely(self.roles.verifier, items)
+        self.counts.outcomes.update(given)
         self.counts.grade_s += time.monotonic() - started
         return verdicts
 
     async def _refer(self, group: Group) -> Group:
-        if self.roles.reference is None or group.rewards_G is None or is_flat(group.rewards_G):
+        if self.roles.reference is None or not has_signal(group):
             return group
         started = time.monotonic()
         sequences = [sequence_tokens(r) for r in group.rollouts]
@@ -229,4 +342,4 @@ class GroupFlow:
 
 def is_trainable(group: Group) -> bool:
     """Did the group come through, and do its rewards differ?"""
-    return not group.failure and group.rewards_G is not None and not is_flat(group.rewards_G)
+    return not group.failure and has_signal(group)

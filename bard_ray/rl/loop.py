@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from bard_ray.errors import InvariantError, first_error
-from bard_ray.rewards.reward import Reward
-from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
+from bard_ray.rewards.reward import GroupReward
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
 from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
+from bard_ray.rl.publish import Publisher
 from bard_ray.rl.sequences import train_sequences
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec
 
 
@@ -20,73 +23,71 @@ class RLSpec:
     """The algorithm's constants; `lr` maps a step to its learning rate."""
 
     steps: int
-    prompts_per_step: int
-    max_lag: int
     std_normalise: bool
     loss: LossSpec
     flow: FlowSpec
+    bins: BudgetBins
     lr: Callable[[int], float]
-
-
-@dataclass
-class RLState:
-    """What a restart needs.
-
-    That is: steps done, weight version of step 0, and where every admitted group went.
-    """
-
-    step: int = 0
-    base_version: int = 0
-    ledger: Ledger = field(default_factory=Ledger)
 
 
 OnStep = Callable[[RLState, dict[str, float]], Awaitable[None]]
 
 
 async def train_rl(
-    roles: RLRoles, reward: Reward, spec: RLSpec, state: RLState, on_step: OnStep
+    roles: RLRoles, reward: GroupReward, spec: RLSpec, state: RLState, on_step: OnStep
 ) -> None:
     """Train for `spec.steps` optimizer steps, going on from `state`.
 
-    Consumes groups from the flow in admission order; waits for the next trainable batch, the
-    learner and the weight transfer, in that order. Generation goes on meanwhile. Each step is one
-    weight version.
+    Consumes groups from the flow in admission order; waits for the next trainable batch, then for
+    the learner. Generation goes on meanwhile, and so does the learner while its weights travel: see
+    `bard_ray.rl.publish`. Each step is one weight version.
 
     Raises:
         InvariantError: the ledger does not balance, or a token is older than `max_lag` steps.
     """
-    window = AdmissionWindow(
-        window_slots(spec.max_lag, spec.prompts_per_step), next_number=state.ledger.consumed
-    )
-    flow = GroupFlow(roles, reward, spec.flow, window, state.ledger)
+    flow = GroupFlow(roles, reward, spec.flow, state)
     try:
         async with asyncio.TaskGroup() as tasks:
             flow.start(tasks)
+            publisher = Publisher(roles, tasks)
             while state.step < spec.steps:
-                await _step(roles, spec, state, flow, on_step)
+                await _step(roles, spec, state, flow, publisher, on_step)
             flow.stop()
+            await publisher.idle()
     except BaseExceptionGroup as errors:
         raise first_error(errors) from errors
 
 
 async def _step(
-    roles: RLRoles, spec: RLSpec, state: RLState, flow: GroupFlow, on_step: OnStep
+    roles: RLRoles,
+    spec: RLSpec,
+    state: RLState,
+    flow: GroupFlow,
+    publisher: Publisher,
+    on_step: OnStep,
 ) -> None:
     clock = StepTimes()
-    groups = await flow.take(spec.prompts_per_step)
+    groups = await flow.take(spec.flow.lag.prompts_per_step)
     clock.lap("wait_s")
     version = state.base_version + state.step
-    check_lag(max_lag(groups, version), spec.max_lag)
+    check_lag(max_lag(groups, version), spec.flow.lag.max_lag)
     stats = await roles.learner.step(
-        train_sequences(groups, std_normalise=spec.std_normalise), spec.loss, spec.lr(state.step)
+        train_sequences(groups, spec.bins, std_normalise=spec.std_normalise),
+        spec.loss,
+        spec.lr(state.step),
     )
     clock.lap("train_s")
-    stall_s = await roles.sampler.publish(await roles.learner.publish(), version + 1)
+    # Before the next groups are let in: they see the statistics of this step.
+    state.stats.observe(flow.take_seen())
+    flow.trained(len(groups))
+    await publisher.send(version + 1, on_arrival=partial(flow.release, len(groups)))
     clock.lap("publish_s")
-    flow.release(len(groups))
     state.step += 1
+    state.asked = flow.asked()
     state.ledger.check(flow.in_flight)
-    await on_step(state, {**step_metrics(groups, version, flow, clock, stall_s), **stats.values})
+    transfers = publisher.take_metrics()
+    metrics = step_metrics(groups, version, flow, clock, spec.bins)
+    await on_step(state, {**metrics, **transfers, **stats.values})
 
 
 def check_lag(lag: int, bound: int) -> None:

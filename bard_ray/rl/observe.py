@@ -12,8 +12,10 @@ import numpy as np
 
 from bard_ray.budget.signal import token_limit
 from bard_ray.evals.metrics import in_band, overrun, rel_err
+from bard_ray.metrics import BINS
 from bard_ray.records import Group, Outcome, Rollout
-from bard_ray.rewards.fidelity import Fidelity, rollout_fidelity
+from bard_ray.rewards.parts import GroupParts, is_skipped
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.sequences import sampled_versions
 
 if TYPE_CHECKING:
@@ -55,34 +57,62 @@ def max_lag(groups: Sequence[Group], version: int) -> int:
 
 
 def step_metrics(
-    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, stall_s: float
+    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, bins: BudgetBins
 ) -> dict[str, float]:
     """Everything but the learner's own numbers."""
     counts = flow.take_counts()
     return {
-        **_policy_metrics(groups, flow.reward.fidelity),
+        **{f"verdict/{outcome}": float(counts.outcomes[outcome]) for outcome in Outcome},
+        **_policy_metrics(groups),
+        **_reward_metrics([flow.reward.parts(group) for group in groups]),
         **_lag_metrics(groups, version),
+        **binned_lags(groups, version, bins),
+        **_binned_groups(groups, counts, bins),
         **_time_metrics(groups, counts, clock),
         "rl/groups_trained": float(len(groups)),
         "rl/groups_flat": float(counts.flat),
         "rl/groups_failed": float(counts.failed),
+        "rl/groups_surplus": float(counts.surplus),
         "rl/groups_in_flight": float(flow.in_flight),
-        "time/stall_s": stall_s,
     }
 
 
-def _policy_metrics(groups: Sequence[Group], fidelity: Fidelity) -> dict[str, float]:
+def _binned_groups(
+    groups: Sequence[Group], counts: StepCounts, bins: BudgetBins
+) -> dict[str, float]:
+    """Groups trained on and left out, by the bin of their first rollout's budget."""
+    kinds = [("trained", group.request.budgets[0]) for group in groups] + counts.left_out
+    found = Counter((kind, BINS[bins.index(budget)]) for kind, budget in kinds)
+    return {
+        f"bins/{kind}_{name}": float(found[kind, name])
+        for kind in ("trained", "flat", "surplus")
+        for name in BINS
+    }
+
+
+def _policy_metrics(groups: Sequence[Group]) -> dict[str, float]:
     rollouts = [r for g in groups for r in g.rollouts]
     outcomes = Counter(v.outcome for g in groups for v in g.verdicts)
     rewards = np.concatenate([g.rewards_G for g in groups if g.rewards_G is not None])
     return {
         "rl/reward": float(rewards.mean()),
         "rl/accuracy": outcomes[Outcome.CORRECT] / len(rollouts),
-        "rl/fidelity": float(np.mean([rollout_fidelity(r, fidelity) for r in rollouts])),
         "rl/thinking_tokens": float(np.mean([r.thinking_tokens for r in rollouts])),
         "rl/truncated": float(np.mean([r.finish == "length" for r in rollouts])),
+        "rl/unclosed": float(np.mean([not r.closed for r in rollouts])),
+        "rl/skipped": float(np.mean([is_skipped(r) for r in rollouts])),
+        "rl/extra_tags": float(np.mean([r.extra_tags > 0 for r in rollouts])),
         **_adherence_metrics(rollouts),
-        **{f"verdict/{outcome}": float(outcomes[outcome]) for outcome in Outcome},
+    }
+
+
+def _reward_metrics(groups: Sequence[GroupParts]) -> dict[str, float]:
+    """Means of what the reward is made of; no fidelity where no budget can be measured."""
+    fidelity = np.concatenate([parts.fidelity_G for parts in groups])
+    measured = fidelity[~np.isnan(fidelity)]
+    return {
+        "rl/leaking": float(np.mean(np.concatenate([parts.leaking_G for parts in groups]))),
+        **({"rl/fidelity": float(measured.mean())} if measured.size else {}),
     }
 
 
@@ -108,6 +138,22 @@ def _lag_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
         "rl/lag_max": float(lags.max()),
         "rl/version": float(version + 1),
     }
+
+
+def binned_lags(groups: Sequence[Group], version: int, bins: BudgetBins) -> dict[str, float]:
+    """Mean and largest lag of the tokens of each budget bin; bins without tokens are left out."""
+    lags: dict[str, list[np.ndarray]] = defaultdict(list)
+    for rollout in (r for g in groups for r in g.rollouts):
+        lags[BINS[bins.index(rollout.budget)]].append(version - sampled_versions(rollout))
+    values: dict[str, float] = {}
+    for name, parts in lags.items():
+        lags_N = np.concatenate(parts)
+        if lags_N.size:
+            values |= {
+                f"bins/lag_mean_{name}": float(lags_N.mean()),
+                f"bins/lag_max_{name}": float(lags_N.max()),
+            }
+    return values
 
 
 def _time_metrics(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from bard_ray.records import Floats, Group, Ints, Rollout, TrainSequence
-from bard_ray.rl.advantages import group_advantages
+from bard_ray.records import Floats, Group, Ints, Rollout, SegmentRole, TrainSequence
+from bard_ray.rl.advantages import group_advantages, segment_advantages
+from bard_ray.rl.bins import BudgetBins
 
 
 def sequence_tokens(rollout: Rollout) -> Ints:
@@ -21,19 +23,24 @@ def sampled_versions(rollout: Rollout) -> Ints:
     return versions_T[versions_T >= 0]
 
 
-def train_sequence(rollout: Rollout, advantage: float, reference_T: Floats | None) -> TrainSequence:
-    """One rollout with its advantage on every trained token."""
+def train_sequence(
+    rollout: Rollout, advantage: float | Floats, reference_T: Floats | None, budget_bin: int = 0
+) -> TrainSequence:
+    """One rollout with its advantage, one number or [T], on every trained token."""
     mask_T = np.concatenate([s.mask_T for s in rollout.segments])
     return TrainSequence(
         tokens_T=sequence_tokens(rollout),
         mask_T=mask_T,
-        advantages_T=np.where(mask_T, np.float32(advantage), np.float32(0)),
+        advantages_T=np.where(mask_T, np.asarray(advantage, np.float32), np.float32(0)),
         behaviour_T=np.concatenate([s.logprobs_T for s in rollout.segments]),
         reference_T=reference_T,
+        budget_bin=budget_bin,
     )
 
 
-def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[TrainSequence]:
+def train_sequences(
+    groups: Iterable[Group], bins: BudgetBins, *, std_normalise: bool
+) -> list[TrainSequence]:
     """Every rollout of every group, in order, with group-relative advantages.
 
     Raises:
@@ -41,13 +48,44 @@ def train_sequences(groups: Iterable[Group], *, std_normalise: bool) -> list[Tra
     """
     sequences: list[TrainSequence] = []
     for group in groups:
-        if group.rewards_G is None:
-            msg = f"group {group.number} has no rewards"
-            raise ValueError(msg)
-        advantages_G = group_advantages(group.rewards_G, std_normalise=std_normalise)
         references = group.reference_logprobs or (None,) * len(group.rollouts)
-        rows = zip(group.rollouts, advantages_G, references, strict=True)
+        rows = zip(group.rollouts, _advantages(group, std_normalise), references, strict=True)
         sequences += [
-            train_sequence(rollout, float(a), reference_T) for rollout, a, reference_T in rows
+            train_sequence(rollout, a, reference_T, bins.index(rollout.budget))
+            for rollout, a, reference_T in rows
         ]
     return sequences
+
+
+def _advantages(group: Group, std_normalise: bool) -> list[float | Floats]:
+    """Advantage of each rollout: one number, or [T] where segments have rewards of their own."""
+    if group.rewards_G is None:
+        msg = f"group {group.number} has no rewards"
+        raise ValueError(msg)
+    advantages_G = group_advantages(group.rewards_G, std_normalise=std_normalise)
+    by_role = {
+        role: segment_advantages(values_GS, std_normalise=std_normalise)
+        for role, values_GS in group.segment_rewards.items()
+    }
+    if group.advantage_shift_G is not None:
+        advantages_G = advantages_G + group.advantage_shift_G
+        by_role = {role: a_GS + group.advantage_shift_G[:, None] for role, a_GS in by_role.items()}
+    if not by_role:
+        return [float(advantage) for advantage in advantages_G]
+    return [
+        _token_advantages(rollout, float(advantages_G[i]), {r: a[i] for r, a in by_role.items()})
+        for i, rollout in enumerate(group.rollouts)
+    ]
+
+
+def _token_advantages(
+    rollout: Rollout, otherwise: float, by_role: Mapping[SegmentRole, Floats]
+) -> Floats:
+    """[T]: the s-th segment of a role takes that role's s-th advantage, all others `otherwise`."""
+    seen: Counter[SegmentRole] = Counter()
+    parts = []
+    for segment in rollout.segments:
+        own_S = by_role.get(segment.role, ())[seen[segment.role] :]
+        seen[segment.role] += 1
+        parts.append(np.full(segment.tokens_T.size, own_S[0] if len(own_S) else otherwise))
+    return np.concatenate(parts).astype(np.float32)

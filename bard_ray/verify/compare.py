@@ -1,7 +1,7 @@
 r"""Exact comparison of short answers, without sympy: says equal, different, or undecided.
 
 "Different" is only said of two plain rational numbers. Everything else that is not equal character
-by character after normalisation is undecided, and goes to math-verify.
+by character after normalisation is undecided here, and goes on to `bard_ray.verify.judge`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 MAX_NUMBER_CHARS = 1000  # Python refuses to read longer integers anyway (4300 digits)
-# A decimal that agrees with a fraction to six significant digits may be that fraction, rounded.
-ROUNDING = Fraction(5, 10**6)
+# A decimal stands for an exact value where both agree at six places, as math-verify has it; and
+# in at least the first three digits, so that small numbers do not all become equal.
+PLACES = 6
+AGREEMENT = Fraction(5, 10**4)
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
 _REWRITES = (
@@ -38,7 +41,11 @@ _MIXED = rf"(?P<sign>[+-]?)(?:(?P<whole>{_DIGITS})(?: |(?=\\)))?"
 _SLASHED = rf"(?P<a>{_DECIMAL})/(?P<b>{_DECIMAL})"
 _FRAC = rf"\\frac(?:\{{(?P<c>{_DECIMAL})\}}|(?P<d>[0-9]))(?:\{{(?P<e>{_DECIMAL})\}}|(?P<f>[0-9]))"
 _FRACTION = re.compile(rf"{_MIXED}(?:{_SLASHED}|{_FRAC})")
+_SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]*+)?")  # from `5\,000`
 _EQUALS = re.compile(r"(?<![\\<>!:=])=(?!=)")
+_SEVERAL = re.compile(
+    r"[,;]|\\(?:lor|land|vee|wedge|text\w*\{ ?(?:or|and))|(?<![a-z])(?:or|and)(?![a-z])"
+)
 _NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|cdot|times|div|pi|pm)(?![A-Za-z])")
 
 
@@ -62,9 +69,14 @@ def compare_exact(answer: str, gold: str) -> bool | None:
 
     Returns:
         True if surely equal, False if surely different (two plain rational numbers), None if
-        undecided. A decimal beside a fraction it may be a rounding of is undecided. Source: ours.
+        undecided. A decimal beside a number it may be a rounding of is equal (`same_decimal`).
+        Source: ours.
     """
-    answer, gold = normalise(answer), normalise(gold)
+    return compare_normalised(normalise(answer), normalise(gold))
+
+
+def compare_normalised(answer: str, gold: str) -> bool | None:
+    """`compare_exact` of two texts that `normalise` returned."""
     if answer == gold:
         return True if answer else None
     a, g = plain_number(answer), plain_number(gold)
@@ -72,7 +84,34 @@ def compare_exact(answer: str, gold: str) -> bool | None:
         return None
     if a.value == g.value:
         return True
-    return None if a.decimal != g.decimal and _is_rounding(a.value, g.value) else False
+    if "," in answer or "," in gold:  # `200,100` may be two answers
+        return None
+    if (a.decimal or g.decimal) and not (_is_whole(a) or _is_whole(g)):
+        return same_decimal(a.value, g.value)
+    return False
+
+
+def same_decimal(a: Fraction, b: Fraction) -> bool | None:
+    """Do two numbers agree at six decimal places, and in their first digits?
+
+    None where that hangs on how the last bit is rounded.
+    """
+    difference = abs(a - b)
+    if difference > Fraction(101, 10 ** (PLACES + 2)) or difference > AGREEMENT * max(
+        abs(a), abs(b)
+    ):
+        return False
+    if _is_tie(a) or _is_tie(b):
+        return None
+    return round(a, PLACES) == round(b, PLACES)
+
+
+def _is_tie(number: Fraction) -> bool:
+    return abs(number * 10**PLACES % 1 - Fraction(1, 2)) < Fraction(1, 1000)
+
+
+def _is_whole(number: PlainNumber) -> bool:
+    return number.value.denominator == 1
 
 
 def normalise(text: str) -> str:
@@ -82,6 +121,11 @@ def normalise(text: str) -> str:
 
     Two texts with the same result say the same; the converse does not hold.
     """
+    # Rollouts share golds and often answers; degenerate texts are not worth remembering.
+    return _normalised_before(text) if len(text) <= MAX_NUMBER_CHARS else _normalised(text)
+
+
+def _normalised(text: str) -> str:
     text = _unwrap(text.strip())
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
@@ -90,11 +134,15 @@ def normalise(text: str) -> str:
     return _LAST_MARK.sub("", text)
 
 
+_normalised_before = lru_cache(4096)(_normalised)
+
+
+@lru_cache(4096)
 def plain_number(text: str) -> PlainNumber | None:
     r"""Value of a number that is written out; None where the text is anything else.
 
     Args:
-        text: normalised text: `-1,234`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
+        text: normalised text: `-1,234`, `5 000`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
             `\frac{1}{2}`, `2 1/2`.
 
     Returns:
@@ -102,6 +150,8 @@ def plain_number(text: str) -> PlainNumber | None:
     """
     if len(text) > MAX_NUMBER_CHARS:
         return None
+    if _SPACED.fullmatch(text):
+        text = text.replace(" ", "")
     if match := _SCIENTIFIC.fullmatch(text):
         exponent = match["exponent"] or match["braced"] or match["bare"] or "0"
         return PlainNumber(_decimal(match["mantissa"]) * Fraction(10) ** int(exponent), "." in text)
@@ -111,9 +161,9 @@ def plain_number(text: str) -> PlainNumber | None:
 def equation_sides(text: str) -> list[str]:
     """Sides of a chain of equalities, `x=1/2` -> [`x`, `1/2`].
 
-    The whole text is one side where it is no single chain (`x=1,y=2`).
+    The whole text is one side where it is no single chain (`x=1,y=2`, `x=1 or x=2`).
     """
-    return [text] if "," in text or ";" in text else _EQUALS.split(text)
+    return [text] if _SEVERAL.search(text) else _EQUALS.split(text)
 
 
 def is_contradiction(sides: list[str]) -> bool:
@@ -129,10 +179,6 @@ def is_contradiction(sides: list[str]) -> bool:
 
 def _is_name(side: str) -> bool:
     return re.search(r"[A-Za-z]", _NUMERIC_COMMAND.sub("", side)) is not None
-
-
-def _is_rounding(a: Fraction, b: Fraction) -> bool:
-    return abs(a - b) <= ROUNDING * max(abs(a), abs(b))
 
 
 def _unwrap(text: str) -> str:

@@ -16,12 +16,19 @@ from bard_ray.verify.compare import compare_exact, normalise
 
 MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read: an answer stands at the end
 MAX_NESTED_BOXES = 4
+OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 # A backslash pair is taken whole, so that `\{` opens nothing while the brace after `\\` does.
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"\(?\s*([A-Za-z])\s*(?:\)?$|[).:].*$)")
+# An explicit final answer: a plain number that ends a sentence or line, or a formula in $ or \\(.
+_NUMBER = r"[-+]?+[0-9][0-9.,/]*+"
+_FINAL = re.compile(
+    r"\b(?i:final\s++answer\s*+(?:is\b\s*+:?|:)|answer\s*+:)[\s*]*+"
+    rf"(?:\$([^$\n]{{1,600}}+)\$|\\\((.{{1,600}}?)\\\)|({_NUMBER})(?=[*\s]*+(?:$|\n|[A-Z])))"
+)
 _PHRASE = re.compile(
     r"\b(?i:answer)\b\s*+(?i:is\b)?\s*+:?[\s*$(]*+([A-Z])(?=[ \t*$)]*+(?:[.,;:]|$))", re.MULTILINE
 )
@@ -45,6 +52,41 @@ class UnclosedBoxError(ValueError):
     """A box opens and its brace never closes."""
 
 
+def answer_part(text: str) -> str:
+    """What of a text may hold the answer: its tail, without thinking.
+
+    The text of a rollout begins behind its closing think tag. Where it holds further tags, what
+    stands before the last closing tag, or behind an opening one, is thinking as well, and a box in
+    there is no answer.
+    """
+    tail = text[-MAX_TEXT_CHARS:].rpartition(CLOSE_TAG)[2]
+    return tail.partition(OPEN_TAG)[0]
+
+
+def extract_math(text: str) -> Extraction:
+    r"""The box; where there is none at all, an explicit final-answer sentence.
+
+    "The final answer is $\\frac12$." or "Answer: 42" with a plain number or a formula in `$...$` or
+    `\(...\)`. Never just the last number of a text.
+
+    Args:
+        text: answer part of a completion.
+
+    Returns:
+        The answer, or a rule that says why there is none. Source: ours.
+    """
+    boxed = extract_boxed(text)
+    if boxed.rule != "no_answer":
+        return boxed
+    stated = [next(filter(None, groups)) for groups in _FINAL.findall(answer_part(text))]
+    if not stated:
+        return boxed
+    answers = [answer.strip().rstrip(".,") for answer in stated]
+    if any(compare_exact(answer, answers[-1]) is not True for answer in set(answers)):
+        return Extraction("", "hedge")
+    return Extraction(answers[-1], "phrase")
+
+
 def extract_boxed(text: str) -> Extraction:
     r"""Content of the last balanced `\boxed{...}`; all boxes must agree.
 
@@ -55,7 +97,7 @@ def extract_boxed(text: str) -> Extraction:
         The answer, or a rule that says why there is none. Source: ours.
     """
     try:
-        boxes = [_unwrap(box) for box in _boxes(text[-MAX_TEXT_CHARS:])]
+        boxes = [_unwrap(box) for box in _boxes(answer_part(text))]
     except UnclosedBoxError:
         return Extraction("", "unclosed_box")
     if not boxes:
@@ -82,7 +124,7 @@ def extract_choice(text: str) -> Extraction:
         return _as_letter(boxed.answer, "boxed")
     if boxed.rule != "no_answer":
         return boxed
-    tail = text[-MAX_TEXT_CHARS:].strip()
+    tail = answer_part(text).strip()
     letters = set(_PHRASE.findall(tail))
     if len(letters) > 1:
         return Extraction("", "hedge")
@@ -101,7 +143,7 @@ def extract_string(text: str) -> Extraction:
         The string, or a rule that says why there is none. Source: ours.
     """
     boxed = extract_boxed(text)
-    whole = text[-MAX_TEXT_CHARS:].strip()
+    whole = answer_part(text).strip()
     return Extraction(whole, "whole_text") if boxed.rule == "no_answer" and whole else boxed
 
 

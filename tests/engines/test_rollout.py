@@ -82,6 +82,19 @@ def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> 
     return float(np.abs(taken - behaviour)[sampled].max())
 
 
+async def test_a_group_given_up_ends_early_and_the_others_do_not(worker):
+    work = requests(40, group=4)
+    sampling = asyncio.create_task(sample(worker, work, SamplingSpec(max_new_tokens=80)))
+    while (await call(worker.stats.remote(), LIMIT_S, "stats"))["running"] < 100:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await call(worker.abort.remote([3, 7, 1000]), LIMIT_S, "abort")
+    groups = await sampling
+    failed = {g.number for g in groups if g.failure}
+    assert failed == {3, 7}
+    assert all(len(g.rollouts) == 4 for g in groups if not g.failure)
+    assert (await call(worker.stats.remote(), LIMIT_S, "stats"))["running"] == 0
+
+
 def greedy(model_path: str, prompt: np.ndarray, steps: int) -> list[int]:
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     tokens = torch.from_numpy(prompt.astype(np.int64))[None]

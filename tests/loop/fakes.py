@@ -5,12 +5,13 @@ test chooses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.signal import Budget, TokenBudget
+from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import RewardConfig
 from bard_ray.records import (
     GradeItem,
@@ -25,14 +26,17 @@ from bard_ray.records import (
     Verdict,
 )
 from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
+from bard_ray.rl.admission import LagWindow
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
+from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
-from bard_ray.rl.loop import RLSpec, RLState, train_rl
+from bard_ray.rl.loop import RLSpec, train_rl
+from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, OptimSpec, Published
 
 CLOSE, THINK, ANSWER = 1, 2, 3
 LENGTHS = 8  # the policy thinks 1..LENGTHS tokens
-PROMPT = prompt_segment(np.array([9, 9], np.int32))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -47,10 +51,13 @@ class FakeSampler:
 
     latency: Callable[[GroupRequest], float] = lambda request: 0.0
     fail: Callable[[GroupRequest], str] = lambda request: ""
+    transfer_s: float = 0.0
     logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
     version: int = -1
     # (admission number, version it was sampled under)
     seen: list[tuple[int, int]] = field(default_factory=list)
+    aborted: list[int] = field(default_factory=list)
+    budgets: dict[int, tuple[Budget, ...]] = field(default_factory=dict)
 
     async def sample(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
@@ -61,6 +68,7 @@ class FakeSampler:
 
     async def _one(self, request: GroupRequest) -> Group:
         self.seen.append((request.number, self.version))
+        self.budgets[request.number] = request.budgets
         version, logprobs = self.version, log_softmax(self.logits)
         await asyncio.sleep(self.latency(request))
         reason = self.fail(request)
@@ -82,12 +90,23 @@ class FakeSampler:
         behaviour[0] = logprobs[choice]
         versions = np.full(tokens.size, version, np.int32)
         completion = Completion(tokens, behaviour, versions, "stop")
+        prompt = prompt_segment(np.array([9, request.number], np.int32))
         return assemble(
-            PROMPT, completion, request.budgets[index], CLOSE, None, lambda ids: "right"
+            prompt,
+            completion,
+            request.budgets[index],
+            ThinkTags(CLOSE),
+            None,
+            lambda ids: "right",
         )
+
+    async def abort(self, numbers: Collection[int]) -> None:
+        self.aborted += numbers
 
     async def publish(self, weights: Published, version: int) -> float:
         assert version > self.version, "versions only go up"
+        if self.version >= 0:
+            await asyncio.sleep(self.transfer_s)
         self.logits, self.version = np.array(weights.handle), version
         return 0.0
 
@@ -137,12 +156,17 @@ class FakeLearner(StageMethods):
         probabilities, gradient = np.exp(log_softmax(self.logits)), np.zeros(LENGTHS)
         for sequence in sequences:
             assert sequence.advantages_T is not None
-            length = int((sequence.tokens_T == THINK).sum())
+            length = int((sequence.tokens_T[2:] == THINK).sum())
             gradient += float(sequence.advantages_T[2]) * (
                 np.eye(LENGTHS)[length - 1] - probabilities
             )
         self.logits = self.logits + lr * gradient / len(sequences)
         return StepStats({"rl/loss": 0.0})
+
+    @property
+    def numbers(self) -> list[int]:
+        """Admission numbers of the groups trained on, in order."""
+        return list(dict.fromkeys(int(s.tokens_T[1]) for batch in self.batches for s in batch))
 
     async def publish(self) -> Published:
         return Published(handle=self.logits.copy(), names=("logits",), num_bytes=self.logits.nbytes)
@@ -153,6 +177,7 @@ class Run:
     """One loop over fakes; `await run.go()` and look at what happened."""
 
     max_lag: int = 0
+    oversample: float = 0.0
     steps: int = 5
     prompts: int = 2
     group_size: int = 4
@@ -162,9 +187,10 @@ class Run:
     verifier: FakeVerifier = field(default_factory=FakeVerifier)
     learner: FakeLearner = field(default_factory=FakeLearner)
     state: RLState = field(default_factory=RLState)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     records: list[dict[str, float]] = field(default_factory=list)
 
-    def request(self, number: int) -> GroupRequest:
+    def request(self, number: int, stats: BatchStats) -> GroupRequest:
         question = Question(f"q{number}", (Message("user", "?"),), "right", "string")
         return GroupRequest(
             number, question, (TokenBudget(self.budget),) * self.group_size, seed=number
@@ -177,23 +203,23 @@ class Run:
         flow = FlowSpec(
             request=self.request,
             sampling=SamplingSpec(),
+            lag=LagWindow(self.max_lag, self.prompts),
             total_groups=self.steps * self.prompts,
             max_untrainable=50,
-            synchronous=self.max_lag == 0,
+            oversample=self.oversample,
         )
         spec = RLSpec(
             self.steps,
-            self.prompts,
-            self.max_lag,
             std_normalise=True,
             loss=LossSpec("grpo"),
             flow=flow,
+            bins=BudgetBins.of([self.budget]),
             lr=lambda step: self.lr,
         )
         await self.sampler.publish(
             await self.learner.publish(), self.state.base_version + self.state.step
         )
-        reward = make_reward(RewardConfig())
+        reward = make_reward(self.reward)
         await train_rl(
             RLRoles(self.sampler, self.verifier, self.learner, None),
             reward,

@@ -5,16 +5,24 @@ dead.
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bard_ray.budget.signal import TokenBudget
+from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
-from bard_ray.records import Outcome
-from bard_ray.rl.admission import AdmissionWindow, Ledger
-from bard_ray.rl.loop import RLState
+from bard_ray.metrics import BINS
+from bard_ray.records import Outcome, Verdict
+from bard_ray.rewards.parts import GroupParts
+from bard_ray.rewards.reward import REWARDS, RewardValues
+from bard_ray.rewards.stats import BatchStats
+from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
+from bard_ray.rl.state import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
 
 
@@ -43,6 +51,84 @@ async def test_synchronous_mode_repeats_itself_whatever_the_latencies():
     assert [r["rl/lag_max"] for r in runs[0].records] == [0.0] * 6
 
 
+async def test_the_learner_goes_on_while_its_weights_travel():
+    async def seconds(max_lag):
+        loop = asyncio.get_running_loop()
+        run = Run(
+            max_lag=max_lag,
+            steps=10,
+            sampler=FakeSampler(transfer_s=0.05),
+            learner=FakeLearner(latency=0.05),
+        )
+        started = loop.time()
+        await run.go()
+        assert run.sampler.version == 10  # the last version arrived before the loop ended
+        assert sum("time/transfer_s" in r for r in run.records) >= 8
+        return loop.time() - started
+
+    one_after_the_other, side_by_side = await seconds(0), await seconds(2)
+    assert one_after_the_other > 10 * 0.1 - 0.05
+    assert side_by_side < 0.75 * one_after_the_other
+
+
+async def test_a_transfer_that_fails_ends_the_loop():
+    class Torn(FakeSampler):
+        async def publish(self, weights, version):
+            if version == 3:
+                raise InfrastructureError("weights torn")
+            return await super().publish(weights, version)
+
+    with pytest.raises(InfrastructureError, match="weights torn"):
+        await asyncio.wait_for(Run(max_lag=1, steps=9, sampler=Torn()).go(), 5)
+
+
+@pytest.mark.parametrize("max_lag", [0, 1])
+async def test_over_sampling_keeps_the_bound_and_gives_up_what_is_not_needed(max_lag):
+    sampler = FakeSampler(latency=lambda r: 0.002 * (r.number % 5), transfer_s=0.005)
+    run = await Run(max_lag=max_lag, oversample=1.0, steps=12, sampler=sampler).go()
+    ledger = run.state.ledger
+    assert ledger.trained == 24
+    assert ledger.surplus > 0
+    assert sum(r["rl/groups_surplus"] for r in run.records) <= ledger.surplus
+    assert max(r["rl/lag_max"] for r in run.records) <= max_lag
+    ledger.check(ledger.admitted - ledger.consumed)
+
+
+async def test_over_sampling_repeats_itself_when_synchronous():
+    def latencies(seed):
+        generator = np.random.default_rng(seed)
+        return lambda request: float(generator.random()) * 0.003
+
+    def outcome_of():
+        return FakeVerifier(lambda item: Outcome.CORRECT)
+
+    runs = [
+        await Run(
+            steps=8,
+            oversample=0.5,
+            prompts=4,
+            group_size=2,
+            sampler=FakeSampler(latency=latencies(seed)),
+            verifier=outcome_of(),
+        ).go()
+        for seed in (1, 2)
+    ]
+    assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
+    # Two answers a group: a third of the groups is flat, so over-sampling has work to do.
+    assert runs[0].state.ledger.flat > 4
+    assert runs[0].state.ledger.surplus == runs[1].state.ledger.surplus > 0
+
+
+async def test_over_sampling_trains_on_long_and_short_answers_alike():
+    sampler = FakeSampler(latency=lambda r: 0.004 if r.number % 3 == 0 else 0.0)
+    run = await Run(max_lag=1, oversample=0.5, prompts=4, steps=60, lr=0.0, sampler=sampler).go()
+    assert run.state.ledger.surplus > 20
+    trained = run.learner.numbers
+    assert trained == sorted(trained)
+    # A third of all groups is slow. Giving up what is late would leave almost none of them.
+    assert np.mean([n % 3 == 0 for n in trained]) == pytest.approx(1 / 3, abs=0.06)
+
+
 async def test_slow_groups_are_waited_for_and_never_dropped():
     run = await Run(
         max_lag=2,
@@ -68,6 +154,9 @@ async def test_flat_groups_are_counted_and_replaced():
     run = await Run(steps=4, verifier=Hard()).go()
     assert run.state.ledger.flat >= 4
     assert run.state.ledger.trained == 8
+    flat = sum(r[f"bins/flat_{name}"] for r in run.records for name in BINS)
+    assert flat == sum(r["rl/groups_flat"] for r in run.records) >= 4
+    assert sum(r[f"bins/trained_{name}"] for r in run.records for name in BINS) == 8
     assert [len(batch) for batch in run.learner.batches] == [8] * 4
 
 
@@ -82,7 +171,7 @@ async def test_an_answer_that_cannot_be_graded_is_graded_again_and_never_becomes
     broken = iter([Outcome.BROKEN] * 2)
     run = await Run(steps=2, verifier=FakeVerifier(lambda item: next(broken, Outcome.CORRECT))).go()
     assert run.state.ledger.failed == 0
-    assert sum(r["verdict/broken"] for r in run.records) == 0
+    assert sum(r["verdict/broken"] for r in run.records) == 2
 
 
 async def test_a_group_whose_grading_stays_broken_is_failed():
@@ -125,10 +214,14 @@ async def test_the_loop_ends_at_once_when_a_role_dies(part):
     prompts=st.integers(1, 4),
     seed=st.integers(0, 2**32 - 1),
     learner_ms=st.integers(0, 2),
+    transfer_ms=st.integers(0, 3),
     flat_share=st.sampled_from([0.0, 0.3]),
+    oversample=st.sampled_from([0.0, 0.5]),
 )
 @settings(max_examples=40, deadline=None)
-def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_share):
+def test_lag_never_exceeds_its_bound(
+    max_lag, prompts, seed, learner_ms, transfer_ms, flat_share, oversample
+):
     generator = np.random.default_rng(seed)
 
     def latency(request):
@@ -138,10 +231,13 @@ def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_sh
         return Outcome.CORRECT
 
     sampler = FakeSampler(
-        latency=latency, fail=lambda r: "unlucky" if generator.random() < flat_share else ""
+        latency=latency,
+        fail=lambda r: "unlucky" if generator.random() < flat_share else "",
+        transfer_s=transfer_ms / 1000,
     )
     run = Run(
         max_lag=max_lag,
+        oversample=oversample,
         prompts=prompts,
         steps=8,
         sampler=sampler,
@@ -150,8 +246,11 @@ def test_lag_never_exceeds_its_bound(max_lag, prompts, seed, learner_ms, flat_sh
     )
     asyncio.run(run.go())  # the loop itself raises where a token is older than the bound
     assert max(r["rl/lag_max"] for r in run.records) <= max_lag
-    assert all(r["rl/groups_in_flight"] <= 4 * (max_lag + 1) * prompts for r in run.records)
-    run.state.ledger.check(0)
+    slots = window_slots(max_lag, prompts, oversample)
+    assert all(r["rl/groups_in_flight"] <= 4 * slots for r in run.records)
+    assert run.learner.numbers == sorted(run.learner.numbers)
+    if not oversample:
+        run.state.ledger.check(0)
 
 
 async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
@@ -161,6 +260,87 @@ async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
     rest = await Run(steps=6, state=state, learner=FakeLearner(logits=first.learner.logits)).go()
     assert np.allclose(rest.learner.logits, whole.learner.logits)
     assert min(number for number, _ in rest.sampler.seen) == first.state.ledger.consumed
+
+
+class SometimesWrong(FakeVerifier):
+    """Wrong for a share of the questions and all of their rollouts: flat groups."""
+
+    async def grade(self, items):
+        self.graded += 1
+        outcome = Outcome.WRONG if self.graded % 3 == 0 else Outcome.CORRECT
+        return [Verdict(outcome) for _ in items]
+
+
+async def test_a_reward_that_reads_statistics_repeats_itself_through_a_restart():
+    # Balanced for three steps, then plain: both the statistics and the step number matter.
+    reward = RewardConfig("autothink", {"balance_steps": 3, "plain_steps": 9})
+    whole = await Run(steps=6, reward=reward).go()
+    first = await Run(steps=2, reward=reward).go()
+    saved = json.loads(json.dumps(asdict(first.state.stats)))
+    state = RLState(2, ledger=Ledger(**vars(first.state.ledger)), stats=BatchStats.from_json(saved))
+    learner = FakeLearner(logits=first.learner.logits)
+    rest = await Run(steps=6, reward=reward, state=state, learner=learner).go()
+    assert np.array_equal(rest.learner.logits, whole.learner.logits)
+    assert rest.state.stats == whole.state.stats
+    without = RLState(2, ledger=Ledger(**vars(first.state.ledger)))
+    learner = FakeLearner(logits=first.learner.logits)
+    forgot = await Run(steps=6, reward=reward, state=without, learner=learner).go()
+    assert not np.array_equal(forgot.learner.logits, whole.learner.logits)
+
+
+@dataclass(frozen=True)
+class ThinkingOnly:
+    """A reward whose rollouts are all worth the same; only their thinking differs."""
+
+    def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
+        think_GS = parts.fidelity_G[:, None]
+        return RewardValues(parts.accuracy_G, segments={"think": think_GS})
+
+
+@pytest.mark.parametrize("name", [*REWARDS.names(), f"{__name__}:ThinkingOnly"])
+async def test_every_reward_trains_on_what_it_rewards(name):
+    run = await Run(steps=3, group_size=8, reward=RewardConfig(name)).go()
+    assert run.state.ledger.trained == 6
+    advantages = [
+        sequence.advantages_T
+        for batch in run.learner.batches
+        for sequence in batch
+        if sequence.advantages_T is not None
+    ]
+    assert len(advantages) == 48
+    assert all(np.isfinite(a_T).all() for a_T in advantages)
+    assert any(a_T[2] != 0 for a_T in advantages)
+    if name.endswith("ThinkingOnly"):
+        assert {float(a_T[-1]) for a_T in advantages} == {0.0}, "the last token is the answer"
+
+
+async def test_statistics_do_not_depend_on_latencies():
+    reward = RewardConfig("autothink", {"balance_steps": 9, "plain_steps": 9})
+    samplers = (FakeSampler(), FakeSampler(latency=lambda r: 0.004 * (r.number % 2)))
+    even, uneven = [await Run(steps=4, reward=reward, sampler=sampler).go() for sampler in samplers]
+    assert even.state.stats == uneven.state.stats
+    assert np.array_equal(even.learner.logits, uneven.learner.logits)
+
+
+async def test_statistics_count_flat_groups_too():
+    run = await Run(steps=4, verifier=SometimesWrong()).go()
+    assert run.state.ledger.flat > 0
+    assert run.state.stats.step == 4
+    assert run.state.stats.overall is not None
+    assert run.state.stats.overall.accuracy < 1, "the wrong answers were all in flat groups"
+
+
+async def test_a_restart_asks_groups_in_flight_for_the_budgets_they_had():
+    first = await Run(max_lag=2, steps=3).go()
+    in_flight = range(first.state.ledger.consumed, first.state.ledger.admitted)
+    assert sorted(first.state.asked) == list(in_flight)
+    ledger = Ledger(**vars(first.state.ledger))
+    ledger.admitted = ledger.consumed
+    other = (TokenBudget(3),) * 4  # what a sampler that learns would have drawn before
+    state = RLState(step=3, ledger=ledger, asked=dict.fromkeys(first.state.asked, other))
+    rest = await Run(max_lag=2, steps=6, state=state).go()
+    assert all(rest.sampler.budgets[n] == other for n in in_flight)
+    assert rest.sampler.budgets[in_flight.stop] == (TokenBudget(5),) * 4
 
 
 def test_the_window_refuses_slots_it_never_gave():

@@ -1,13 +1,45 @@
 """Budgets of training requests: reproducible by number, shared by the group, the right mixture."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from bard_ray.budget.sampler import sample_budgets, train_budgets
+from bard_ray.budget.draw import SAMPLERS, SCHEDULES
+from bard_ray.budget.sampler import BudgetSource, train_budgets
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget, label
-from bard_ray.config.schema import BudgetConfig
-from bard_ray.errors import ConfigError
+from bard_ray.config.check import check
+from bard_ray.config.load import load
+from bard_ray.config.schema import BudgetConfig, RLConfig, SamplerConfig, ScheduleConfig
+from bard_ray.errors import ConfigError, DataError
+from bard_ray.records import Question
+from recipes import bard_tiny
+
+QUESTION = Question("q", (), "7", meta={"difficulty": 0.5, "ops": ["+1"] * 12})
+
+
+def sample_budgets(cfg, seed, number, group_size, accuracy=None, question=QUESTION):
+    rl = RLConfig(group_size=group_size, prompts_per_step=10)
+    return BudgetSource.of(cfg, rl, seed).draw(number, question, accuracy)
+
+
+def tokens(params, number=0, group_size=8, train=(4, 8, 16, 32), accuracy=None, schedule=None):
+    """Budgets of one group, as numbers."""
+    cfg = BudgetConfig(train=list(train), none_share=0.0, sampler=SamplerConfig(**params))
+    if schedule:
+        cfg.schedule = ScheduleConfig(**schedule)
+    drawn = sample_budgets(cfg, 0, number, group_size, accuracy)
+    return [b.tokens for b in drawn if isinstance(b, TokenBudget)]
+
+
+def shares(params, **kwargs):
+    """Share of each budget over 2,000 groups."""
+    counts = Counter(
+        b for n in range(2000) for b in tokens(params, n, **{"group_size": 2} | kwargs)
+    )
+    return {b: counts[b] / counts.total() for b in sorted(counts)}
+
 
 CFG = BudgetConfig(train=[4, 8, 16, 30], none_share=0.2)
 
@@ -64,3 +96,121 @@ def test_a_wrong_setting_is_named(cfg, field):
 def test_held_out_budgets_never_appear():
     cfg = BudgetConfig(train=[4, 8], held_out=[7])
     assert train_budgets(cfg) == [4, 8]
+
+
+def test_log_uniform_weighs_a_budget_by_the_room_around_it():
+    found = shares({"name": "log_uniform"}, train=(4, 8, 16, 64))
+    # Logs to base 2: 1, 2, 3, 2 of 8.
+    assert found == pytest.approx({4: 1 / 8, 8: 2 / 8, 16: 3 / 8, 64: 2 / 8}, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"weights": [1, 0, 0, 3]}, {4: 0.25, 32: 0.75}),
+        ({"prior": "linear"}, {4: 4 / 60, 8: 8 / 60, 16: 16 / 60, 32: 32 / 60}),
+        ({"prior": "last"}, {32: 1.0}),
+        ({"prior": "uniform"}, {4: 0.25, 8: 0.25, 16: 0.25, 32: 0.25}),
+    ],
+)
+def test_weighted_draws_follow_the_weights(params, expected):
+    found = shares({"name": "weighted", "params": params})
+    assert found == pytest.approx(expected, abs=0.04)
+
+
+def test_subgroups_split_a_group_in_equal_parts():
+    fixed = {"name": "subgroups", "params": {"fixed": [4, 32]}}
+    assert tokens(fixed, group_size=8) == [4] * 4 + [32] * 4
+    drawn = tokens({"name": "subgroups", "params": {"count": 3}}, number=5, group_size=8)
+    assert drawn == sorted(drawn)
+    assert sorted(Counter(drawn).values()) == [2, 3, 3]
+
+
+def test_per_rollout_budgets_differ_inside_a_group():
+    found = shares({"name": "per_rollout"}, group_size=8)
+    assert found == pytest.approx(dict.fromkeys((4, 8, 16, 32), 0.25), abs=0.03)
+    assert len(set(tokens({"name": "per_rollout"}, group_size=16))) > 1
+
+
+@pytest.mark.parametrize(("value", "budget"), [(0.0, 4), (0.34, 8), (0.66, 16), (1.0, 32), (9, 32)])
+def test_harder_questions_get_larger_budgets(value, budget):
+    cfg = BudgetConfig(
+        train=[4, 8, 16, 32],
+        none_share=0.0,
+        sampler=SamplerConfig("difficulty", {"spread": 0.0}),
+    )
+    question = Question("q", (), "7", meta={"difficulty": value})
+    assert sample_budgets(cfg, 0, 0, 2, question=question) == (TokenBudget(budget),) * 2
+
+
+def test_the_difficulty_of_a_chain_is_its_number_of_operations():
+    params = {"field": "ops", "low": 10, "high": 14, "spread": 0}  # the question has 12
+    assert tokens({"name": "difficulty", "params": params}, train=(4, 8, 16)) == [8] * 8
+
+
+def test_a_question_without_the_difficulty_is_named():
+    with pytest.raises(DataError, match="question q has no number 'level'"):
+        tokens({"name": "difficulty", "params": {"field": "level"}})
+
+
+def test_adaptive_draws_go_where_there_is_something_to_learn():
+    found = shares({"name": "adaptive"}, accuracy={4: 0.0, 8: 0.5, 16: 0.9, 32: 1.0})
+    # Weights: .2, 1, .2 + .8 x .36, .2
+    assert found == pytest.approx({4: 0.106, 8: 0.53, 16: 0.258, 32: 0.106}, abs=0.03)
+
+
+LINEAR = {"name": "linear", "params": {"start": 32, "end": 8, "steps": 10}}
+LENGTHEN = {"name": "linear", "params": {"start": 1, "end": 32, "steps": 10}}
+HALVE = {"name": "exponential", "params": {"start": 32, "gamma": 0.5, "every": 5}}
+EXACT = {"name": "exponential", "params": {"start": 32, "gamma": 0.5, "every": 5, "exact": True}}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "allowed"),
+    [
+        ({"name": "constant"}, 50, {4, 8, 16, 32}),
+        (LINEAR, 0, {4, 8, 16, 32}),
+        (LINEAR, 5, {4, 8, 16}),
+        (LINEAR, 99, {4, 8}),
+        (LENGTHEN, 0, {4}),
+        (HALVE, 4, {4, 8, 16, 32}),
+        (HALVE, 5, {4, 8, 16}),
+        (EXACT, 10, {8}),
+        ({"name": "staged", "params": {"stages": [[0, 32], [3, 8]]}}, 2, {4, 8, 16, 32}),
+        ({"name": "staged", "params": {"stages": [[0, 32], [3, 8]]}}, 3, {4, 8}),
+    ],
+)
+def test_schedules_limit_what_may_be_drawn(schedule, step, allowed):
+    numbers = range(10 * step, 10 * step + 10)  # ten groups a step
+    drawn = {
+        b
+        for n in numbers
+        for b in tokens({"name": "per_rollout"}, n, group_size=32, schedule=schedule)
+    }
+    assert drawn == allowed
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget.sampler.name=unifrom", "Did you mean uniform"),
+        ("budget.sampler.params.weights=[1,2]", "budget.sampler.params.weights"),
+        ("budget.schedule.name=linear", "budget.schedule.params"),
+        ("budget.sampler={name: weighted, params: {weights: [1, 2]}}", "2 weights for the"),
+        ("budget.sampler={name: subgroups, params: {count: 99}}", "cannot be split"),
+        ("budget.sampler={name: subgroups, params: {fixed: [7]}}", "not in budget.train"),
+        ("budget.schedule={name: staged, params: {stages: [[5, 8]]}}", "from step 0 on"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_anything_starts(override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check(load(bard_tiny.config(), [override]))
+
+
+def test_the_documented_samplers_and_schedules_are_the_registered_ones():
+    text = Path("docs/budgets.md").read_text()
+    samplers, schedules = text.split("## Schedules")
+    assert re.findall(r"^\| `(\w+)` \|", samplers, re.MULTILINE) == SAMPLERS.names()
+    assert re.findall(r"^\| `(\w+)` \|", schedules, re.MULTILINE) == SCHEDULES.names()
+    for override in re.findall(r"^    (budget\..*)$", text, re.MULTILINE):
+        check(load(bard_tiny.config(), [o.strip("'") for o in override.split(" '")]))

@@ -26,6 +26,8 @@ from bard_ray.verify.compare import (
         ("-0", "0"),
         ("\N{MINUS SIGN}3", "-3"),
         ("1,234,567", "1234567"),
+        (r"1\,234\,567.5", "1234567.5"),
+        ("5 000", "5000"),
         ("1{,}234", "1234"),
         ("17.", "17"),
         (".5", "0.50"),
@@ -34,6 +36,7 @@ from bard_ray.verify.compare import (
         (r"-\frac{1}{2}", "1/-2"),
         ("0.25", "1/4"),
         ("2 1/2", "5/2"),
+        ("0.333333", "1/3"),
         (r"2\frac{1}{2}", "2.5"),
         (r"-2\frac12", "-2.5"),
         ("3.5e3", "3500"),
@@ -74,7 +77,7 @@ def test_surely_different(answer: str, gold: str) -> None:
         ("1+x", "x+1"),
         ("9", r"9\%"),
         ("12 m", "12"),
-        ("0.333333", "1/3"),
+        ("200,100", "100,200"),
         ("1/0", "2/0"),
         ("12", "1 2"),
         ("0,123", "123"),
@@ -104,6 +107,8 @@ def test_a_matrix_keeps_its_rows() -> None:
         (r"\theta=0.5=\frac12", False),
         ("5", False),
         (r"x\leq 5", False),
+        (r"x=1\text{ or }x=2", False),
+        ("x=1 or x=2", False),
         ("x=1,y=2", False),
     ],
 )
@@ -143,7 +148,8 @@ def math_verify_says(answer: str, gold: str) -> bool:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(numbers, numbers)
 def test_agrees_with_math_verify_on_numbers(answer: str, gold: str) -> None:
-    assert compare_exact(answer, gold) is math_verify_says(answer, gold)
+    ours = compare_exact(answer, gold)
+    assert ours is math_verify_says(answer, gold) or (ours is None and "," in answer + gold)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

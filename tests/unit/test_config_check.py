@@ -67,8 +67,7 @@ def test_all_problems_are_told_at_once():
         "rl.kl_coef=-0.1",
         "rl.temperature=0",
         "rl.checkpoint_every=-1",
-        "rl.reward.tolerance=-1",
-        "rl.reward.fidelity_weight=2",
+        "rl.reward.answer_limit=0",
         "evaluate.samples=0",
         "evaluate.temperature=-1",
         "rollout.workers=0",
@@ -80,7 +79,7 @@ def test_all_problems_are_told_at_once():
         "learner.zero_stage=4",
         "learner.zero_stage=-1",
         "learner.threads=0",
-        "verifier.workers=0",
+        "verifier.workers=-1",
         "verifier.limit_s=0",
         "verifier.memory_mb=16",
         "cluster.cpus=-1",
@@ -127,6 +126,7 @@ def test_run_name_cannot_lead_out_of_the_runs_directory(name):
         (["evaluate.samples=2", "evaluate.temperature=0"], "evaluate.samples", "the same"),
         (["rollout.block_size=16"], "rollout.block_size", "32"),
         (["rollout.tensor_parallel=2"], "rollout.tensor_parallel", "devices"),
+        (["rollout.gpus=1", "rollout.weight_load=background"], "rollout.weight_load", "in place"),
         (["rollout.gpus=0.5"], "rollout.gpu_memory_utilization", "share"),
         (["learner.gpus=2"], "learner.gpus", "one device"),
         (["learner.gpus=0.5", "learner.ranks=2"], "learner.gpus", "share"),
@@ -209,3 +209,21 @@ def test_student_directory_must_hold_a_model(tmp_path):
     )
     (tmp_path / "config.json").write_text("{}")
     assert broken(bard_8b.config(), f"student.path={tmp_path}") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        (["rl.correction.name=truncate"], "rl.correction.name"),
+        (["rl.correction.params.cap=-1"], "rl.correction.params"),
+        (["rl.correction.name=masked", "rl.correction.params.cap=2"], "rl.correction.params.cap"),
+    ],
+)
+def test_a_correction_must_exist_and_take_its_parameters(overrides, field):
+    assert_names(broken(bard_tiny.config(), *overrides), field)
+
+
+def test_a_good_correction_passes():
+    assert not broken(
+        bard_tiny.config(), "rl.correction.name=masked", "rl.correction.params.high=3"
+    )

@@ -10,10 +10,10 @@ from bard_ray.errors import ConfigError
 def test_override_sets_one_field_and_leaves_the_recipe_alone():
     recipe = Config()
     loaded = load(
-        recipe, ["rl.max_lag=3", "rl.reward.compose=additive", "budget.train=[4,9]", "rl.lr=1e-3"]
+        recipe, ["rl.max_lag=3", "rl.reward.name=additive", "budget.train=[4,9]", "rl.lr=1e-3"]
     )
     assert isinstance(loaded, Config)
-    assert (loaded.rl.max_lag, loaded.rl.reward.compose, loaded.budget.train) == (
+    assert (loaded.rl.max_lag, loaded.rl.reward.name, loaded.budget.train) == (
         3,
         "additive",
         [4, 9],
@@ -110,6 +110,6 @@ def test_broken_yaml_is_a_config_error(text, field):
 
 
 def test_fields_reach_into_every_section():
-    assert fields()["rl.reward.tolerance"] is float
+    assert fields()["rl.reward.name"] is str
     assert fields()["student.tiny.layers"] is int
     assert "rl" not in fields()

@@ -91,7 +91,10 @@ def test_a_missing_model_is_refused(run):
     ("lines", "words"),
     [
         ([], ["rows.jsonl", "empty"]),
-        ([json.dumps({"question": "1+1?", "answer": "2"})], ["rows.jsonl", "think"]),
+        (
+            [json.dumps({"question": f"{n}+1?", "answer": str(n + 1)}) for n in range(2)],
+            ["rows.jsonl", "think"],
+        ),
         (['{"question": "1+1?", '], ["rows.jsonl", "line 1"]),
     ],
 )

@@ -4,7 +4,13 @@ import time
 
 import pytest
 
-from bard_ray.verify.extract import MAX_TEXT_CHARS, extract_boxed, extract_choice, extract_string
+from bard_ray.verify.extract import (
+    MAX_TEXT_CHARS,
+    extract_boxed,
+    extract_choice,
+    extract_math,
+    extract_string,
+)
 
 
 @pytest.mark.parametrize(
@@ -103,3 +109,48 @@ def test_a_string_needs_no_box() -> None:
     assert extract_string(" New York \n").answer == "New York"
     assert extract_string(r"It is \boxed{New York}").answer == "New York"
     assert extract_string("  ").rule == "no_answer"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The final answer is $\frac{1}{2}$.", r"\frac{1}{2}"),
+        (r"**Final answer:** \(x+1\)", "x+1"),
+        ("Answer: 42", "42"),
+        ("Answer: 1,234.", "1,234"),
+        ("answer: 5. I hope", "5"),
+        ("Answer: 3\nAnswer: 3.0", "3.0"),
+        (r"Answer: 3, so \boxed{4}", "4"),
+    ],
+)
+def test_a_stated_final_answer_counts_without_a_box(text: str, answer: str) -> None:
+    assert extract_math(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("so we get 42", "no_answer"),
+        ("the answer is 42", "no_answer"),
+        ("Answer: 42 apples", "no_answer"),
+        ("Answer: 42 or 43", "no_answer"),
+        ("Answer: $1$ ... Answer: $2$", "hedge"),
+        (r"Answer: 42 \boxed{42", "unclosed_box"),
+    ],
+)
+def test_nothing_less_explicit_counts(text: str, rule: str) -> None:
+    found = extract_math(text)
+    assert (found.answer, found.rule) == ("", rule)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{1}</think>\boxed{2}", "2"),
+        (r"\boxed{2}<think>\boxed{1}", "2"),
+        (r"<think>\boxed{1}", ""),
+        (r"\boxed{1}</think>", ""),
+    ],
+)
+def test_thinking_inside_the_answer_does_not_count(text: str, answer: str) -> None:
+    assert extract_boxed(text).answer == answer

@@ -5,7 +5,8 @@ settled here.
 import pytest
 
 from bard_ray.records import AnswerKind, GradeItem, Outcome
-from bard_ray.verify.grade import MAX_ANSWER_CHARS, grade
+from bard_ray.verify.grade import grade
+from bard_ray.verify.verdicts import MAX_ANSWER_CHARS
 
 CORRECT, WRONG, UNPARSABLE, BROKEN = (
     Outcome.CORRECT,
@@ -25,17 +26,26 @@ CORRECT, WRONG, UNPARSABLE, BROKEN = (
         ("integer", "m+n=17", "17", CORRECT, "exact"),
         ("integer", "1,024", "1024", CORRECT, "exact"),
         ("math", r"\frac{2}{4}", "0.5", CORRECT, "exact"),
-        # left to math-verify
-        ("math", "1+x", "x+1", CORRECT, "math_verify"),
-        ("math", "x+2", "x+1", WRONG, "math_verify"),
-        ("math", r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}", CORRECT, "math_verify"),
-        ("math", "0.333333", r"\frac13", CORRECT, "math_verify"),
-        ("math", r"\{2, 1\}", r"\{1,2\}", CORRECT, "math_verify"),
+        # our own reader
+        ("math", "1+x", "x+1", CORRECT, "numeric"),
+        ("math", "x+2", "x+1", WRONG, "numeric"),
+        ("math", r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}", CORRECT, "numeric"),
+        ("math", "0.333333", r"\frac13", CORRECT, "exact"),
+        ("math", r"\{2, 1\}", r"\{1,2\}", CORRECT, "numeric"),
         ("math", "y=2x", "y=2x", CORRECT, "exact"),
-        ("math", "y=3x", "y=2x", WRONG, "math_verify"),
-        ("math", "(1,2]", "(1,2)", WRONG, "math_verify"),
-        ("integer", "2^5", "32", CORRECT, "math_verify"),
-        ("integer", "?", "32", UNPARSABLE, "math_verify"),
+        ("math", "y=3x", "y=2x", WRONG, "numeric"),
+        ("math", "(1,2]", "(1,2)", WRONG, "numeric"),
+        ("integer", "2^5", "32", CORRECT, "numeric"),
+        ("integer", "?", "32", UNPARSABLE, "too_complex"),
+        # left to math-verify
+        ("math", "1/2x", r"\frac{1}{2x}", CORRECT, "math_verify"),
+        ("math", r"\log 100", "2", CORRECT, "numeric"),
+        ("math", r"\log 100", "3", WRONG, "math_verify"),
+        ("math", r"\frac", "5", UNPARSABLE, "math_verify"),
+        # refused
+        ("math", "5 or 6", "5", UNPARSABLE, "hedge"),
+        ("math", "3:4", r"\frac34", UNPARSABLE, "ambiguous"),
+        ("math", "9^{9^{9}}", "5", UNPARSABLE, "too_complex"),
         # wrong verdicts of math-verify, settled
         ("math", "0.0000001", "0.0000002", WRONG, "exact"),
         ("math", "17.", "17", CORRECT, "exact"),
@@ -52,6 +62,7 @@ CORRECT, WRONG, UNPARSABLE, BROKEN = (
         ("math", "5", r"\frac{", BROKEN, "gold_unparsable"),
         ("integer", "5", "5.5", BROKEN, "gold_unparsable"),
         ("choice", "B", "42", BROKEN, "gold_unparsable"),
+        ("chess", "e4", "e4", BROKEN, "unknown_kind"),
         # choice and string
         ("choice", "b", "B", CORRECT, "exact"),
         ("choice", "B) 42", "(B)", CORRECT, "exact"),
@@ -72,6 +83,12 @@ def test_boxed_answers(
     ("kind", "text", "gold", "outcome", "rule"),
     [
         ("math", "the answer is 5", "5", UNPARSABLE, "no_answer"),
+        ("math", r"The final answer is $\frac{1}{2}$.", "0.5", CORRECT, "exact"),
+        ("integer", "Answer: 42", "42", CORRECT, "exact"),
+        ("integer", "Answer: 42\nAnswer: 43", "42", UNPARSABLE, "hedge"),
+        ("math", r"<think>\boxed{5}", "5", UNPARSABLE, "no_answer"),
+        ("math", r"\boxed{5}</think> no idea", "5", UNPARSABLE, "no_answer"),
+        ("math", r"\boxed{4}</think> \boxed{5}", "5", CORRECT, "exact"),
         ("math", r"\boxed{5", "5", UNPARSABLE, "unclosed_box"),
         ("math", r"\boxed{3} or \boxed{5}", "5", UNPARSABLE, "hedge"),
         ("math", r"\fbox{5}", "5", CORRECT, "exact"),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors.clients import Fleet
+from actors.fleet import Fleet
 from actors.group_stream import GroupStream
 from actors.wire import pack_groups
 from bard_ray.errors import ConfigError, InfrastructureError

@@ -4,6 +4,7 @@ the neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from actors.reference import ReferenceWorker
 from bard_ray.config.schema import LearnerConfig, ReferenceConfig
@@ -156,6 +158,57 @@ def test_chunks_keep_no_logits_for_the_backward_pass() -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         LogprobHead(linear, max_logits=5 * VOCAB)(hidden, torch.zeros(20, dtype=torch.int64), 1.0)
     assert max(saved, default=0) < 5 * VOCAB
+
+
+def largest_tensor(work: Callable[[], None]) -> int:
+    """Elements of the largest tensor that any operation makes."""
+
+    class Note(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, Tensor):
+                    self.largest = max(self.largest, tensor.numel())
+            return out
+
+    with Note() as note:
+        work()
+    return note.largest
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_no_pass_ever_holds_all_logits(autocast: bool) -> None:
+    tokens, vocab, width = 64, 4096, 8
+    linear = nn.Linear(width, vocab, bias=False)
+    hidden = torch.randn(tokens, width, requires_grad=True)
+
+    def both_passes(head: LogprobHead) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logprobs, _ = head(hidden, torch.zeros(tokens, dtype=torch.int64), 0.7)
+        logprobs.sum().backward()
+
+    assert largest_tensor(lambda: both_passes(LogprobHead(linear))) == tokens * vocab
+    chunked = LogprobHead(linear, max_logits=8 * vocab)
+    assert largest_tensor(lambda: both_passes(chunked)) == 8 * vocab
+
+
+def test_chunks_under_autocast_agree_with_one_chunk() -> None:
+    torch.manual_seed(2)
+    linear = nn.Linear(32, VOCAB)
+    targets = torch.randint(0, VOCAB, (40,))
+    results = []
+    for head in (LogprobHead(linear), LogprobHead(linear, max_logits=7 * VOCAB)):
+        hidden = torch.linspace(-1, 1, 1280).reshape(40, 32).requires_grad_()
+        linear.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logprobs, entropy = head(hidden, targets, 0.8)
+        assert logprobs.dtype == entropy.dtype == torch.float32
+        logprobs.sum().backward()
+        results.append((logprobs.detach(), entropy, hidden.grad, linear.weight.grad.clone()))
+    for whole, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(chunked, whole, atol=0.02, rtol=0.02)
 
 
 def test_target_logprobs_golden() -> None:

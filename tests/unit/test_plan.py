@@ -6,7 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from actors.plan import check_memory, check_resources, make_plan, render
+from actors.plan import (
+    MAX_AUTO_VERIFIERS,
+    check_memory,
+    check_resources,
+    make_plan,
+    render,
+    sized,
+)
 from bard_ray.config.load import load
 from bard_ray.config.memory import GIB, GPU_PROCESS_BYTES, KNOWN_SHAPES, model_shape, stored_params
 from bard_ray.data.tiny_model import write_tiny_model
@@ -21,8 +28,11 @@ def tiny(*overrides):
     return make_plan(load(bard_tiny.config(), overrides))
 
 
+CLUSTER = {"CPU": 40.0, "GPU": 8.0}  # one node of eight GPUs
+
+
 def large(*overrides):
-    return make_plan(load(bard_8b.config(), overrides))
+    return make_plan(sized(load(bard_8b.config(), overrides), CLUSTER))
 
 
 def parts(plan, role):
@@ -40,6 +50,19 @@ def test_tiny_placement_fills_two_cpus():
     assert plan.total("CPU") == 2.0
     assert plan.total("GPU") == 0.0
     check_resources(plan, {"CPU": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers"), [(2, 1), (40, 8), (33, 1), (36.5, 4), (500, MAX_AUTO_VERIFIERS)]
+)
+def test_the_verifier_pool_takes_the_cpus_that_are_left(cpus, workers):
+    config = sized(bard_8b.config(), {"CPU": float(cpus)})  # the other roles take 32
+    assert config.verifier.workers == workers
+
+
+def test_a_number_of_verifiers_that_was_named_is_kept():
+    config = load(bard_8b.config(), ["verifier.workers=3"])
+    assert sized(config, {"CPU": 500.0}) == config
 
 
 def test_large_placement_fills_eight_gpus():
@@ -139,6 +162,12 @@ def test_activations_with_and_without_recompute():
     )
     kept = 2 * 10_240 * 4096 * 36
     assert parts(large(), "learner")["activations"] == pytest.approx((kept + layer) / GIB)
+
+
+def test_a_cpu_rollout_worker_has_room_for_the_weights_that_come_next():
+    parts = tiny().role("rollout").memory.parts
+    assert parts["next weights"] == parts["weights"]
+    assert "next weights" not in tiny("rollout.weight_load=in_place").role("rollout").memory.parts
 
 
 def test_gpu_rollout_cache_takes_what_weights_leave():

@@ -1,148 +1,177 @@
-"""Rewards on literal numbers."""
+"""What every reward has in common, on literal numbers: one test for each row of the table in
+`bard_ray.rewards.parts`.
+"""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, Budget, EffortBudget, TokenBudget
-from bard_ray.config.schema import RewardConfig
+from bard_ray.budget.signal import (
+    NO_BUDGET,
+    Budget,
+    EffortBudget,
+    ModeBudget,
+    TagBudget,
+    TokenBudget,
+)
+from bard_ray.config.check import problems
+from bard_ray.config.load import load
+from bard_ray.config.schema import FidelityConfig, RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
-from bard_ray.records import Group, GroupRequest, Message, Outcome, Question, Rollout, Verdict
-from bard_ray.rewards.fidelity import Asymmetric, CapLinear, rollout_fidelity
-from bard_ray.rewards.reward import count_outcomes, has_broken, make_reward
+from bard_ray.records import Group, Outcome
+from bard_ray.rewards.parts import has_broken
+from bard_ray.rewards.reward import make_reward
+from bard_ray.rewards.stats import BatchStats
+from bard_ray.rewards.trial import try_out
+from recipes import bard_tiny
+from tests.unit.reward_cases import RIGHT, WRONG, group, reward_config, rewarded, rewards, rollout
 
-TWENTY = TokenBudget(20)
-QUESTION = Question("q", (Message("user", "1+1?"),), "2", "integer")
+PRODUCT = reward_config()
+ADDITIVE = reward_config("additive")  # c + 0.5 f, so that accuracy and fidelity can be told apart
 
 
-def rollout(thinking_tokens: int = 20, budget: Budget = TWENTY, **changes: object) -> Rollout:
-    plain = Rollout(budget, (), "stop", thinking_tokens, closed=True, answer_text="")
-    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+def test_a_right_answer_earns_its_fidelity_and_a_wrong_one_nothing():
+    graded = group((rollout(20), RIGHT), (rollout(22), RIGHT), (rollout(20), WRONG))
+    assert rewards(PRODUCT, graded) == [1.0, 0.6, 0.0]
+    assert rewards(ADDITIVE, graded) == [1.5, 1.3, 0.5]
+    found = rewarded(PRODUCT, graded)
+    assert found.rewards_G is not None
+    assert found.rewards_G.dtype == np.float32
+    assert (found.segment_rewards, found.advantage_shift_G) == ({}, None)
 
 
-def group(*graded: tuple[Rollout, Outcome]) -> Group:
-    request = GroupRequest(7, QUESTION, tuple(r.budget for r, _ in graded), seed=0)
-    return Group(
-        request, tuple(r for r, _ in graded), tuple(Verdict(outcome) for _, outcome in graded)
-    )
+@pytest.mark.parametrize("outcome", [Outcome.UNPARSABLE, Outcome.TIMEOUT])
+def test_an_answer_that_cannot_be_read_or_graded_in_time_is_a_wrong_one(outcome):
+    assert rewards(PRODUCT, group((rollout(20), outcome))) == [0.0]
+    assert rewards(ADDITIVE, group((rollout(20), outcome))) == [0.5]
 
 
 @pytest.mark.parametrize(
-    ("length", "expected"),
+    "changes",
     [
-        (20, 1.0),
-        (21, 1.0),
-        (19, 1.0),
-        (22, 0.6),
-        (23, 0.2),
-        (24, 0.0),
-        (18, 0.8),
-        (16, 0.4),
-        (14, 0.0),
-        (0, 0.0),
+        {"finish": "length"},
+        {"closed": False},
+        {"closed": False, "finish": "length"},
+        {"extra_tags": 1},
     ],
+    ids=["truncated", "never closed", "never closed and truncated", "repeated tag"],
 )
-def test_asymmetric_at_a_budget_of_20(length: int, expected: float) -> None:
-    # d = +0.10: 1 - 8 (0.10 - 0.05) = 0.6; d = -0.10: 1 - 4 (0.10 - 0.05) = 0.8
-    shape = Asymmetric(tolerance=0.05, over_slope=8.0, under_slope=4.0)
-    assert shape.of_length(length, 20) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("outcome", [RIGHT, WRONG])
+def test_a_malformed_rollout_earns_nothing_whatever_the_verdict(changes, outcome):
+    graded = group((rollout(20, **changes), outcome))
+    assert rewards(PRODUCT, graded) == [0.0]
+    assert rewards(ADDITIVE, graded) == [0.0]
+    unlimited = group((rollout(20, NO_BUDGET, **changes), outcome))
+    assert rewards(ADDITIVE, unlimited) == [0.0]
 
 
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [(0, 1.0), (1000, 1.0), (1100, 1.0), (1200, 0.8), (1350, 0.5), (1600, 0.0), (9000, 0.0)],
-)
-def test_cap_linear_at_a_budget_of_1000(length: int, expected: float) -> None:
-    # L/b = 1.2: 1 - 2 (1.2 - 1 - 0.1) = 0.8
-    assert CapLinear(tolerance=0.1, over_slope=2.0).of_length(length, 1000) == pytest.approx(
-        expected, abs=1e-12
+def test_thinking_closed_at_once_is_a_length_of_zero_and_the_shape_decides():
+    graded = group((rollout(0), RIGHT))
+    assert rewards(reward_config(shape="cap_linear"), graded) == [1.0]
+    assert rewards(reward_config(shape="asymmetric"), graded) == [0.0]
+
+
+def test_thinking_moved_into_the_answer_costs_what_it_would_have_cost_before_the_tag():
+    # 16 tokens of the answer part are free. 10 + (26 - 16) = 20 thinking tokens; 20 + 2 = 22.
+    leak = group((rollout(10, answer_tokens=26), RIGHT), (rollout(20, answer_tokens=18), RIGHT))
+    assert rewards(PRODUCT, leak) == [1.0, 0.6]
+    assert rewards(PRODUCT, group((rollout(20, answer_tokens=16), RIGHT))) == [1.0]
+    evading = group((rollout(1, answer_tokens=400), RIGHT))
+    assert rewards(reward_config(shape="cap_linear"), evading) == [0.0]
+
+
+def test_without_a_budget_any_closed_thinking_is_faithful():
+    assert rewards(PRODUCT, group((rollout(5000, NO_BUDGET), RIGHT))) == [1.0]
+
+
+def test_an_effort_is_a_share_of_the_mean_length_of_the_group():
+    # Mean 20, so half the effort allows 10 tokens.
+    half = EffortBudget(0.5)
+    graded = group(
+        (rollout(10, half), RIGHT), (rollout(11, half), RIGHT), (rollout(39, half), RIGHT)
     )
+    assert rewards(PRODUCT, graded) == [1.0, 0.6, 0.0]
 
 
-def test_a_budget_of_zero_asks_for_no_thinking() -> None:
-    assert Asymmetric().of_length(0, 0) == 1.0
-    assert Asymmetric().of_length(1, 0) == 0.0
+@pytest.mark.parametrize("budget", [ModeBudget("low"), TagBudget("[Easy]")])
+@pytest.mark.parametrize("name", ["product", "additive", "lcpo_exact", "effort", "hbpo"])
+def test_a_budget_without_a_number_of_tokens_is_refused_by_rewards_that_measure_it(name, budget):
+    with pytest.raises(ConfigError, match=r"rl\.reward\.name = '(mode=low|tag=\[Easy\])'"):
+        rewards(reward_config(name), group((rollout(20, budget), RIGHT)))
 
 
-def test_without_a_budget_any_closed_thinking_is_faithful() -> None:
-    assert rollout_fidelity(rollout(5000, NO_BUDGET), Asymmetric()) == 1.0
-
-
-def test_thinking_that_never_closed_is_not_faithful_to_any_budget() -> None:
-    assert rollout_fidelity(rollout(20, closed=False), Asymmetric()) == 0.0
-    assert rollout_fidelity(rollout(20, NO_BUDGET, closed=False), Asymmetric()) == 0.0
-
-
-def test_a_budget_without_tokens_cannot_be_measured() -> None:
-    with pytest.raises(ValueError, match=r"effort=0\.5"):
-        rollout_fidelity(rollout(20, EffortBudget(0.5)), Asymmetric())
-
-
-GRADED = group(
-    (rollout(20), Outcome.CORRECT),
-    (rollout(22), Outcome.CORRECT),
-    (rollout(20), Outcome.WRONG),
-    (rollout(20), Outcome.UNPARSABLE),
-    (rollout(22), Outcome.TIMEOUT),
-    (rollout(20, finish="length"), Outcome.CORRECT),
-    (rollout(20, closed=False, finish="length"), Outcome.UNPARSABLE),
-)
-
-
-def test_product_pays_fidelity_only_for_a_correct_answer() -> None:
-    rewards_G = make_reward(RewardConfig())(GRADED)
-    assert rewards_G.dtype == np.float32
-    np.testing.assert_allclose(rewards_G, [1.0, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0], atol=1e-6)
-
-
-def test_additive_pays_fidelity_for_any_finished_answer() -> None:
-    rewards_G = make_reward(RewardConfig(compose="additive", fidelity_weight=0.5))(GRADED)
-    np.testing.assert_allclose(rewards_G, [1.5, 1.3, 0.5, 0.5, 0.3, 0.0, 0.0], atol=1e-6)
-
-
-def test_the_configuration_reaches_the_shape() -> None:
-    config = RewardConfig(fidelity="cap_linear", tolerance=0.0, over_slope=4.0)
-    graded = group((rollout(5), Outcome.CORRECT), (rollout(22), Outcome.CORRECT))
-    np.testing.assert_allclose(make_reward(config)(graded), [1.0, 0.6], atol=1e-6)
+def test_a_budget_without_a_number_of_tokens_is_nothing_to_a_reward_that_ignores_it():
+    graded = group((rollout(20, ModeBudget("low")), RIGHT), (rollout(20, ModeBudget("low")), WRONG))
+    assert rewards(reward_config("autothink"), graded) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        group((rollout(), Outcome.CORRECT), (rollout(), Outcome.BROKEN)),
+        group((rollout(), RIGHT), (rollout(), Outcome.BROKEN)),
         group((rollout(finish="abort"), Outcome.UNPARSABLE)),
     ],
 )
 def test_what_the_policy_did_not_do_never_becomes_a_reward(broken: Group) -> None:
     assert has_broken(broken)
     with pytest.raises(InvariantError, match="group 7"):
-        make_reward(RewardConfig())(broken)
+        rewards(PRODUCT, broken)
+    assert not has_broken(group((rollout(), RIGHT)))
 
 
-def test_a_sound_group_is_not_broken() -> None:
-    assert not has_broken(GRADED)
+def test_verdicts_must_match_rollouts():
+    graded = group((rollout(), RIGHT), (rollout(), WRONG))
+    short = dataclasses.replace(graded, verdicts=graded.verdicts[:-1])
+    with pytest.raises(InvariantError, match="2 rollouts and 1 verdicts"):
+        rewards(PRODUCT, short)
 
 
-def test_verdicts_must_match_rollouts() -> None:
-    short = dataclasses.replace(GRADED, verdicts=GRADED.verdicts[:-1])
-    with pytest.raises(InvariantError, match="7 rollouts and 6 verdicts"):
-        make_reward(RewardConfig())(short)
+def test_the_parts_are_what_the_metrics_show():
+    graded = group(
+        (rollout(22, answer_tokens=3), RIGHT), (rollout(20, closed=False, finish="length"), WRONG)
+    )
+    parts = make_reward(PRODUCT).parts(graded)
+    assert parts.accuracy_G.tolist() == [1.0, 0.0]
+    assert parts.fidelity_G.tolist() == pytest.approx([0.6, 0.0])
+    assert parts.malformed_G.tolist() == [False, True]
+    assert parts.leaking_G.tolist() == [False, False]
 
 
-def test_outcomes_are_counted() -> None:
-    assert count_outcomes([GRADED, GRADED]) == {
-        Outcome.CORRECT: 6,
-        Outcome.WRONG: 2,
-        Outcome.UNPARSABLE: 4,
-        Outcome.TIMEOUT: 2,
-        Outcome.BROKEN: 0,
-    }
+def test_the_configuration_reaches_reward_and_shape():
+    shape = FidelityConfig("cap_linear", {"tolerance": 0.0, "slope": 0.25})
+    graded = group((rollout(5), RIGHT), (rollout(22), RIGHT))
+    assert rewards(RewardConfig("additive", {"weight": 1.0}, fidelity=shape), graded) == [2.0, 1.6]
 
 
-@pytest.mark.parametrize(("field", "name"), [("compose", "sum"), ("fidelity", "round")])
-def test_an_unknown_name_is_a_configuration_error(field: str, name: str) -> None:
-    config = RewardConfig()
-    setattr(config, field, name)
-    with pytest.raises(ConfigError, match=rf"rl\.reward\.{field} = '{name}'.*Use one of"):
-        make_reward(config)
+@dataclasses.dataclass(frozen=True)
+class Short:
+    """A reward of a user's that returns too few values."""
+
+    def __call__(self, parts, stats):
+        from bard_ray.rewards.reward import RewardValues
+
+        return RewardValues(parts.accuracy_G[:1])
+
+
+def test_a_reward_that_loses_a_rollout_is_found_out():
+    config = RewardConfig(f"{__name__}:Short")
+    with pytest.raises(InvariantError, match=r"\[1\] values for 2 rollouts"):
+        make_reward(config).rewarded(group((rollout(), RIGHT), (rollout(), WRONG)), BatchStats())
+
+
+def test_a_reward_is_tried_on_a_made_up_group_before_anything_starts():
+    try_out(PRODUCT, [TokenBudget(8), EffortBudget(0.5), NO_BUDGET])
+    with pytest.raises(ConfigError, match=r"rl\.reward\.name.*\[1\] values for 4 rollouts"):
+        try_out(RewardConfig(f"{__name__}:Short"), [TokenBudget(8), NO_BUDGET])
+    with pytest.raises(ConfigError, match="mode=low"):
+        try_out(PRODUCT, [TokenBudget(8), ModeBudget("low")])
+    found = problems(load(bard_tiny.config(), [f"rl.reward.name={__name__}:Short"]))
+    assert [problem.field for problem in found] == ["rl.reward.name"]
+
+
+def test_budgets_of_one_group_may_differ():
+    budgets: list[Budget] = [NO_BUDGET, EffortBudget(1.0)]
+    graded = group((rollout(30, budgets[0]), RIGHT), (rollout(10, budgets[1]), RIGHT))
+    # Mean 20 allows the second 20 tokens; it used half of them.
+    assert rewards(reward_config(shape="triangular"), graded) == [1.0, 0.5]

@@ -95,7 +95,7 @@ def test_openr1_takes_correct_and_complete_generations(tmp_path, write, name):
     assert row.question.id == "586fd646-76d6-5070-8c81-9993ab9d8559"
     assert (row.question.answer, row.question.kind) == ("2", "math")
     assert row.question.meta == {"problem_type": "Algebra"}
-    assert row.chains == (TeacherChain("\nx is 3-1.\n", "\n\nSo $\\boxed{2}$."),)
+    assert row.chains == (TeacherChain("\nx is 3-1.\n", "\n\nSo $\\boxed{2}$.", "DeepSeek-R1"),)
 
 
 def test_openr1_question_without_a_usable_chain_stays_a_question(tmp_path):
@@ -131,7 +131,7 @@ BROKEN = [
     (
         "rows",
         ROW | {"id": "q2", "kind": "essay"},
-        "row 2 has the unknown kind 'essay'. Use one of math, integer",
+        "row 2 has the unknown kind 'essay'. Use one of choice, integer",
     ),
     ("rows", ROW | {"id": "q2", "think": "a</think>2"}, "row 2 column 'think' holds </think>"),
     ("rows", ROW | {"question": "Another?"}, "two different questions have the id 'q1'"),

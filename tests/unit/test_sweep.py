@@ -55,6 +55,9 @@ class ObedientSampler:
     async def publish(self, weights, version):
         raise NotImplementedError
 
+    async def abort(self, numbers):
+        raise AssertionError("a sweep gives nothing up")
+
     async def load(self, path, version):
         raise NotImplementedError
 
@@ -92,12 +95,43 @@ async def test_every_question_is_asked_at_every_budget_and_graded():
     assert all([v.extracted for v in g.verdicts] == [g.request.question.answer] * 2 for g in groups)
 
 
-async def test_grading_comes_in_batches_one_at_a_time(monkeypatch):
+async def test_grading_comes_in_batches_and_only_so_many_at_a_time(monkeypatch):
     monkeypatch.setattr(module, "GROUPS_PER_GRADING", 7)
+    monkeypatch.setattr(module, "BATCHES_IN_GRADING", 3)
     verifier = ExactVerifier()
     await sweep(ObedientSampler(), verifier, QUESTIONS, PLAN, ignore)
-    assert verifier.sizes == [14] * 8 + [8]
-    assert verifier.most_running == 1
+    assert sorted(verifier.sizes) == [8] + [14] * 8
+    assert verifier.most_running == 3
+
+
+class BrokenAtFirst(ExactVerifier):
+    """Answers to question `q3` come back broken for the first `times` attempts at each."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+        self.attempts = {}
+
+    async def grade(self, items):
+        verdicts = await super().grade(items)
+        for i, item in enumerate(items):
+            self.attempts[item.gold] = self.attempts.get(item.gold, 0) + 1
+            if item.gold == "3" and len(items) > 0 and self.attempts["3"] <= self.times * 6:
+                verdicts[i] = Verdict(Outcome.BROKEN, rule="process_died")
+        return verdicts
+
+
+async def test_answers_that_come_back_broken_are_graded_again():
+    groups = await sweep(ObedientSampler(), BrokenAtFirst(2), QUESTIONS, PLAN, ignore)
+    assert all(v.outcome is Outcome.CORRECT for g in groups for v in g.verdicts)
+    assert not any(g.failure for g in groups)
+
+
+async def test_a_group_that_cannot_be_graded_is_failed_never_wrong():
+    groups = await sweep(ObedientSampler(), BrokenAtFirst(9), QUESTIONS, PLAN, ignore)
+    failed = [g for g in groups if g.failure]
+    assert {g.request.question.id for g in failed} == {"q3"}
+    assert all(g.failure == "an answer could not be graded" and not g.rollouts for g in failed)
 
 
 async def test_progress_rises_to_the_total(monkeypatch):

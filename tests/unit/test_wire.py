@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.wire import pack_groups, unpack_groups
 from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.span import ThinkTags
 from bard_ray.records import Group, GroupRequest, Message, Question
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 
@@ -27,7 +28,9 @@ def group(number: int) -> Group:
             tokens_T, np.linspace(-1, 0, size).astype(np.float32), tokens_T * 0 + 3, "stop"
         )
         rollouts.append(
-            assemble(prompt, done, TokenBudget(4), CLOSE, None, lambda ids: str(len(ids)))
+            assemble(
+                prompt, done, TokenBudget(4), ThinkTags(CLOSE), None, lambda ids: str(len(ids))
+            )
         )
     return Group(request(number), tuple(rollouts))
 

@@ -1,0 +1,1 @@
+"""Budget samplers, one a file; see `bard_ray.budget.draw.BudgetSampler`."""

@@ -1,0 +1,1 @@
+"""Budget schedules, one a file; see `bard_ray.budget.draw.BudgetSchedule`."""

@@ -1,0 +1,162 @@
+"""Curation: a stream of teacher chains goes through stages, each of which drops some of them.
+
+A stage is a file of `bard_ray.distill.curate` with one frozen dataclass, or the user's own as
+`module:Class`. It judges every record of its input and gives a reason for each one it drops; the
+runner counts. Stages are pure and deterministic: same records, same verdicts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bard_ray.errors import DataError
+from bard_ray.plugins import Registry
+from bard_ray.records import Floats, Ints, Outcome, Question
+
+MAX_EXAMPLES = 3  # dropped records a tally shows for each reason
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One chain on its way through curation.
+
+    Attributes:
+        question: what it answers.
+        think: text between the think tags.
+        answer_text: text after them.
+        tokens_T: the thinking as token ids of the student.
+        origin: who wrote it.
+        verdict: of the verifier; None: not graded.
+        pass_rate: share of the student's samples on this question that are correct, in [0, 1];
+            None: not sampled.
+        teacher_logprobs_T, student_logprobs_T: of `tokens_T` under either model; None: not asked.
+        sentence_ends: index after the last token of each sentence, ascending; the last one is T.
+    """
+
+    question: Question
+    think: str
+    answer_text: str
+    tokens_T: Ints
+    origin: str = ""
+    verdict: Outcome | None = None
+    pass_rate: float | None = None
+    teacher_logprobs_T: Floats | None = None
+    student_logprobs_T: Floats | None = None
+    sentence_ends: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What stages need beside the records.
+
+    Attributes:
+        evaluation: texts of all questions the student will be evaluated on.
+        think_open, think_close: the student's think tags.
+    """
+
+    evaluation: Sequence[str] = ()
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+
+
+Judged = tuple[Candidate, str]  # a record and why it is dropped, empty: it is kept
+
+
+class Stage(Protocol):
+    """One selection."""
+
+    def judge(self, records: Iterable[Candidate], context: Context) -> Iterator[Judged]:
+        """Every record once, with the reason to drop it, or an empty one to keep it.
+
+        A reason is a fixed word such as `too_long`, so that reasons can be counted.
+        """
+        ...
+
+
+STAGES: Registry[Stage] = Registry("distil.curate", "bard_ray.distill.curate", method="judge")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a stage did.
+
+    Attributes:
+        stage: its name.
+        kept: records that went on.
+        dropped: records that did not, by reason.
+        examples: question ids of the first few, by reason.
+    """
+
+    stage: str
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def count(self, record: Candidate, reason: str) -> None:
+        """Add one record."""
+        if not reason:
+            self.kept += 1
+            return
+        self.dropped[reason] += 1
+        shown = self.examples.setdefault(reason, [])
+        if len(shown) < MAX_EXAMPLES:
+            shown.append(record.question.id)
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in self.dropped.most_common())
+        tail = f" ({reasons})" if reasons else ""
+        return f"{self.stage}: kept {self.kept:,} of {self.kept + self.dropped.total():,}{tail}"
+
+
+def curate(
+    records: Iterable[Candidate],
+    stages: Sequence[tuple[str, Mapping[str, Any]]],
+    context: Context,
+) -> tuple[Iterator[Candidate], list[Tally]]:
+    """Send records through stages, in order.
+
+    Args:
+        records: chains; those of one question follow each other.
+        stages: name and parameters of each.
+        context: what they need beside the records.
+
+    Returns:
+        The records that are left, as a stream that does the work while it is read, and one tally a
+        stage, which is complete when the stream has ended.
+
+    Raises:
+        ConfigError: an unknown stage, or parameters that do not fit.
+        DataError: while the stream is read, if a record lacks what a stage needs.
+    """
+    stream, tallies = iter(records), []
+    for name, params in stages:
+        tally = Tally(name)
+        stream = _kept(STAGES.build(name, params).judge(stream, context), tally)
+        tallies.append(tally)
+    return stream, tallies
+
+
+def _kept(judged: Iterable[Judged], tally: Tally) -> Iterator[Candidate]:
+    for record, reason in judged:
+        tally.count(record, reason)
+        if not reason:
+            yield record
+
+
+def by_question(records: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    """The chains of one question after those of another.
+
+    Raises:
+        DataError: the chains of a question do not follow each other.
+    """
+    seen: set[str] = set()
+    for item_id, group in itertools.groupby(records, key=lambda record: record.question.id):
+        if item_id in seen:
+            fix = "Sort the records by question."
+            raise DataError(item_id, "its chains do not follow each other", fix)
+        seen.add(item_id)
+        yield list(group)

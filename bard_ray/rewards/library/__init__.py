@@ -1,0 +1,1 @@
+"""Rewards, one a file; the docstring of each class is its definition."""

@@ -1,0 +1,110 @@
+"""What rewards know of the run so far: running statistics over the groups of past steps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bard_ray.budget.signal import TokenBudget, label, parse
+from bard_ray.rewards.parts import GroupParts, is_skipped
+
+DECAY = 0.9  # a step's weight falls to a third after ten steps; ours
+
+
+class RolloutStat(NamedTuple):
+    """One rollout: its budget's label, then the columns of `Means`."""
+
+    budget: str
+    accuracy: float
+    tokens: float
+    skipped: float
+    overrun: float
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Running means over rollouts.
+
+    Attributes:
+        accuracy: share of rollouts with a right and well-formed answer.
+        tokens: charged thinking tokens.
+        skipped: share of rollouts that closed their thinking at once (`is_skipped`).
+        overrun: share of rollouts with more charged thinking tokens than their budget allows.
+    """
+
+    accuracy: float
+    tokens: float
+    skipped: float
+    overrun: float
+
+    def towards(self, new: Means) -> Means:
+        """DECAY x old + (1 - DECAY) x new, each."""
+        old_values, new_values = asdict(self), asdict(new)
+        return Means(**{k: DECAY * old_values[k] + (1 - DECAY) * new_values[k] for k in old_values})
+
+
+@dataclass
+class BatchStats:
+    """Statistics over the steps that are done.
+
+    They change at step boundaries only, from all groups that left the admission window in that step
+    (trained ones and flat ones, not failed ones), in admission order. With `rl.max_lag=0` every
+    group of a step is rewarded between two boundaries, so all of them see the same statistics; the
+    statistics are part of the checkpoint, so a resumed run sees them again, to the bit. With more
+    lag a group sees the statistics of the step that is being trained while it is graded. Rewards
+    read them and must not change them.
+
+    Attributes:
+        step: optimizer steps done; what a staged reward goes by.
+        overall: running means over all rollouts; None before the first step.
+        by_budget: the same for each budget seen so far, by its label (`27`, `effort=0.5`, `none`).
+    """
+
+    step: int = 0
+    overall: Means | None = None
+    by_budget: dict[str, Means] = field(default_factory=dict)
+
+    def observe(self, rollouts: Iterable[RolloutStat]) -> None:
+        """Take in the rollouts of one more step."""
+        self.step += 1
+        by_budget: dict[str, list[RolloutStat]] = defaultdict(list)
+        for rollout in rollouts:
+            by_budget[rollout.budget].append(rollout)
+        for name, of_budget in by_budget.items():
+            self.by_budget[name] = _updated(self.by_budget.get(name), of_budget)
+        everything = [rollout for of_budget in by_budget.values() for rollout in of_budget]
+        if everything:
+            self.overall = _updated(self.overall, everything)
+
+    def accuracy_by_tokens(self) -> dict[int, float]:
+        """Running accuracy under each budget that is a number of tokens, by that number."""
+        found = {parse(name): means.accuracy for name, means in self.by_budget.items()}
+        return {b.tokens: a for b, a in found.items() if isinstance(b, TokenBudget)}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> BatchStats:
+        """Inverse of `dataclasses.asdict`, also after a round trip through JSON."""
+        overall = None if saved["overall"] is None else Means(**saved["overall"])
+        return cls(
+            saved["step"], overall, {name: Means(**m) for name, m in saved["by_budget"].items()}
+        )
+
+
+def rollout_stats(parts: GroupParts) -> list[RolloutStat]:
+    """What the statistics need to know of a group, small enough to be kept until its step ends."""
+    overrun_G = parts.tokens_G > parts.budget_tokens_G
+    columns = zip(parts.accuracy_G, parts.tokens_G, overrun_G, strict=True)
+    return [
+        RolloutStat(label(r.budget), float(right), float(tokens), float(is_skipped(r)), float(over))
+        for r, (right, tokens, over) in zip(parts.group.rollouts, columns, strict=True)
+    ]
+
+
+def _updated(old: Means | None, rollouts: Sequence[RolloutStat]) -> Means:
+    columns = np.array([rollout[1:] for rollout in rollouts])
+    new = Means(*columns.mean(axis=0).tolist())
+    return new if old is None else old.towards(new)

@@ -1,0 +1,80 @@
+"""Trying a reward on a made-up group, so that what it cannot do shows before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from bard_ray.budget.signal import Budget
+from bard_ray.config.schema import RewardConfig
+from bard_ray.errors import ConfigError, InvariantError
+from bard_ray.records import (
+    Group,
+    GroupRequest,
+    Message,
+    Outcome,
+    Question,
+    Rollout,
+    Segment,
+    SegmentRole,
+    Verdict,
+)
+from bard_ray.rewards.fidelity import make_fidelity
+from bard_ray.rewards.reward import make_reward, make_rule
+from bard_ray.rewards.stats import BatchStats
+
+
+def reward_problems(config: RewardConfig, budgets: Sequence[Budget]) -> Iterator[ConfigError]:
+    """What is wrong with reward and shape, or with rewarding these budgets.
+
+    They are plug-ins, so making them judges names and parameters; only what can be made is tried.
+    """
+    found = [
+        *_refusal(lambda: make_rule(config)),
+        *_refusal(lambda: make_fidelity(config.fidelity)),
+    ]
+    yield from found or _refusal(lambda: try_out(config, budgets))
+
+
+def try_out(config: RewardConfig, budgets: Sequence[Budget]) -> None:
+    """Reward one right and one wrong rollout of each budget, as one group.
+
+    Raises:
+        ConfigError: the reward cannot be made, cannot measure one of the budgets, or returns values
+            that do not fit the group.
+    """
+    rollouts = tuple(_rollout(budget) for budget in budgets for _ in range(2))
+    verdicts = (Verdict(Outcome.CORRECT), Verdict(Outcome.WRONG)) * len(budgets)
+    question = Question("trial", (Message("user", "?"),), "0")
+    request = GroupRequest(0, question, tuple(r.budget for r in rollouts), seed=0)
+    try:
+        make_reward(config).rewarded(Group(request, rollouts, verdicts), BatchStats())
+    except InvariantError as error:
+        rule = f"does not reward a group as it should ({error})"
+        fix = "docs/rewards.md says what a reward returns."
+        raise ConfigError("rl.reward.name", config.name, rule, fix) from error
+
+
+def _refusal(attempt: Callable[[], object]) -> Iterator[ConfigError]:
+    """The error that an attempt ends with, if any."""
+    try:
+        attempt()
+    except ConfigError as error:
+        yield error
+
+
+def _rollout(budget: Budget) -> Rollout:
+    segments = (_segment("prompt", 2), _segment("think", 3), _segment("answer", 2))
+    return Rollout(budget, segments, "stop", 2, closed=True, answer_text="0", answer_tokens=1)
+
+
+def _segment(role: SegmentRole, size: int) -> Segment:
+    sampled = role != "prompt"
+    return Segment(
+        role,
+        np.zeros(size, np.int32),
+        np.zeros(size, np.float32),
+        np.full(size, sampled, np.bool_),
+        np.full(size, 0 if sampled else -1, np.int32),
+    )

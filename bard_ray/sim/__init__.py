@@ -1,0 +1,1 @@
+"""Discrete-event simulation of the RL loop: what a step takes, on hardware one does not have."""

@@ -1,0 +1,43 @@
+"""Service times from measurements: least squares of relative errors, without negative costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+TRIM = 3.0  # rows this many median absolute deviations off are taken for disturbances
+
+
+def fit_costs(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
+    """Costs c >= 0 that minimise the relative errors of `seconds ~ rows @ c`.
+
+    Rows that are far off after a first fit are left out of a second one. A column whose cost would
+    be negative costs 0.
+
+    Args:
+        rows: what was done in each measurement, one column a kind of work.
+        seconds: how long it took.
+
+    Returns:
+        One cost a column, seconds per unit. Source: ours.
+    """
+    x, y = np.asarray(rows, float), np.asarray(seconds, float)
+    costs = _solve(x, y)
+    off = np.abs(x @ costs / y - 1)
+    spread = float(np.median(np.abs(off - np.median(off))))
+    kept = off <= np.median(off) + TRIM * max(spread, 1e-3)
+    return [float(c) for c in _solve(x[kept], y[kept])]
+
+
+def _solve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    scaled, ones = x / y[:, None], np.ones(len(y))
+    used = list(range(x.shape[1]))
+    while used:
+        found, *_ = np.linalg.lstsq(scaled[:, used], ones, rcond=None)
+        if (found >= 0).all():
+            costs = np.zeros(x.shape[1])
+            costs[used] = found
+            return costs
+        used.pop(int(np.argmin(found * scaled[:, used].mean(axis=0))))
+    return np.zeros(x.shape[1])

@@ -1,0 +1,19 @@
+"""Integers, as in AIME."""
+
+from __future__ import annotations
+
+from bard_ray.records import GradeItem, Verdict
+from bard_ray.verify.compare import normalise, plain_number
+from bard_ray.verify.kinds import math
+from bard_ray.verify.verdicts import broken_gold
+
+
+def grade(item: GradeItem) -> Verdict:
+    """An integer in a box; graded as `math`, but the gold answer must be an integer.
+
+    Leading zeros and thousands separators do not count.
+    """
+    gold = plain_number(normalise(item.gold))
+    if gold is None or gold.value.denominator != 1:
+        return broken_gold(item.gold)
+    return math.grade(item)

@@ -1,0 +1,68 @@
+r"""Mathematical answers."""
+
+from __future__ import annotations
+
+import re
+
+from bard_ray.records import GradeItem, Outcome, Verdict
+from bard_ray.verify.compare import equation_sides, is_contradiction, normalise
+from bard_ray.verify.complexity import is_too_complex
+from bard_ray.verify.extract import extract_math
+from bard_ray.verify.judge import Finding, judge
+from bard_ray.verify.slow import ask_math_verify
+from bard_ray.verify.verdicts import Rule, problem, verdict, verdict_of
+
+_LABEL = re.compile(r"\(?([A-H])\)(?=-?(?:[0-9$]|\\(?:frac|sqrt)))")
+_QUANTIFIER = re.compile(r"\\(?:forall|exists)[^,:]*+[,:]")
+_REFUSED = {Finding.HEDGE: Rule.HEDGE, Finding.AMBIGUOUS: Rule.AMBIGUOUS}
+
+
+def grade(item: GradeItem) -> Verdict:
+    r"""An expression, number, tuple, set, interval, equation or matrix in a box.
+
+    Correct is what has the same value as the gold answer, however it is written. Without a box an
+    explicit final-answer sentence counts. docs/grading.md says what equals what.
+
+    Our own reader decides almost all; what it leaves undecided and is not too complex goes to
+    math-verify.
+    """
+    found = extract_math(item.text)
+    wrong = problem(found, item.gold)
+    if wrong is not None:
+        return wrong
+    answer, gold = normalise(found.answer), normalise(item.gold)
+    answer = _without_label(answer, gold)
+    quantifier, gold = _quantifier(gold)
+    claimed, answer = _quantifier(answer)
+    if claimed not in ("", quantifier):
+        return verdict(Outcome.UNPARSABLE, found.answer, Rule.AMBIGUOUS)
+    sides = equation_sides(answer) if len(equation_sides(gold)) == 1 else [answer]
+    if is_contradiction(sides):
+        return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
+    return _compared(sides[-1], gold, answer)
+
+
+def _compared(answer: str, gold: str, shown: str) -> Verdict:
+    judgement = judge(answer, gold)
+    if judgement.finding in _REFUSED:
+        return verdict(Outcome.UNPARSABLE, shown, _REFUSED[judgement.finding])
+    if judgement.finding is not Finding.UNDECIDED:
+        rule = Rule.EXACT if judgement.exact else Rule.NUMERIC
+        return verdict_of(judgement.finding is Finding.EQUAL, shown, rule)
+    if is_too_complex(answer, gold):
+        return verdict(Outcome.UNPARSABLE, shown, Rule.TOO_COMPLEX)
+    return ask_math_verify(answer, gold)
+
+
+def _without_label(answer: str, gold: str) -> str:
+    """`B) 42` is 42, or B where the gold is a letter."""
+    match = _LABEL.match(answer)
+    if match is None or _LABEL.match(gold):
+        return answer
+    return match[1] if len(gold) == 1 and gold.isalpha() else answer[match.end() :]
+
+
+def _quantifier(text: str) -> tuple[str, str]:
+    r"""`\forall x>0, f(x)=0` as the quantifier and the rest."""
+    match = _QUANTIFIER.match(text)
+    return (match.group(), text[match.end() :]) if match else ("", text)

@@ -1,0 +1,18 @@
+"""Plain strings."""
+
+from __future__ import annotations
+
+from bard_ray.records import GradeItem, Verdict
+from bard_ray.verify.compare import normalise
+from bard_ray.verify.extract import extract_string
+from bard_ray.verify.verdicts import Rule, problem, verdict_of
+
+
+def grade(item: GradeItem) -> Verdict:
+    """A string in a box, or the whole text where there is no box.
+
+    Upper and lower case, surrounding markup and runs of white space do not count.
+    """
+    found = extract_string(item.text)
+    same = normalise(found.answer).casefold() == normalise(item.gold).casefold()
+    return problem(found, item.gold) or verdict_of(same, found.answer, Rule.EXACT)

@@ -1,0 +1,88 @@
+r"""Are the gold answers of a data set gradable? Each must be correct as an answer to itself.
+
+Pure: the caller grades, through whatever pool it has:
+
+    items = gold_items(questions)
+    problems = gold_problems(questions, await verifier.grade(items))
+    require_gradable(source, len(questions), problems)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bard_ray.errors import DataError
+from bard_ray.records import GradeItem, Outcome, Question, Verdict
+
+SHOWN_PROBLEMS = 5
+MAX_SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class GoldProblem:
+    """A gold answer that is not correct as an answer to itself."""
+
+    id: str
+    gold: str
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        shown = self.gold[:MAX_SHOWN_CHARS]
+        why = f"{self.verdict.outcome} ({self.verdict.rule})"
+        return f"{self.id[:MAX_SHOWN_CHARS]}: {shown!r} is {why}"
+
+
+def gold_items(questions: Sequence[Question]) -> list[GradeItem]:
+    """One item per question: its gold answer in a box, to be graded against itself."""
+    return [GradeItem(rf"\boxed{{{q.answer}}}", q.answer, q.kind) for q in questions]
+
+
+def gold_problems(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> list[GoldProblem]:
+    """The questions whose gold answer cannot be graded.
+
+    Args:
+        questions: N questions.
+        verdicts: N verdicts on `gold_items(questions)`, in order.
+
+    Returns:
+        Problems in the order of the questions. Source: ours.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+    return [
+        GoldProblem(question.id, question.answer, verdict)
+        for question, verdict in zip(questions, verdicts, strict=True)
+        if verdict.outcome is not Outcome.CORRECT
+    ]
+
+
+def validate_golds(
+    questions: Sequence[Question], grade_batch: Callable[[Sequence[GradeItem]], Sequence[Verdict]]
+) -> list[GoldProblem]:
+    """`gold_problems` in one go, for a grader that is called and answers."""
+    return gold_problems(questions, grade_batch(gold_items(questions)))
+
+
+def require_gradable(source: str, total: int, problems: Sequence[GoldProblem]) -> None:
+    """Refuse a data set with gold answers that cannot be graded.
+
+    Args:
+        source: the data set, for the message.
+        total: number of its questions.
+        problems: what `gold_problems` found.
+
+    Raises:
+        DataError: there is a problem; it gives the number of them and lists the first.
+    """
+    if not problems:
+        return
+    listed = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        listed.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
+    raise DataError(
+        source,
+        f"{len(problems)} of {total} gold answers do not grade correct: {'; '.join(listed)}",
+        "Mend or remove these rows, or give them another kind (see docs/grading.md)",
+    )

@@ -1,0 +1,293 @@
+"""The learner against a bare torch loop over the same packed batches, and one rank against two.
+
+    python benchmarks/learner_throughput.py [--steps 10] [--rounds 5] [--json FILE] [field=value]
+
+Learner groups of one and of two ranks are started as a run starts them, through Ray and DeepSpeed,
+and take GRPO steps over sequences of the tiny recipe's lengths. A bare loop in a process of its own
+(model, loss, backward, clip, fused AdamW; packed beforehand, no statistics) takes the same steps.
+The three take turns, `--steps` at a time, so that what else runs on the machine hits all alike; a
+ratio is the median over rounds. The bare loop then compares forms of attention. The last line
+printed is one JSON object: `ratio` is learner over bare loop, `scaling` two ranks over one, both in
+tokens per second of wall time. `cpu_ratio` is learner over bare loop in tokens per second of
+processor time of the process that computes; on a busy machine it is the steadier one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.cluster import ActorSpec, Cluster
+from actors.learner_actor import LearnerActor
+from actors.learner_client import RayLearner
+from actors.settings import apply_driver_env, learner_env, thread_env
+from actors.student import student_directory
+from bard_ray.config.load import load
+from bard_ray.config.schema import Config, LearnerConfig
+from bard_ray.learn.pack import MicroBatch, PackSpec, pack
+from bard_ray.records import TrainSequence
+from bard_ray.roles import LossSpec, OptimSpec
+from recipes.bard_tiny import config as recipe
+
+Seconds = tuple[float, float]
+WALL, CPU = 0, 1
+LR = 1e-5
+OPTIM = OptimSpec()
+LOSS = LossSpec("grpo")
+# Ray's default for its workers. With another one, whatever else runs would slow one side only.
+RAY_NICENESS = 15
+VOCAB = 32  # smaller than the tiny vocabulary: any id will do
+
+
+def sequences(config: Config) -> list[TrainSequence]:
+    """One RL step of the recipe: groups share prompt length and budget, answers are short."""
+    rng = np.random.default_rng(0)
+    chain, out = config.data.chain, []
+    for _ in range(config.rl.prompts_per_step):
+        prompt = 2 * int(rng.integers(chain.min_ops, chain.max_ops + 1)) + 6
+        budget = int(rng.choice(config.budget.train))
+        for _ in range(config.rl.group_size):
+            length = prompt + max(2, int(budget * rng.uniform(0.8, 1.1))) + 5
+            out.append(
+                TrainSequence(
+                    tokens_T=rng.integers(0, VOCAB, length).astype(np.int32),
+                    mask_T=np.arange(length) >= prompt,
+                    advantages_T=np.full(length, rng.normal(), np.float32),
+                    behaviour_T=np.full(length, -3.0, np.float32),
+                )
+            )
+    return out
+
+
+# ---------------------------------------------------------------------- the bare loop
+
+
+def one_a_row(given: Sequence[TrainSequence], rows: int) -> list[MicroBatch]:
+    """Padding instead of packing: like lengths together, plain causal attention without a mask."""
+    ordered = sorted(given, key=lambda s: -s.tokens_T.size)
+    batches = []
+    for start in range(0, len(ordered), rows):
+        part = ordered[start : start + rows]
+        # A row has room for the longest one only; the sequences are long enough that no two fit.
+        (batch,) = pack(part, PackSpec(part[0].tokens_T.size, rows))
+        assert len(batch.tokens_RT) == len(part)
+        width = batch.tokens_RT.shape[1]
+        positions = np.tile(np.arange(width, dtype=np.int32), (len(batch.tokens_RT), 1))
+        batches.append(replace(batch, positions_RT=positions))
+    return batches
+
+
+class Bare:
+    """Model, loss, backward, clip, AdamW."""
+
+    def __init__(self, path: str, config: LearnerConfig, batches: Sequence[MicroBatch]) -> None:
+        import torch
+
+        from bard_ray.learn.policy import load_policy
+
+        torch.set_num_threads(config.threads)
+        self.policy, self.batches = load_policy(path, config.attention, config.precision), batches
+        self.adam = torch.optim.AdamW(self.policy.parameters(), lr=LR, fused=True)
+        self.trained = sum(int(batch.mask_RT.sum()) for batch in batches)
+        self.columns = [
+            [torch.from_numpy(a[b.mask_RT]) for a in (b.advantages_RT, b.behaviour_RT)]
+            for b in batches
+        ]
+
+    def step(self) -> None:
+        """One optimizer step with the default loss, truncated importance sampling."""
+        import torch
+
+        for batch, (advantages_N, behaviour_N) in zip(self.batches, self.columns, strict=True):
+            logprobs_N, _ = self.policy(batch, 1.0)
+            weight_N = (logprobs_N.detach() - behaviour_N).exp().clamp(max=2.0)
+            (-(weight_N * advantages_N * logprobs_N).sum() / self.trained).backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), OPTIM.grad_clip)
+        self.adam.step()
+        self.adam.zero_grad()
+
+
+def attention_forms(given: Sequence[TrainSequence], config: LearnerConfig) -> dict[str, Any]:
+    """Attention implementation and batches of each form, by name."""
+    spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
+    packed, padded = pack(given, spec), one_a_row(given, 2 * spec.rows)
+    return {
+        "eager, packed, block mask": ("eager", packed),
+        "sdpa, packed, block mask": ("sdpa", packed),
+        "eager, one sequence a row": ("eager", padded),
+        "sdpa, one sequence a row, no mask": ("sdpa", padded),
+    }
+
+
+def bare_process(
+    path: str, config: LearnerConfig, given: Sequence[TrainSequence], pipe: Connection
+) -> None:
+    """Serve requests: (what to run, steps) to the seconds it took; None ends it."""
+    os.environ.update(thread_env(config.threads))
+    os.setpriority(os.PRIO_PROCESS, 0, RAY_NICENESS)
+    spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
+    loops = {"bare": Bare(path, config, pack(given, spec))}
+    for name, (attention, batches) in attention_forms(given, config).items():
+        loops[name] = Bare(path, replace(config, attention=attention), batches)
+    pipe.send("ready")
+    while (request := pipe.recv()) is not None:
+        name, steps = request
+        began = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            loops[name].step()
+        pipe.send((time.perf_counter() - began[0], time.process_time() - began[1]))
+
+
+# ---------------------------------------------------------------------- the learner
+
+
+@dataclass
+class Group:
+    """A learner group as a run has it, and the actor of its first rank."""
+
+    learner: RayLearner
+    first: Any
+
+    async def run(self, given: Sequence[TrainSequence], steps: int) -> Seconds:
+        """Take steps."""
+        began = time.perf_counter(), await self._cpu_s()
+        for _ in range(steps):
+            await self.learner.step(given, LOSS, LR)
+        return time.perf_counter() - began[0], await self._cpu_s() - began[1]
+
+    async def _cpu_s(self) -> float:
+        return float(await self.first.__ray_call__.remote(lambda _: time.process_time()))
+
+
+async def start_group(cluster: Cluster, config: LearnerConfig, first: int, path: str) -> Group:
+    """Start one."""
+    env = learner_env(on_gpu=False, loopback=True)
+    ranks = [
+        cluster.spawn(
+            LearnerActor,
+            ActorSpec(f"learner-{first + i}", first + i, config.cpus, 0.0, config.threads, env),
+            *(i, config.ranks, config, 0, True),
+        )
+        for i in range(config.ranks)
+    ]
+    learner = RayLearner(ranks, config, "float32")
+    await learner.start()
+    await learner.begin(path, OPTIM)
+    return Group(learner, ranks[0])
+
+
+async def measure(config: Config, path: str, steps: int, rounds: int) -> dict[str, Any]:
+    """Take turns; returns tokens/s of each and the ratios."""
+    given, cluster = sequences(config), Cluster(config.cluster, Path(path) / "logs", verbose=False)
+    spawn = multiprocessing.get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    args = path, config.learner, given, theirs
+    process = spawn.Process(target=bare_process, args=args, daemon=True)
+    process.start()
+    try:
+        cluster.connect()
+        await cluster.reserve([{"CPU": config.learner.cpus}] * 3)
+        pair = replace(config.learner, ranks=2)
+        one = await start_group(cluster, config.learner, 0, path)
+        two = await start_group(cluster, pair, 1, path)
+        pipe.recv()
+
+        async def bare(name: str, count: int) -> Seconds:
+            pipe.send((name, count))
+            wall_s, cpu_s = await asyncio.to_thread(pipe.recv)
+            return wall_s, cpu_s
+
+        forms = list(attention_forms(given, config.learner))
+        contenders: dict[str, Callable[[int], Awaitable[Seconds]]] = {
+            "learner, 1 rank": partial(one.run, given),
+            "learner, 2 ranks": partial(two.run, given),
+            **{name: partial(bare, name) for name in ("bare", *forms)},
+        }
+        for run in contenders.values():
+            await run(2)  # warm
+        times: dict[str, list[Seconds]] = {name: [] for name in contenders}
+        for _ in range(rounds):
+            for name, run in contenders.items():
+                times[name].append(await run(steps))
+        pipe.send(None)
+    finally:
+        cluster.close()
+        process.kill()
+    return figures(times, steps * sum(s.tokens_T.size for s in given))
+
+
+def figures(times: dict[str, list[Seconds]], tokens: int) -> dict[str, Any]:
+    """Medians over rounds."""
+
+    def faster(name: str, other: str, clock: int) -> float:
+        pairs = zip(times[other], times[name], strict=True)
+        return round(statistics.median(theirs[clock] / ours[clock] for theirs, ours in pairs), 3)
+
+    def per_second(clock: int) -> dict[str, int]:
+        medians = {n: statistics.median(t[clock] for t in ts) for n, ts in times.items()}
+        return {name: round(tokens / seconds) for name, seconds in medians.items()}
+
+    forms = [n for n in times if n != "bare" and not n.startswith("learner")]
+    return {
+        "tokens_per_s": per_second(WALL),
+        "tokens_per_cpu_s": per_second(CPU),  # with two ranks: of the first one's time
+        "attention_cpu_speed_over_bare": {name: faster(name, "bare", CPU) for name in forms},
+        "scaling": faster("learner, 2 ranks", "learner, 1 rank", WALL),
+        "cpu_ratio": faster("learner, 1 rank", "bare", CPU),
+        "ratio": faster("learner, 1 rank", "bare", WALL),
+    }
+
+
+def main() -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="field=value")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_intermixed_args()
+    apply_driver_env()
+    config = load(recipe(), ["cluster.cpus=4", *args.overrides])
+    with tempfile.TemporaryDirectory() as directory:
+        path = student_directory(config, Path(directory))
+        found = asyncio.run(measure(config, path, args.steps, args.rounds))
+    record = {
+        "benchmark": "learner_throughput",
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "steps": args.steps,
+        "rounds": args.rounds,
+        "overrides": args.overrides,
+        **found,
+    }
+    for name, value in found["tokens_per_s"].items():
+        by_cpu = found["tokens_per_cpu_s"][name]
+        print(f"{name:36s} {value:8,d} tokens/s {by_cpu:8,d} tokens/CPU s")
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

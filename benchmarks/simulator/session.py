@@ -1,0 +1,78 @@
+"""A cluster of this machine with all roles up and a short-lived student trained."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.cluster import Cluster
+from actors.plan import make_plan
+from actors.rl_stage import rl_optim
+from actors.settings import apply_driver_env
+from actors.stages import Context, stages_of
+from actors.start import Starter, bundles
+from actors.student import student_directory
+from bard_ray.config.check import check
+from bard_ray.config.load import load
+from bard_ray.config.schema import Config
+from bard_ray.metrics import MetricsWriter
+from bard_ray.progress import Console
+from bard_ray.rundir import RunDirectory
+from recipes.bard_tiny import config as tiny
+
+SETUP = [
+    "base.rows=4000",
+    "sft_full.enabled=false",
+    "distil.questions=2000",
+    "evaluate.enabled=false",
+    # The student stays as it is, so that one measured workload holds for every run.
+    "rl.lr=1e-12",
+]
+
+
+def session_config(directory: str, overrides: list[str]) -> Config:
+    """The tiny recipe with a short-lived student."""
+    where = [f"run.dir={directory}", "run.name=scaling"]
+    config = load(tiny(), [*SETUP, *where, *overrides])
+    check(config)
+    return config
+
+
+@asynccontextmanager
+async def open_session(config: Config) -> AsyncIterator[Context]:
+    """Roles up, student trained and loaded everywhere; all gone at the end."""
+    apply_driver_env()
+    run, console = RunDirectory.open(config), Console(sys.stderr)
+    cluster = Cluster(config.cluster, run.path / "logs", verbose=False)
+    plan = make_plan(config)
+    try:
+        with MetricsWriter(run.path) as metrics:
+            context = Context(config, run, metrics, student_directory(config, run.path))
+            await asyncio.to_thread(cluster.connect)
+            await cluster.reserve(bundles(plan))
+            context.started = Starter(cluster, plan, config, context.student).start()
+            try:
+                await _train_student(context, console)
+                yield context
+            finally:
+                await context.started.stop()
+    finally:
+        cluster.close()
+        run.close()
+
+
+async def _train_student(context: Context, console: Console) -> None:
+    stages = [stage for stage in stages_of(context.config) if stage.name != "rl"]
+    for index, stage in enumerate(stages, start=1):
+        place = index, len(stages)
+        with console.stage(*place, stage.name, stage.title, stage.unit) as progress:
+            facts = await stage.work(context, progress)
+        context.run.finish(stage.name, 0.0, facts)
+    roles, start = context.roles, context.weights_before("rl")
+    await asyncio.gather(roles.learner_ready, roles.sampling_ready)
+    await roles.learner.begin(start, rl_optim(context.config.rl))
+    if roles.reference is not None:
+        await roles.reference.load(start)
+    await roles.sampler.publish(await roles.learner.publish(), context.next_version())
