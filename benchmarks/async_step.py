@@ -120,12 +120,12 @@ class Bench:
         learner, sampler = KeptBatches(roles.learner), CountedSampler(roles.sampler)
         clocks: list[tuple[float, int]] = []
         readings, stalls = [], []
-        steady = (WARM, spec.steps - spec.max_lag - 1)
+        steady = (WARM, max(WARM + 1, spec.steps - max_lag - 1))
         clock = Clock()
 
         async def on_step(now: RLState, values: dict[str, float]) -> None:
             clocks.append((clock.seconds, sampler.tokens))
-            stalls.append(values["time/stall_s"])
+            stalls.append(values.get("time/stall_s", 0.0))
             if now.step in steady:
                 readings.append(await roles.sampler.stats())
 
