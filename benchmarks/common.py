@@ -72,10 +72,15 @@ def recipe_command(*overrides: str) -> list[str]:
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment with the checkout on the path and nothing of Ray's."""
+    """This process's environment with the checkout on the path and no given cluster.
+
+    Ray gives its workers a low priority; here they get that of the processes they are compared
+    with, else a neighbour on the machine would slow down one side only.
+    """
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     paths = [str(ROOT), *env.get("PYTHONPATH", "").split(os.pathsep)]
-    return env | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)} | dict(extra or {})
+    env |= {"PYTHONPATH": os.pathsep.join(p for p in paths if p), "RAY_worker_niceness": "0"}
+    return env | dict(extra or {})
 
 
 def run_recipe(*overrides: str) -> None:

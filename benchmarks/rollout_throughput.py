@@ -36,14 +36,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common import COLOURS, Child, child_env, finish, machine, plot, spread
+from benchmarks.common import COLOURS, Child, finish, machine, plot, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TARGET = 0.95
 OFFLINE = {"offline": 1, "offline0": 0}  # contestant to VLLM_ENABLE_V1_MULTIPROCESSING
-NORMAL_PRIORITY = {"RAY_worker_niceness": "0"}
 Point = dict[str, Any]
 
 
@@ -72,7 +71,7 @@ def start(name: str, model: str, args: argparse.Namespace) -> Child:
     }
     kind = "offline" if name in OFFLINE else name
     command = [sys.executable, "-m", "benchmarks.contestants", kind, json.dumps(options)]
-    child = Child(name, command, child_env(NORMAL_PRIORITY), set(args.cores))
+    child = Child(name, command, {}, set(args.cores))
     child.ask()
     return child
 
