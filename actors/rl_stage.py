@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from bard_ray.budget.sampler import BudgetSource
 from bard_ray.checkpoint import atomic_directory, is_complete, recover, write_json
 from bard_ray.config.schema import Config, RLConfig
 from bard_ray.data.questions import split_rows, training_questions
+from bard_ray.errors import DataError
 from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.learn.schedule import warmup_linear
-from bard_ray.records import GroupRequest, SamplingSpec
+from bard_ray.records import GroupRequest, Question, SamplingSpec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import LagWindow
@@ -57,7 +59,8 @@ def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
 def validate_draws(config: Config) -> int:
     """Draw budgets once for every training question of a data set; returns how many there were.
 
-    Not each of them may have what the sampler goes by. The synthetic task's are all alike:
+    Not each of them may have what the sampler goes by. A sampler that needs nothing but a question
+    is not tried on them, nor is one of the synthetic task: its questions are all alike, and
     `bard_ray.config.check` has drawn for one.
 
     Raises:
@@ -66,6 +69,9 @@ def validate_draws(config: Config) -> int:
     if config.data.source == "chain" or not config.rl.enabled:
         return 0
     source = BudgetSource.of(replace(config.budget, none_share=0.0), config.rl, config.run.seed)
+    with suppress(DataError):
+        source.draw(0, Question("bare", (), ""))
+        return 0
     rows = split_rows(config.data, need_chains=False)[0]
     for row in rows:
         source.draw(0, row.question)

@@ -118,3 +118,10 @@ def test_one_question_without_a_difficulty_is_named_before_training(tmp_path):
         validate_draws(config)
     config.rl.enabled = False
     assert validate_draws(config) == 0
+
+
+def test_a_data_set_is_not_read_for_a_sampler_that_needs_nothing_of_it(tmp_path):
+    config = rows(tmp_path / "rows.jsonl", [None])
+    config.budget.sampler = SamplerConfig("uniform")
+    config.data.rows.path = str(tmp_path / "nowhere.jsonl")
+    assert validate_draws(config) == 0
