@@ -110,27 +110,39 @@ class Bench:
         return self._version
 
     async def loop(self, max_lag: int) -> dict[str, float]:
-        """The RL loop; seconds and sampled tokens a step, and the engine's busy share."""
+        """The RL loop; seconds and sampled tokens a step, stall, and the engine's busy share.
+
+        The share leaves out the end of the run, when nothing is left to ask for.
+        """
         roles, config = self._roles, self._config
         spec = rl_spec(replace(config, rl=replace(config.rl, max_lag=max_lag)))
         state = RLState(base_version=await self._begin())
         learner, sampler = KeptBatches(roles.learner), CountedSampler(roles.sampler)
         clocks: list[tuple[float, int]] = []
+        readings, stalls = [], []
+        steady = (WARM, max(WARM + 1, spec.steps - max_lag - 1))
         clock = Clock()
 
         async def on_step(now: RLState, values: dict[str, float]) -> None:
             clocks.append((clock.seconds, sampler.tokens))
+            stalls.append(values.get("time/stall_s", 0.0))
+            if now.step in steady:
+                readings.append(await roles.sampler.stats())
 
-        before = await roles.sampler.stats()
         loop_roles = RLRoles(sampler, roles.verifier, learner, roles.reference)
         await train_rl(loop_roles, make_reward(config.rl.reward), spec, state, on_step)
-        busy = busy_share(before, await roles.sampler.stats())
+        busy = busy_share(readings[0], readings[-1])
         self._version += spec.steps
         if max_lag:
             self.batches = learner.batches[WARM:]
         steps = len(clocks) - WARM
         seconds, tokens = (b - a for a, b in zip(clocks[WARM - 1], clocks[-1], strict=True))
-        return {"step_s": seconds / steps, "tokens": tokens / steps, "busy_share": busy}
+        return {
+            "step_s": seconds / steps,
+            "tokens": tokens / steps,
+            "stall_s": statistics.median(stalls),
+            "busy_share": busy,
+        }
 
     async def train_alone(self) -> float:
         """Seconds a step over the kept batches, nothing else running."""

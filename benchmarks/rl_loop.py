@@ -1,14 +1,11 @@
 """How fast the RL phase of the tiny recipe runs, and where its time goes.
 
     python -m benchmarks.rl_loop [--steps 40] [--max-lag 1] [--json FILE] [field=value ...]
-    python -m benchmarks.rl_loop --generation-bound      can the loop keep the engine busy?
 
 Takes a short-lived student (a few hundred supervised steps, so that groups have reward variance;
 trained once and kept), then runs the RL stage through the recipe's own driver and reads its
 metrics. The first `WARM` steps are left out, but for `engine_busy_share`, which covers the stage.
-`--generation-bound` makes the engine the bottleneck: a learner with little to do for each step and
-a window of four steps; then `ratio` is the engine's busy share. The last line printed is one JSON
-object.
+The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,9 +23,7 @@ from benchmarks.common import finish, machine, trained_student
 from recipes.bard_tiny import config
 
 WARM = 5
-TARGET = 0.95
 ONLY_RL = [f"{name}.enabled=false" for name in ("base", "sft_full", "sft", "evaluate")]
-GENERATION_BOUND = ["rl.max_lag=3", "rl.prompts_per_step=8", "rl.kl_coef=0"]
 
 
 def measure(run_dir: Path) -> dict[str, object]:
@@ -77,23 +72,20 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="field=value")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--max-lag", type=int, default=1)
-    parser.add_argument("--generation-bound", action="store_true")
     parser.add_argument("--model", help="model directory; default: a short student, made once")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="10 steps")
     args = parser.parse_intermixed_args()
-    steps, bound = 10 if args.quick else args.steps, GENERATION_BOUND * args.generation_bound
+    steps = 10 if args.quick else args.steps
     facts, model = machine(), args.model or trained_student()
     with tempfile.TemporaryDirectory() as directory:
         where = [f"run.dir={directory}", "run.name=rl_loop", f"student.path={model}"]
         sizes = [f"rl.steps={steps}", f"rl.max_lag={args.max_lag}"]
-        code = run_recipe(config(), [*ONLY_RL, *where, *sizes, *bound, *args.overrides])
+        code = run_recipe(config(), [*ONLY_RL, *where, *sizes, *args.overrides])
         if code:
             return code
         figures = measure(Path(directory) / "rl_loop")
-    if args.generation_bound:
-        figures = {"target": TARGET, "ratio": figures["engine_busy_share"], **figures}
-    overrides = [*sizes, *bound, *args.overrides]
+    overrides = [*sizes, *args.overrides]
     finish({"benchmark": "rl_loop", **facts, **figures, "overrides": overrides}, args.json)
     return 0
 

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from itertools import product
 
 from bard_ray.verify.compare import compare_normalised
-from bard_ray.verify.expression import Name, Operation
+from bard_ray.verify.expression import Name, Number, Operation
 from bard_ray.verify.formula import Formula, proportional, same_value
 from bard_ray.verify.reader import open_interval, read_answer, read_gold
 from bard_ray.verify.regions import same_region
@@ -102,7 +102,7 @@ def _aligned(answer: Shape, gold: Shape) -> tuple[Shape, Shape]:
     """The same two with one side read as the other's shape, where that is what people mean."""
     if isinstance(answer, Region) or isinstance(gold, Region):
         return open_interval(answer) or answer, open_interval(gold) or gold
-    if isinstance(answer, Matrix) != isinstance(gold, Matrix):
+    if isinstance(answer, Tuple) or isinstance(gold, Tuple):
         return _as_tuple(answer), _as_tuple(gold)
     answer, gold = _single(answer), _single(gold)
     if isinstance(answer, Equation) and answer.left.variables and isinstance(gold, Scalar):
@@ -131,25 +131,26 @@ def _as_tuple(shape: Shape) -> Shape:
 def _compare_base(answer: Shape, gold: Shape) -> Finding:
     """The gold names a base and the answer leaves it out, or the other way round."""
     if isinstance(gold, BaseNumber) and isinstance(answer, Scalar) and not answer.unit:
-        return EQUAL if answer.formula.real() == int(gold.digits) else DIFFERENT
+        return EQUAL if answer.formula.tree == Number(int(gold.digits)) else DIFFERENT
     return AMBIGUOUS
 
 
 def _compare_scalars(answer: Scalar, gold: Scalar) -> Finding:
     a, g = answer.formula, gold.formula
-    if answer.unit and gold.unit and answer.unit != gold.unit:
+    units = {answer.unit or a.mark, gold.unit or g.mark}
+    if len(units) == 2 and "" not in units:
         return DIFFERENT
-    marks = {a.mark, g.mark}
-    if len(marks) == 2:
-        if "" not in marks:
-            return DIFFERENT
-        bare = same_value(a.unmarked if a.mark else a, g.unmarked if g.mark else g)
-        if bare:
-            return EQUAL
+    # `9` beside `9\%`: the number alone, or its value, may be meant.
+    if a.mark != g.mark and same_value(_unmarked(a), _unmarked(g)):
+        return EQUAL
     same = same_value(a, g)
     if not same and _same_general_solution(a, g):
         return EQUAL
     return AMBIGUOUS if same is None and a.undefined else _finding(same)
+
+
+def _unmarked(formula: Formula) -> Formula:
+    return formula.unmarked if formula.mark else formula
 
 
 def _same_general_solution(a: Formula, g: Formula) -> bool:

@@ -29,7 +29,7 @@ from bard_ray.verify.structure import (
     Words,
 )
 from bard_ray.verify.tokens import Kind, Token, UnreadableError, tokenise
-from bard_ray.verify.units import split_unit
+from bard_ray.verify.units import Quantity, split_unit
 
 MAX_CHARS = 600
 MAX_ITEMS = 64
@@ -70,10 +70,17 @@ def read_answer(text: str) -> tuple[Shape, ...]:
     shapes: list[Shape] = [] if number is None else [Scalar(_formula(number))]
     if number is None or "," in text:
         try:
-            shapes.append(_special(text) or _listing(tokenise(text), text))
+            shapes.append(_special(text) or _listing(tokenise(text)))
         except UnreadableError:
             return ()
     return tuple(shapes)
+
+
+def real_value(text: str) -> float | None:
+    """Value of a normalised text that is one real number; None where it is anything else."""
+    shapes = read_answer(text)
+    shape = shapes[0] if len(shapes) == 1 else None
+    return shape.formula.real() if isinstance(shape, Scalar) else None
 
 
 def _formula(number: PlainNumber) -> Formula:
@@ -88,8 +95,8 @@ def _special(text: str) -> Shape | None:
         return BaseNumber(match[1].lstrip("0") or "0", int(match[2] or match[3]))
     if _WORDS.fullmatch(text) and (words := _words(text)):
         return words
-    value, unit = split_unit(text)
-    return _scalar_with_unit(value, unit) if unit or value != text else None
+    quantity = split_unit(text)
+    return None if quantity.number == text else _scalar_with_unit(quantity)
 
 
 def _words(text: str) -> Words | None:
@@ -101,21 +108,22 @@ def _words(text: str) -> Words | None:
     return Words(text, read_formula(tokens) if short else None)
 
 
-def _scalar_with_unit(value: str, unit: str) -> Shape | None:
-    number = plain_number(value)
-    if number is not None:
-        formula = _formula(number)
-    else:
-        shape = _listing(tokenise(value), value)
-        if not isinstance(shape, Scalar):
-            return shape if not unit else None
-        formula = shape.formula
-    if unit in ("%", "°"):
-        return Scalar(Formula(Operation(unit, (formula.tree,))))
-    return Scalar(formula, unit)
+def _scalar_with_unit(quantity: Quantity) -> Shape:
+    number = plain_number(quantity.number)
+    shape = _listing(tokenise(quantity.number)) if number is None else Scalar(_formula(number))
+    if not isinstance(shape, Scalar):
+        if quantity.unit or quantity.scale != 1:
+            raise UnreadableError
+        return shape
+    tree = shape.formula.tree
+    if quantity.scale != 1:
+        tree = Operation("*", (tree, Number(quantity.scale)))
+    if quantity.unit in ("%", "°"):
+        return Scalar(Formula(Operation(quantity.unit, (tree,))))
+    return Scalar(Formula(tree), quantity.unit)
 
 
-def _listing(tokens: Sequence[Token], text: str = "") -> Shape:
+def _listing(tokens: Sequence[Token]) -> Shape:
     parts = _split(tokens, lambda token: token.text in ("or", "and", ",", ";"))
     if len(parts) == 1:
         return _plus_minus(tokens)

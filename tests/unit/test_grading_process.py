@@ -182,8 +182,9 @@ async def test_an_item_whose_child_dies_twice_is_broken_and_the_rest_is_graded()
 
 async def test_a_lost_zygote_is_replaced(process: GradingProcess) -> None:
     await process.start()
-    lost = zygote()
+    lost, orphan = zygote(), grader()
     os.kill(lost, signal.SIGKILL)
+    await until(lambda: not is_alive(orphan))  # it dies with its zygote
     assert await outcomes(process, [GOOD, BAD]) == [CORRECT, WRONG]
     assert zygote() != lost
 

@@ -11,7 +11,7 @@ from math_verify import LatexExtractionConfig, parse, verify
 from bard_ray.verify.compare import normalise
 from bard_ray.verify.judge import Finding, judge
 
-SETTINGS = settings(max_examples=150, deadline=None, derandomize=True)
+SETTINGS = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 def math_verify_says(answer: str, gold: str) -> bool:

@@ -9,10 +9,14 @@ from bard_ray.verify.compare import equation_sides, is_contradiction, normalise
 from bard_ray.verify.complexity import is_too_complex
 from bard_ray.verify.extract import extract_math
 from bard_ray.verify.judge import Finding, judge
+from bard_ray.verify.reader import real_value
 from bard_ray.verify.slow import ask_math_verify
 from bard_ray.verify.verdicts import Rule, problem, verdict, verdict_of
 
 _LABEL = re.compile(r"\(?([A-H])\)(?=-?(?:[0-9$]|\\(?:frac|sqrt)))")
+_APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
+_CLOSE = 0.01  # what may stand on the two sides of it, relative
+_TEXT = re.compile(r"\\(?:text\w*+|mbox)\{([^{}]*+)\}")
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)[^,:]*+[,:]")
 _REFUSED = {Finding.HEDGE: Rule.HEDGE, Finding.AMBIGUOUS: Rule.AMBIGUOUS}
 
@@ -36,6 +40,7 @@ def grade(item: GradeItem) -> Verdict:
     claimed, answer = _quantifier(answer)
     if claimed not in ("", quantifier):
         return verdict(Outcome.UNPARSABLE, found.answer, Rule.AMBIGUOUS)
+    answer = _without_approximation(answer, gold)
     sides = equation_sides(answer) if len(equation_sides(gold)) == 1 else [answer]
     if is_contradiction(sides):
         return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
@@ -51,6 +56,9 @@ def _compared(answer: str, gold: str, shown: str) -> Verdict:
         return verdict_of(judgement.finding is Finding.EQUAL, shown, rule)
     if is_too_complex(answer, gold):
         return verdict(Outcome.UNPARSABLE, shown, Rule.TOO_COMPLEX)
+    # math-verify drops text, and with it `\text{ (or 6)}`.
+    if not set(_TEXT.findall(answer)) <= set(_TEXT.findall(gold)):
+        return verdict(Outcome.UNPARSABLE, shown, Rule.AMBIGUOUS)
     return ask_math_verify(answer, gold)
 
 
@@ -60,6 +68,18 @@ def _without_label(answer: str, gold: str) -> str:
     if match is None or _LABEL.match(gold):
         return answer
     return match[1] if len(gold) == 1 and gold.isalpha() else answer[match.end() :]
+
+
+def _without_approximation(answer: str, gold: str) -> str:
+    r"""`22/7 \approx 3.14` is 22/7; where the two sides do not fit, both stay, as an equality."""
+    parts = _APPROXIMATELY.split(answer)
+    if len(parts) != 2 or _APPROXIMATELY.search(gold):
+        return answer
+    exact, rounded = map(real_value, equation_sides(parts[0])[-1:] + parts[1:])
+    if exact is None or rounded is None:
+        return answer
+    close = abs(exact - rounded) <= _CLOSE * abs(exact)
+    return parts[0] if close else "=".join(parts)
 
 
 def _quantifier(text: str) -> tuple[str, str]:
