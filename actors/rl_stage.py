@@ -6,21 +6,22 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bard_ray.budget.sampler import BudgetSource
-from bard_ray.budget.signal import label, parse
 from bard_ray.checkpoint import atomic_directory, is_complete, recover, write_json
 from bard_ray.config.schema import Config, RLConfig
-from bard_ray.data.questions import training_questions
+from bard_ray.data.questions import split_rows, training_questions
+from bard_ray.errors import DataError
 from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.learn.schedule import warmup_linear
-from bard_ray.records import GroupRequest, SamplingSpec
+from bard_ray.records import GroupRequest, Question, SamplingSpec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
-from bard_ray.rl.admission import LagWindow, Ledger
+from bard_ray.rl.admission import LagWindow
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
@@ -53,6 +54,28 @@ def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
         return GroupRequest(number, asked, drawn, seed + SEED_STRIDE * number)
 
     return make
+
+
+def validate_draws(config: Config) -> int:
+    """Draw budgets once for every training question of a data set; returns how many there were.
+
+    Not each of them may have what the sampler goes by. A sampler that needs nothing but a question
+    is not tried on them, nor is one of the synthetic task: its questions are all alike, and
+    `bard_ray.config.check` has drawn for one.
+
+    Raises:
+        ConfigError, DataError: the sampler cannot deal with a question.
+    """
+    if config.data.source == "chain" or not config.rl.enabled:
+        return 0
+    source = BudgetSource.of(replace(config.budget, none_share=0.0), config.rl, config.run.seed)
+    with suppress(DataError):
+        source.draw(0, Question("bare", (), ""))
+        return 0
+    rows = split_rows(config.data, need_chains=False)[0]
+    for row in rows:
+        source.draw(0, row.question)
+    return len(rows)
 
 
 def rl_spec(config: Config) -> RLSpec:
@@ -156,13 +179,7 @@ async def _begin(context: Context) -> RLState:
     await context.roles.learner.restore(str((path / "learner").resolve()), optim)
     saved = json.loads((path / "loop.json").read_text())
     context.metrics.truncate_after("rl", saved["step"])
-    ledger = Ledger(**saved["ledger"])
-    ledger.admitted = (
-        ledger.consumed
-    )  # what was in flight is asked for again, under the same numbers
-    stats = BatchStats.from_json(saved["stats"])
-    asked = {int(n): tuple(map(parse, labels)) for n, labels in saved["asked"].items()}
-    return RLState(step=saved["step"], ledger=ledger, stats=stats, asked=asked)
+    return RLState.from_json(saved)
 
 
 async def _save(context: Context, state: RLState) -> None:
@@ -170,10 +187,4 @@ async def _save(context: Context, state: RLState) -> None:
     with atomic_directory(_state_path(context), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))
-        loop = {
-            "step": state.step,
-            "ledger": asdict(state.ledger),
-            "stats": asdict(state.stats),
-            "asked": {n: [label(b) for b in budgets] for n, budgets in state.asked.items()},
-        }
-        write_json(aside / "loop.json", loop)
+        write_json(aside / "loop.json", state.to_json())

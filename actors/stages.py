@@ -129,8 +129,11 @@ def stages_of(config: Config) -> list[Stage]:
 
 
 async def distil_stage(context: Context, progress: Progress) -> Facts:
-    """Build the corpus of every supervised stage, once every gold answer can be graded."""
+    """Build the corpus of every supervised stage, once RL is sure to be able to use the data."""
+    from actors.rl_stage import validate_draws
+
     await validate_golds(context.config)
+    await asyncio.to_thread(validate_draws, context.config)
     wanted = [name for name in SFT_STAGES if getattr(context.config, name).enabled]
     prompts, facts = context.prompt_format(), {}
     for done, name in enumerate(wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -85,17 +86,30 @@ def chooser(exact: bool) -> Callable[[tuple[int, ...], float], tuple[int, ...]]:
 def number_in_meta(question: Question, name: str) -> float:
     """A number that the data set gives for a question; for a list, how many entries it has.
 
+    A number may be written as text, as readers of data sets leave it.
+
     Raises:
         DataError: `Question.meta` has no such number.
     """
     value = question.meta.get(name)
     if isinstance(value, list):
         return float(len(value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    number = _number(value)
+    if number is not None:
+        return number
     raise DataError(
         question.source or question.id,
         f"question {question.id} has no number {name!r} in its meta, which budget.sampler needs",
         "Name one of its fields in budget.sampler.params.field, or take another sampler",
         dict(question.meta),
     )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bard_ray.budget.draw import SAMPLERS, SCHEDULES, BudgetSampler, BudgetSchedule, Draw
 from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget
@@ -43,10 +43,10 @@ class BudgetSource:
     """Which budgets the rollouts of a training request ask for.
 
     They follow from (seed, number), the question, and, for samplers that look at it, the accuracy
-    so far. The schedule goes by the nominal step, number // prompts_per_step: it is the same
-    whenever a number is asked for, where the steps really done depend on how fast roles are. Flat
-    groups use up numbers too, so with a share f of them it runs ahead of the real step by
-    1 / (1 - f).
+    so far. The schedule goes by the nominal step, number // prompts_per_step, and stays where it is
+    after the last one: it is the same whenever a number is asked for, where the steps really done
+    depend on how fast roles are. Groups that are not trained on (flat, failed, surplus) use up
+    numbers too, so with a share f of them it runs ahead of the real step by 1 / (1 - f).
     """
 
     taught: tuple[int, ...]
@@ -54,6 +54,7 @@ class BudgetSource:
     sampler: BudgetSampler
     schedule: BudgetSchedule
     seed: int
+    steps: int
     prompts_per_step: int
     group_size: int
 
@@ -73,6 +74,7 @@ class BudgetSource:
             SAMPLERS.build(budget.sampler.name, budget.sampler.params),
             SCHEDULES.build(budget.schedule.name, budget.schedule.params),
             seed,
+            rl.steps,
             rl.prompts_per_step,
             rl.group_size,
         )
@@ -97,15 +99,42 @@ class BudgetSource:
         generator = rng(self.seed, Stream.BUDGETS, number)
         if generator.random() < self.none_share:
             return (NO_BUDGET,) * self.group_size
-        allowed = self.schedule.allowed(self.taught, number // self.prompts_per_step)
+        allowed = self.allowed(number // self.prompts_per_step)
         asked = Draw(self.taught, allowed, self.group_size, question, accuracy or {})
         try:
             drawn = self.sampler.budgets(asked, generator)
         except ValueError as error:
-            fix = "Change the parameters, or budget.train."
+            fix = "Change the parameters, budget.train, or budget.schedule."
             raise ConfigError("budget.sampler.params", str(error), "cannot be used", fix) from error
         if len(drawn) != self.group_size or not set(drawn) <= set(allowed):
             rule = f"drew {drawn}, and not {self.group_size} of the budgets {allowed}"
             name = type(self.sampler).__name__
             raise ConfigError("budget.sampler.name", name, rule, "Mend the sampler.")
         return tuple(TokenBudget(tokens) for tokens in drawn)
+
+    def allowed(self, step: int) -> tuple[int, ...]:
+        """Budgets that may be drawn at nominal step `step`, ascending.
+
+        Raises:
+            ConfigError: the schedule names none, or one that is not taught.
+        """
+        step = min(step, self.steps - 1)
+        allowed = tuple(sorted(set(self.schedule.allowed(self.taught, step))))
+        if not allowed or not set(allowed) <= set(self.taught):
+            rule = f"allows {allowed} at step {step}, and not some of the budgets {self.taught}"
+            name = type(self.schedule).__name__
+            raise ConfigError("budget.schedule.name", name, rule, "Mend the schedule.")
+        return allowed
+
+    def rehearse(self, question: Question) -> None:
+        """Draw once for every choice of budgets that the schedule will allow during the run.
+
+        Raises:
+            ConfigError, DataError: as `draw`.
+        """
+        first_step: dict[tuple[int, ...], int] = {}
+        for step in range(self.steps):
+            first_step.setdefault(self.allowed(step), step)
+        whole = replace(self, none_share=0.0)
+        for step in first_step.values():
+            whole.draw(step * self.prompts_per_step, question)

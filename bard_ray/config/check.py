@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from bard_ray.budget.sampler import BudgetSource
@@ -24,8 +23,9 @@ from bard_ray.config.schema import (
     RowsConfig,
     StudentConfig,
 )
+from bard_ray.data.chain import chain_question
 from bard_ray.data.source import make_source
-from bard_ray.errors import ConfigError
+from bard_ray.errors import ConfigError, DataError
 from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.records import Question
 from bard_ray.rewards.trial import reward_problems
@@ -215,13 +215,22 @@ def _budget(config: Config) -> Problems:
 
 
 def _draws(config: Config) -> Problems:
-    """Draw once, at step 0 of a made-up question, so that a sampler's objections come early."""
-    trial = Question("trial", (), "", meta=_AnyNumber())
+    """Draw once for each choice of budgets of the schedule, so that all objections come early."""
     try:
-        whole = replace(config.budget, none_share=0.0)
-        BudgetSource.of(whole, config.rl, config.run.seed).draw(0, trial)
+        BudgetSource.of(config.budget, config.rl, config.run.seed).rehearse(_trial_question(config))
     except ConfigError as problem:
         yield problem
+    except DataError as problem:
+        sampler, fix = config.budget.sampler, "For example {field: ops, low: 10, high: 14}."
+        yield ConfigError("budget.sampler.params", sampler.params, problem.problem, fix)
+
+
+def _trial_question(config: Config) -> Question:
+    """A question of the synthetic task, or one of a data set that nobody has read yet."""
+    if config.data.source == "rows":
+        return Question("trial", (), "", meta=_AnyNumber())
+    # Unless the task is broken, which is told elsewhere, its questions have the same fields.
+    return chain_question(ChainConfig(), config.run.seed, "rl", 0)
 
 
 class _AnyNumber(dict[str, object]):

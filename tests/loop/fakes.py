@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -199,7 +200,7 @@ class Run:
     async def on_step(self, state: RLState, values: dict[str, float]) -> None:
         self.records.append(values)
 
-    async def go(self) -> Run:
+    async def go(self) -> Self:
         flow = FlowSpec(
             request=self.request,
             sampling=SamplingSpec(),

@@ -1,7 +1,9 @@
 """Budgets of training requests: reproducible by number, shared by the group, the right mixture."""
 
 import re
+import shlex
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,18 @@ def test_adaptive_draws_go_where_there_is_something_to_learn():
     assert found == pytest.approx({4: 0.106, 8: 0.53, 16: 0.258, 32: 0.106}, abs=0.03)
 
 
+def test_weights_must_leave_something_to_draw_at_every_step():
+    weights = [0] * 22 + [1]  # only the largest, 30, which the second stage forbids
+    overrides = [
+        f"budget.sampler={{name: weighted, params: {{weights: {weights}}}}}",
+        "budget.schedule={name: staged, params: {stages: [[0, 30], [100, 5]]}}",
+    ]
+    with pytest.raises(ConfigError, match=r"no weight above 0 .* \[4, 5\]") as caught:
+        check(load(bard_tiny.config(), overrides))
+    assert caught.value.field == "budget.sampler.params"
+    check(load(bard_tiny.config(), overrides[:1]))
+
+
 LINEAR = {"name": "linear", "params": {"start": 32, "end": 8, "steps": 10}}
 LENGTHEN = {"name": "linear", "params": {"start": 1, "end": 32, "steps": 10}}
 HALVE = {"name": "exponential", "params": {"start": 32, "gamma": 0.5, "every": 5}}
@@ -199,7 +213,14 @@ def test_schedules_limit_what_may_be_drawn(schedule, step, allowed):
         ("budget.sampler={name: weighted, params: {weights: [1, 2]}}", "2 weights for the"),
         ("budget.sampler={name: subgroups, params: {count: 99}}", "cannot be split"),
         ("budget.sampler={name: subgroups, params: {fixed: [7]}}", "not in budget.train"),
+        ("budget.sampler={name: subgroups, params: {fixed: 8}}", "list of whole numbers"),
+        ("budget.sampler={name: subgroups, params: {fixed: [8.0]}}", "list of whole numbers"),
+        ("budget.sampler={name: weighted, params: {weights: [.nan]}}", "not nan"),
+        ("budget.sampler={name: weighted, params: {weights: [-1]}}", "at least 0, not -1"),
+        ("budget.sampler.name=difficulty", "question chain-rl-0 has no number 'difficulty'"),
         ("budget.schedule={name: staged, params: {stages: [[5, 8]]}}", "from step 0 on"),
+        ("budget.schedule={name: staged, params: {stages: [[0, 8], [2.5, 9]]}}", "[step, tokens]"),
+        ("budget.schedule={name: staged, params: {stages: [[0, .nan]]}}", "not nan"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_starts(override, message):
@@ -212,5 +233,70 @@ def test_the_documented_samplers_and_schedules_are_the_registered_ones():
     samplers, schedules = text.split("## Schedules")
     assert re.findall(r"^\| `(\w+)` \|", samplers, re.MULTILINE) == SAMPLERS.names()
     assert re.findall(r"^\| `(\w+)` \|", schedules, re.MULTILINE) == SCHEDULES.names()
-    for override in re.findall(r"^    (budget\..*)$", text, re.MULTILINE):
-        check(load(bard_tiny.config(), [o.strip("'") for o in override.split(" '")]))
+    examples = re.findall(r"^    ('?budget\..*)$", text, re.MULTILINE)
+    assert len(examples) == 9
+    for example in examples:
+        check(load(bard_tiny.config(), shlex.split(example)))
+
+
+@dataclass(frozen=True)
+class Invents:
+    """A user's schedule that allows a budget nobody taught."""
+
+    def allowed(self, taught, step):
+        return (*taught, 7) if step == 3 else taught
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A user's schedule that allows no budget in the end."""
+
+    def allowed(self, taught, step):
+        return taught if step < 199 else ()
+
+
+@pytest.mark.parametrize("schedule", ["Invents", "Nothing"])
+def test_a_schedule_is_tried_at_every_step_and_cannot_leak_a_held_out_budget(schedule):
+    override = f"budget.schedule.name={__name__}:{schedule}"
+    with pytest.raises(ConfigError, match=f"{schedule}.*not some of the budgets") as caught:
+        check(load(bard_tiny.config(), [override]))
+    assert caught.value.field == "budget.schedule.name"
+
+
+CAP_16 = {"name": "staged", "params": {"stages": [[0, 16]]}}
+
+
+def test_the_last_budget_is_the_largest_that_the_schedule_allows():
+    drawn = shares({"name": "weighted", "params": {"prior": "last"}}, schedule=CAP_16)
+    assert drawn == {16: 1.0}
+
+
+def test_weights_stay_with_their_budgets_under_a_schedule():
+    drawn = shares({"name": "weighted", "params": {"weights": [1, 0, 3, 96]}}, schedule=CAP_16)
+    assert drawn == pytest.approx({4: 0.25, 16: 0.75}, abs=0.04)
+
+
+def test_a_schedule_stays_where_it_is_after_the_last_step():
+    stages = ScheduleConfig("staged", {"stages": [[0, 32], [150, 8], [200, 4]]})
+    rl = RLConfig(steps=200, prompts_per_step=10)
+    cfg = BudgetConfig(train=[4, 8, 16, 32], schedule=stages)
+    source = BudgetSource.of(cfg, rl, 0)
+    assert [source.allowed(step) for step in (149, 199, 286)] == [(4, 8, 16, 32), (4, 8), (4, 8)]
+
+
+@pytest.mark.parametrize(("written", "budget"), [("1.0", 8), (" 2 ", 32), (1, 8)])
+def test_a_difficulty_may_be_written_as_text(written, budget):
+    """That is how readers of data sets leave it."""
+    params = {"field": "level", "low": 0, "high": 2, "spread": 0}
+    cfg = BudgetConfig(
+        train=[4, 8, 32], none_share=0.0, sampler=SamplerConfig("difficulty", params)
+    )
+    question = Question("q", (), "7", meta={"level": written})
+    assert sample_budgets(cfg, 0, 0, 2, question=question) == (TokenBudget(budget),) * 2
+
+
+@pytest.mark.parametrize("written", ["Level 5", "nan", True, None, {}])
+def test_what_is_no_difficulty_is_refused(written):
+    cfg = BudgetConfig(train=[4], none_share=0.0, sampler=SamplerConfig("difficulty", {}))
+    with pytest.raises(DataError, match="no number 'difficulty'"):
+        sample_budgets(cfg, 0, 0, 2, question=Question("q", (), "7", meta={"difficulty": written}))

@@ -13,12 +13,14 @@ from bard_ray.plugins import require_within
 @SAMPLERS.register("adaptive")
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    """One budget a group, the rarer the more often its groups have been all right or all wrong.
+    """One budget a group, the rarer the nearer its answers are to being all right or all wrong.
 
         w(b) = floor + (1 - floor) 4 a (1 - a),  a the running accuracy under b; a = 1/2 before any
 
     The accuracies are those of `bard_ray.rewards.stats`: they change at step boundaries in
-    admission order and are saved with the run.
+    admission order and are saved with the run. They are of answers, not of groups: a budget under
+    which half of the questions are always answered rightly and half never looks best, though none
+    of its groups tells right from wrong.
 
     Attributes:
         floor: weight of a budget with nothing to learn, in (0, 1], so that none is forgotten.

@@ -35,6 +35,8 @@ class Difficulty:
 
     def __post_init__(self) -> None:
         require_within("spread", self.spread, 0, 1)
+        require_within("low", self.low)
+        require_within("high", self.high)
         if self.low >= self.high:
             msg = f"low ({self.low:g}) must be smaller than high ({self.high:g})"
             raise ValueError(msg)

@@ -31,6 +31,9 @@ class Subgroups:
 
     def __post_init__(self) -> None:
         require_within("count", self.count, 1)
+        if not isinstance(self.fixed, tuple) or any(type(b) is not int for b in self.fixed):
+            msg = f"fixed must be a list of whole numbers, not {self.fixed!r}"
+            raise ValueError(msg)
 
     def budgets(self, draw: Draw, generator: np.random.Generator) -> tuple[int, ...]:
         """G budgets, ascending.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bard_ray.budget.draw import SCHEDULES, chooser
+from bard_ray.plugins import require_within
 
 
 @SCHEDULES.register("staged")
@@ -25,13 +26,12 @@ class Staged:
 
     def __post_init__(self) -> None:
         pairs = [tuple(stage) for stage in self.stages]
-        steps = [stage[0] for stage in pairs if len(stage) == 2]
+        steps = [stage[0] for stage in pairs if len(stage) == 2 and type(stage[0]) is int]
         if len(steps) < len(pairs) or not steps or steps[0] != 0 or steps != sorted(set(steps)):
             msg = f"stages must be [step, tokens] pairs from step 0 on, in order: {pairs}"
             raise ValueError(msg)
-        if min(stage[1] for stage in pairs) < 1:
-            msg = f"stages must have limits of 1 token or more: {pairs}"
-            raise ValueError(msg)
+        for _, tokens in pairs:
+            require_within("each limit of stages", tokens, 1)
 
     def allowed(self, taught: tuple[int, ...], step: int) -> tuple[int, ...]:
         """Those up to the limit of the stage, or the nearest to it."""
