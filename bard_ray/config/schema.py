@@ -117,14 +117,51 @@ class BudgetConfig:
 
 
 @dataclass
-class DistilConfig:
-    """From teacher chains to budget-labelled SFT rows."""
+class CompressorConfig:
+    """How a chain comes to fit a budget; see docs/data.md."""
 
-    compressor: Literal["drop_steps", "hindsight"] = "drop_steps"
-    jitter: float = 0.15  # drop_steps: the compressor aims at budget * U(1 - jitter, 1 + jitter)
-    questions: int = 10_000  # questions of the budgeted corpus
+    name: str = "drop_steps"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+    writer: str = ""  # the entry of `distil.teachers` that rewrites, for compressors that need one
+
+
+@dataclass
+class SpreadConfig:
+    """Which budgets a question is taught at; see docs/data.md."""
+
+    name: str = "uniform"  # or module:Class
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SmokeConfig:
+    """The choice of a teacher: a short supervised stage on a little of each one's data."""
+
+    questions: int = 500  # a candidate
+    epochs: float = 1.0
+    lr: float = 0.0  # 0: that of the `sft` stage
+    batch_rows: int = 0  # 0: that of the `sft` stage
+    eval_questions: int = 64
+
+
+@dataclass
+class DistilConfig:
+    """From questions to a curated, budget-labelled corpus."""
+
+    store: str = ""  # where steps keep their outputs, for all runs; empty: <run.dir>/distil
+    questions: int = 10_000  # taken from the data, before any are dropped
+    # candidate teachers by name, {r1: {backend: openai, model: ...}}; empty: the data has chains
+    teachers: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""  # whose chains are used; empty: the only one, or the smoke test's choice
+    smoke: SmokeConfig = field(default_factory=SmokeConfig)
+    # what happens to questions and chains, in order, as names or {name: {parameter: value}}
+    steps: list[Any] = field(default_factory=list)
+    compressor: CompressorConfig = field(default_factory=CompressorConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
     budgets_per_question: int = 4
-    contrastive: bool = True  # the same question at several budgets; off: one budget per question
+    # the same question at several budgets; off: one chain a question, longer for harder ones
+    contrastive: bool = True
+    workers: int = 0  # CPU-bound pieces of work at a time; 0: as many as there are free CPUs
 
 
 @dataclass

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bard_ray.budget.signal import NO_BUDGET, Budget
 from bard_ray.errors import DataError
 from bard_ray.plugins import Registry
 from bard_ray.records import Floats, Ints, Outcome, Question
@@ -22,13 +23,15 @@ MAX_EXAMPLES = 3  # dropped records a tally shows for each reason
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One chain on its way through curation.
+    """One chain on its way through the pipeline, or a question that has none yet.
 
     Attributes:
         question: what it answers.
         think: text between the think tags.
         answer_text: text after them.
         tokens_T: the thinking as token ids of the student.
+        budget: what the chain was compressed to; none: it is as its teacher wrote it.
+        attempts: texts asked of a compressor's model for it.
         origin: who wrote it.
         verdict: of the verifier; None: not graded.
         pass_rate: share of the student's samples on this question that are correct, in [0, 1];
@@ -41,6 +44,8 @@ class Candidate:
     think: str
     answer_text: str
     tokens_T: Ints
+    budget: Budget = NO_BUDGET
+    attempts: int = 0
     origin: str = ""
     verdict: Outcome | None = None
     pass_rate: float | None = None

@@ -1,0 +1,1 @@
+"""Compressors: one plug-in a file."""

@@ -1,0 +1,1 @@
+"""Which budgets a question is taught at: one plug-in a file."""

@@ -1,0 +1,1 @@
+"""Steps of the data pipeline: one plug-in a file."""

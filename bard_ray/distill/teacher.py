@@ -1,0 +1,210 @@
+"""Teachers: who writes chains, and who rewrites them. One Protocol, whatever is behind it.
+
+A configuration names candidates under `distil.teachers`: `{r1: {backend: openai, model: ...}}`. A
+backend is a file of `bard_ray.distill.teachers` with one frozen dataclass, or the user's own as
+`module:Class`; what it opens answers asks, one by one, as many at a time as it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from bard_ray.data.prompt import PromptFormat
+from bard_ray.errors import ConfigError
+from bard_ray.plugins import Registry
+from bard_ray.records import Message, Question
+from bard_ray.roles import Sampler
+
+Ended = Literal["stop", "length", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One text wanted of a teacher.
+
+    Attributes:
+        messages: the conversation so far; the teacher writes the next turn.
+        max_tokens: of that turn, thinking included, in tokens of the teacher.
+        temperature: 0 is greedy.
+        seed: the same ask with another seed is another sample.
+        question: what the messages come from; the exact teacher of the synthetic task reads it.
+        think: a thought that the turn begins with; the teacher goes on behind it. None: it thinks
+            for itself.
+        close_think: the thought given is complete, so that the answer follows it.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float = 0.6
+    seed: int = 0
+    question: Question | None = None
+    think: str | None = None
+    close_think: bool = False
+
+    def key(self) -> str:
+        """128 bits of hex that tell this ask from every other of the same teacher."""
+        content = [
+            [[m.role, m.content] for m in self.messages],
+            self.max_tokens,
+            self.temperature,
+            self.seed,
+            self.think,
+            self.close_think,
+            None if self.question is None else self.question.id,
+        ]
+        return digest(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a teacher wrote.
+
+    Attributes:
+        think: its thought, tags left out; empty if it wrote none.
+        answer_text: what follows the thought; empty if the thought never ended.
+        ended: `stop` it came to its end, `length` it was cut off, `failed` there is no reply.
+        failure: why there is none; a reason that a retry would not mend.
+        prompt_tokens, completion_tokens: as the teacher's side counts them, for costs.
+    """
+
+    think: str
+    answer_text: str
+    ended: Ended = "stop"
+    failure: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Teacher(Protocol):
+    """Answers asks. Many may be under way at once; the teacher bounds what it really does."""
+
+    async def reply(self, ask: Ask) -> Reply:
+        """One reply; `ended="failed"` where this ask cannot be answered.
+
+        Raises:
+            InfrastructureError: the teacher itself is gone, and retries did not help.
+            ConfigError: the teacher refuses to be used like this (wrong key, no such model).
+        """
+        ...
+
+    def counters(self) -> Mapping[str, float]:
+        """What it took so far: `asked`, `prompt_tokens`, `completion_tokens`, and its own."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """A model to be served by rollout workers of this project.
+
+    Attributes:
+        model: Hugging Face model directory or hub id.
+        revision: of a hub id.
+        workers, cpus, gpus, tensor_parallel: how many workers, and what each takes.
+        max_len: longest prompt plus completion, tokens of that model.
+        dtype: of its weights.
+        think_open, think_close: its think tags.
+        kv_cache_mb: per worker, on a CPU.
+    """
+
+    model: str
+    revision: str = "main"
+    workers: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    tensor_parallel: int = 1
+    max_len: int = 32_768
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    kv_cache_mb: int = 128
+
+
+class Host(Protocol):
+    """What a backend may ask of the machinery around it."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        ...
+
+    @property
+    def replies(self) -> Path:
+        """Directory where replies that were paid for are kept."""
+        ...
+
+    async def engines(self, spec: EngineSpec) -> tuple[Sampler, PromptFormat]:
+        """Rollout workers that serve a model, and how that model reads prompts.
+
+        They stop with the host. Raises ConfigError where no cluster is at hand.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A way to reach a teacher: a plug-in, whose fields are its parameters."""
+
+    async def open(self, name: str, host: Host) -> Teacher:
+        """Bring the teacher up; `name` is what the configuration calls it.
+
+        Raises:
+            ConfigError: something it needs is missing, such as a key in the environment.
+        """
+        ...
+
+
+TEACHERS: Registry[Backend] = Registry(
+    "distil.teachers", "bard_ray.distill.teachers", method="open", key="backend"
+)
+
+
+def make_backends(teachers: Mapping[str, Any]) -> dict[str, Backend]:
+    """The candidates of `distil.teachers`, by name, in the order of the configuration.
+
+    Raises:
+        ConfigError: an entry is no mapping, names no backend, or has parameters that do not fit.
+    """
+    return {name: _make_backend(name, entry) for name, entry in teachers.items()}
+
+
+def _make_backend(name: str, entry: object) -> Backend:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("backend"), str):
+        fix = "Write {NAME: {backend: openai, model: ...}}; docs/data.md lists the backends."
+        raise ConfigError(f"distil.teachers.{name}", entry, "names no backend", fix)
+    params = {str(key): value for key, value in entry.items() if key != "backend"}
+    return TEACHERS.build(entry["backend"], params)
+
+
+def identity(plugin: object) -> dict[str, Any]:
+    """What of a plug-in decides what it writes: its class and its parameters.
+
+    Parameters named in its class attribute `NEUTRAL` (speed, place, retries) are left out, so that
+    changing them makes nothing anew.
+    """
+    if not is_dataclass(plugin):
+        msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
+        raise TypeError(msg)
+    neutral = getattr(type(plugin), "NEUTRAL", ())
+    named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
+    return {"is": f"{type(plugin).__module__}:{type(plugin).__qualname__}", **named}
+
+
+def digest(content: object) -> str:
+    """128 bits of hex of any JSON value; equal content, equal digest."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Sequence):
+        return list(value)
+    msg = f"{value!r} is no JSON value"
+    raise TypeError(msg)

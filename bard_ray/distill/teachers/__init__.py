@@ -1,0 +1,1 @@
+"""Backends of teachers: one plug-in a file."""
