@@ -71,16 +71,19 @@ class Cluster:
         self._group: PlacementGroup | None = None
         self._actors: list[ActorHandle] = []
         self._attempts: dict[str, int] = {}
+        self._connected = False
         self.started_here = False
 
     def connect(self) -> dict[str, float]:
         """Join the given cluster or start one here; returns its resources.
 
         A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
-        machine.
+        machine. Once is enough; a second call only asks what there is.
         """
         import ray
 
+        if self._connected:
+            return {key: float(value) for key, value in ray.cluster_resources().items()}
         common: dict[str, Any] = {
             "log_to_driver": False,
             "logging_level": logging.ERROR,
@@ -98,6 +101,7 @@ class Cluster:
                 **common,
             )
             self.started_here = True
+        self._connected = True
         return {key: float(value) for key, value in ray.cluster_resources().items()}
 
     def _join(self, address: str | None, options: dict[str, Any]) -> None:
@@ -172,20 +176,25 @@ class Cluster:
         ray.kill(handle, no_restart=True)
         self._actors = [a for a in self._actors if a is not handle]
 
-    def close(self) -> None:
-        """Kill every actor, free the placement, stop a cluster that was started here."""
+    def release(self) -> None:
+        """Kill every actor and free the placement; the cluster stays."""
         import ray
         from ray.util.placement_group import remove_placement_group
 
-        if not ray.is_initialized():
-            return
         for handle in self._actors:
             ray.kill(handle, no_restart=True)
         self._actors = []
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None
-        ray.shutdown()
+
+    def close(self) -> None:
+        """Kill every actor, free the placement, stop a cluster that was started here."""
+        import ray
+
+        if ray.is_initialized():
+            self.release()
+            ray.shutdown()
 
 
 async def _ready(group: PlacementGroup) -> None:

@@ -85,6 +85,10 @@ class PromptFormat:
         """Length of each text in tokens of this student."""
         return [ids_T.size for ids_T in self._tokenise(texts)]
 
+    def text_ids(self, texts: Sequence[str]) -> list[Ints]:
+        """Token ids of each text (T,), nothing added."""
+        return self._tokenise(texts)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids without eos, padding and other special tokens; think tags stay."""
         text = self.tokenizer.decode(

@@ -8,6 +8,7 @@ backend is a file of `bard_ray.distill.teachers` with one frozen dataclass, or t
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -192,9 +193,21 @@ def identity(plugin: object) -> dict[str, Any]:
     if not is_dataclass(plugin):
         msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
         raise TypeError(msg)
-    neutral = getattr(type(plugin), "NEUTRAL", ())
+    cls = type(plugin)
+    neutral = getattr(cls, "NEUTRAL", ())
     named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
-    return {"is": f"{type(plugin).__module__}:{type(plugin).__qualname__}", **named}
+    return {"is": f"{cls.__module__}:{cls.__qualname__}", **_code(cls), **named}
+
+
+def _code(cls: type) -> dict[str, str]:
+    """Digest of the file that a user's own class comes from: it may change between two runs."""
+    if cls.__module__.partition(".")[0] == "bard_ray":
+        return {}
+    try:
+        source = Path(inspect.getfile(cls)).read_bytes()
+    except (OSError, TypeError):  # typed into an interpreter
+        return {}
+    return {"code": hashlib.sha256(source).hexdigest()[:16]}
 
 
 def digest(content: object) -> str:
@@ -204,6 +217,10 @@ def digest(content: object) -> str:
 
 
 def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return identity(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, Sequence):
         return list(value)
     msg = f"{value!r} is no JSON value"
