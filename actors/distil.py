@@ -14,11 +14,12 @@ from bard_ray.config.distil import step_names
 from bard_ray.data.questions import eval_questions
 from bard_ray.distill.compressor import COMPRESSORS, SPREADS
 from bard_ray.distill.corpus import budget_corpus, natural_corpus, write_corpus
+from bard_ray.distill.identity import digest, identity
 from bard_ray.distill.pipeline import Pipeline
 from bard_ray.distill.select import make_steps
 from bard_ray.distill.source import record_source
 from bard_ray.distill.steps.compress import Compress
-from bard_ray.distill.teacher import digest, identity, make_backends
+from bard_ray.distill.teacher import make_backends
 
 if TYPE_CHECKING:
     from actors.plan import RoleName

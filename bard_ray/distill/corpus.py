@@ -1,4 +1,4 @@
-"""The supervised corpora: put together, kept as JSONL, and turned into sequences for the learner."""
+"""The supervised corpora: put together, kept as JSONL, turned into sequences for the learner."""
 
 from __future__ import annotations
 

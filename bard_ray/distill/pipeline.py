@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bard_ray.distill.identity import as_json, digest, identity
 from bard_ray.distill.stage import Candidate
 from bard_ray.distill.step import MATTERS, Step, Tools
 from bard_ray.distill.store import FORMAT, StepFacts, StepStore, fingerprint, kept, tally
-from bard_ray.distill.teacher import digest, identity
 from bard_ray.errors import InvariantError
 
 SOURCE_QUESTIONS = 256  # of a chunk of the source
@@ -125,6 +125,8 @@ class Pipeline:
 
     async def _input(self, first: int) -> AsyncIterator[list[Candidate]]:
         """Chunks that the first step to do works on."""
+        if first == len(self.nodes) > 0:
+            return
         if first > 0:
             node = self.nodes[first - 1]
             for part in node.store.read(node.facts.parts):
@@ -202,7 +204,9 @@ def _identity(step: Step, matters: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         msg = f"{type(step).__name__} uses {sorted(unknown)}, which is not in {MATTERS}"
         raise InvariantError(msg)
-    return identity(step) | {"uses": {name: matters.get(name) for name in step.USES}}
+    whole = identity(step) | {"uses": {name: matters.get(name) for name in step.USES}}
+    plain: dict[str, Any] = as_json(whole)
+    return plain
 
 
 def _by_question(records: Iterable[Candidate]) -> Iterator[list[Candidate]]:

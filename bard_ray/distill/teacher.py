@@ -7,15 +7,13 @@ backend is a file of `bard_ray.distill.teachers` with one frozen dataclass, or t
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bard_ray.data.prompt import PromptFormat
+from bard_ray.distill.identity import digest
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import Registry
 from bard_ray.records import Message, Question
@@ -182,46 +180,3 @@ def _make_backend(name: str, entry: object) -> Backend:
         raise ConfigError(f"distil.teachers.{name}", entry, "names no backend", fix)
     params = {str(key): value for key, value in entry.items() if key != "backend"}
     return TEACHERS.build(entry["backend"], params)
-
-
-def identity(plugin: object) -> dict[str, Any]:
-    """What of a plug-in decides what it writes: its class and its parameters.
-
-    Parameters named in its class attribute `NEUTRAL` (speed, place, retries) are left out, so that
-    changing them makes nothing anew.
-    """
-    if not is_dataclass(plugin):
-        msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
-        raise TypeError(msg)
-    cls = type(plugin)
-    neutral = getattr(cls, "NEUTRAL", ())
-    named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
-    return {"is": f"{cls.__module__}:{cls.__qualname__}", **_code(cls), **named}
-
-
-def _code(cls: type) -> dict[str, str]:
-    """Digest of the file that a user's own class comes from: it may change between two runs."""
-    if cls.__module__.partition(".")[0] == "bard_ray":
-        return {}
-    try:
-        source = Path(inspect.getfile(cls)).read_bytes()
-    except (OSError, TypeError):  # typed into an interpreter
-        return {}
-    return {"code": hashlib.sha256(source).hexdigest()[:16]}
-
-
-def digest(content: object) -> str:
-    """128 bits of hex of any JSON value; equal content, equal digest."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_plain)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if is_dataclass(value) and not isinstance(value, type):
-        return identity(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence):
-        return list(value)
-    msg = f"{value!r} is no JSON value"
-    raise TypeError(msg)

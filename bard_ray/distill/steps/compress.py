@@ -11,9 +11,9 @@ import numpy as np
 
 from bard_ray.budget.signal import TokenBudget
 from bard_ray.distill.compressor import Compressed, Compressor, Spread, Workbench
+from bard_ray.distill.identity import digest
 from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import Tools
-from bard_ray.distill.teacher import digest
 from bard_ray.records import GradeItem, Verdict
 from bard_ray.verify.regrade import grade_surely
 

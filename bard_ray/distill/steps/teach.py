@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from bard_ray.distill.identity import digest
 from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import STEPS, Tools
-from bard_ray.distill.teacher import Ask, Reply, digest
+from bard_ray.distill.teacher import Ask, Reply
 from bard_ray.plugins import require_within
 from bard_ray.records import Message, Question
 
