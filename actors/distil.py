@@ -85,8 +85,9 @@ async def build_pipeline(
     """The pipeline of a configuration, for the chains of one teacher."""
     config = context.config
     distil = config.distil
+    chains = "teach" not in step_names(distil)
     source = await asyncio.to_thread(
-        record_source, config.data, distil.questions, config.run.seed, prompts
+        record_source, config.data, distil.questions, config.run.seed, prompts, chains=chains
     )
     return Pipeline(
         root=store_path(config),

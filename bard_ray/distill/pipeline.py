@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +123,7 @@ class Pipeline:
             node.facts, node.done = facts, True
         return first
 
-    async def _input(self, first: int) -> AsyncIterator[list[Candidate]]:
+    async def _input(self, first: int) -> AsyncGenerator[list[Candidate]]:
         """Chunks that the first step to do works on."""
         if first == len(self.nodes) > 0:
             return
@@ -138,8 +138,8 @@ class Pipeline:
             await asyncio.sleep(0)
 
     async def _flow(
-        self, node: Node, source: AsyncIterator[list[Candidate]]
-    ) -> AsyncIterator[list[Candidate]]:
+        self, node: Node, source: AsyncGenerator[list[Candidate]]
+    ) -> AsyncGenerator[list[Candidate]]:
         """Kept records of one step, chunk by chunk, in order."""
         pending: deque[asyncio.Task[tuple[StepFacts, list[Candidate]]]] = deque()
         try:
@@ -215,11 +215,11 @@ def _by_question(records: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 
 async def _chunks(
-    source: AsyncIterator[list[Candidate]], questions: int
-) -> AsyncIterator[list[Candidate]]:
+    source: AsyncGenerator[list[Candidate]], questions: int
+) -> AsyncGenerator[list[Candidate]]:
     """The records of `source` in chunks of so many questions, 0: in one; none is empty."""
     held: list[list[Candidate]] = []
-    async with aclosing(source) as parts:  # type: ignore[type-var]
+    async with aclosing(source) as parts:
         async for part in parts:
             for group in _by_question(part):
                 if held and held[-1][0].question.id == group[0].question.id:

@@ -25,26 +25,25 @@ _BATCH_ROWS = 1024  # questions whose chains are tokenised at a time
 
 
 def record_source(
-    data: DataConfig, questions: int, seed: int, prompts: PromptFormat, first: int = 0
+    data: DataConfig, questions: int, seed: int, prompts: PromptFormat, *, chains: bool
 ) -> RecordSource:
-    """Training questions `first` to `first + questions - 1`, fewer where the data has no more.
+    """The first training questions, fewer where the data has no more.
 
     Args:
         data: where they come from.
         questions: how many.
         seed: of the run; questions of the synthetic task follow from it.
         prompts: of the student, which the lengths of chains are counted with.
-        first: questions passed over.
+        chains: read the chains of a data set too; off, it need not have any.
 
     Raises:
         ConfigError, DataError: the data is not usable.
     """
-    wanted = range(first, first + questions)
     if data.source == "chain":
-        key = digest(["chain", asdict(data.chain), seed, [first, questions]])
-        return RecordSource(key, questions, lambda: _chain_records(data, seed, wanted))
-    rows = split_rows(data)[0][first : first + questions]
-    key = digest(["rows", _rows_identity(data), [first, questions]])
+        key = digest(["chain", asdict(data.chain), seed, questions])
+        return RecordSource(key, questions, lambda: _chain_records(data, seed, questions))
+    rows = split_rows(data, need_chains=chains)[0][:questions]
+    key = digest(["rows", _rows_identity(data), questions, chains])
     return RecordSource(key, len(rows), lambda: _row_records(rows, prompts))
 
 
@@ -53,8 +52,8 @@ def bare(question: Question) -> Candidate:
     return Candidate(question, "", "", np.empty(0, np.int32))
 
 
-def _chain_records(data: DataConfig, seed: int, wanted: range) -> Iterator[Candidate]:
-    for index in wanted:
+def _chain_records(data: DataConfig, seed: int, questions: int) -> Iterator[Candidate]:
+    for index in range(questions):
         yield bare(chain_question(data.chain, seed, "train", index))
 
 
