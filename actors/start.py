@@ -239,7 +239,7 @@ class Deployment:
         if self.roles is not None:
             await self.roles.stop()
             self.roles = None
-            self.cluster.release()
+            self.cluster.vacate()
 
     async def close(self) -> None:
         """Stop everything, the cluster too if it was started here."""

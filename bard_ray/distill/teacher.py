@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bard_ray.data.prompt import PromptFormat
+from bard_ray.config.schema import StudentConfig
+from bard_ray.data.prompt import PromptFormat, load_prompt_format
 from bard_ray.distill.identity import digest
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import Registry
@@ -61,7 +62,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a teacher wrote.
+    """What a teacher wrote; a thought that the ask gave it is not repeated.
 
     Attributes:
         think: its thought, tags left out; empty if it wrote none.
@@ -125,6 +126,27 @@ class EngineSpec:
     think_open: str = "<think>"
     think_close: str = "</think>"
     kv_cache_mb: int = 128
+
+
+def prompt_format(path: str, spec: EngineSpec) -> PromptFormat:
+    """How a teacher reads prompts: its own template and tags, and no budgets.
+
+    Args:
+        path: where its tokenizer is: a directory, or a hub id of the local cache.
+        spec: its revision and think tags.
+
+    Raises:
+        ConfigError: it has no tokenizer that will do.
+    """
+    config = StudentConfig(
+        revision=spec.revision, think_open=spec.think_open, think_close=spec.think_close
+    )
+    try:
+        return load_prompt_format(path, config, "sentence")
+    except ConfigError as error:
+        # Written for the student, whose fields it names.
+        rule = error.rule.replace("the student's", "the teacher's")
+        raise ConfigError("distil.teachers", spec.model, rule, error.fix) from error
 
 
 class Host(Protocol):
