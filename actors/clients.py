@@ -196,11 +196,23 @@ class RayReference:
         Raises:
             InfrastructureError: the worker was lost `ATTEMPTS` times.
         """
+        return await self._ask("logprobs", list(sequences), temperature)
+
+    async def states(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Mean last hidden states of every sequence, in order.
+
+        Raises:
+            InfrastructureError: the worker was lost `ATTEMPTS` times.
+        """
+        return await self._ask("states", list(sequences))
+
+    async def _ask(self, method: str, *arguments: object) -> list[Floats]:
+        """Call a method of the worker, again where it was lost on the way."""
         result: list[Floats] = []
 
         async def work(handle: ActorHandle) -> None:
-            remote = handle.logprobs.remote(list(sequences), temperature)
-            result.extend(await call(remote, self._timeout_s, "reference log-probs"))
+            remote = getattr(handle, method).remote(*arguments)
+            result.extend(await call(remote, self._timeout_s, f"reference {method}"))
 
         if not await self._fleet.on_worker(0, work):
             msg = "the reference worker was lost again and again; see logs/reference-0.log"

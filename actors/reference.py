@@ -1,4 +1,4 @@
-"""The reference worker: log-probs of given sequences under a frozen policy."""
+"""The reference worker: log-probs and hidden states of sequences under a frozen policy."""
 
 from __future__ import annotations
 
@@ -48,11 +48,29 @@ class ReferenceWorker:
         """
         from bard_ray.learn.policy import token_logprobs
 
+        policy = self._loaded()
+        batches = pack([_scored(tokens_T) for tokens_T in sequences], self._spec)
+        values = [token_logprobs(policy, batch, temperature) for batch in batches]
+        return unpack(batches, values, len(sequences))
+
+    def states(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Per sequence the mean over its tokens of the last hidden states, [H].
+
+        Raises:
+            InvariantError: no policy is loaded.
+        """
+        from bard_ray.learn.policy import mean_states
+
+        policy = self._loaded()
+        found: dict[int, Floats] = {}
+        for batch in pack([_scored(tokens_T) for tokens_T in sequences], self._spec):
+            found |= mean_states(policy, batch)
+        return [found[i] for i in range(len(sequences))]
+
+    def _loaded(self) -> Policy:
         if self._policy is None:
             raise InvariantError("the reference worker was asked before it was given a policy")
-        batches = pack([_scored(tokens_T) for tokens_T in sequences], self._spec)
-        values = [token_logprobs(self._policy, batch, temperature) for batch in batches]
-        return unpack(batches, values, len(sequences))
+        return self._policy
 
 
 def _scored(tokens_T: Ints) -> TrainSequence:

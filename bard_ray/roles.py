@@ -79,7 +79,7 @@ class Verifier(Protocol):
 
 
 class Reference(Protocol):
-    """Log-probs of given sequences under a frozen policy."""
+    """Log-probs and hidden states of given sequences under a frozen policy."""
 
     async def load(self, path: str) -> None:
         """Load the frozen policy from a Hugging Face model directory."""
@@ -89,6 +89,13 @@ class Reference(Protocol):
         """Per sequence of T tokens an array of T log-probs.
 
         Index t is log p(token t | tokens < t), index 0 is 0.
+        """
+        ...
+
+    async def states(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Per sequence the mean over its tokens of the last hidden states, [H].
+
+        No sequence is empty.
         """
         ...
 

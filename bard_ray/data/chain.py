@@ -20,13 +20,20 @@ from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
 from bard_ray.records import Message, Question
 
-Split = Literal["train", "base", "eval", "rl"]
+Split = Literal["train", "base", "eval", "smoke", "rl"]
 
 LETTERS = string.ascii_lowercase
 OP_PATTERN = re.compile(r"[+\-*][0-9]")
 
-_STREAMS = {"train": Stream.TRAIN, "base": Stream.BASE, "eval": Stream.EVAL, "rl": Stream.RL}
-_EVAL_CLASSES = 8  # one text in this many belongs to the evaluation and is never trained on
+_STREAMS = {
+    "train": Stream.TRAIN,
+    "base": Stream.BASE,
+    "eval": Stream.EVAL,
+    "smoke": Stream.SMOKE,
+    "rl": Stream.RL,
+}
+_HELD_OUT = ("eval", "smoke")
+_EVAL_CLASSES = 8  # one text in this many is for measuring and is never trained on
 _MAX_DRAWS = 1000
 
 
@@ -55,8 +62,8 @@ class Chain:
 def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Question:
     """Question number `index` of a split; it follows from the arguments alone.
 
-    No text of the `eval` split occurs in another one: texts are divided by their hash, and draws of
-    the wrong side are repeated.
+    No text of the `eval` and `smoke` splits occurs in one that is trained on: texts are divided by
+    their hash, and draws of the wrong side are repeated.
 
     Raises:
         ConfigError: an operation is unknown, the lengths do not fit, or the task has too few
@@ -70,7 +77,7 @@ def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Que
         num_ops = int(generator.integers(shortest, cfg.max_ops + 1))
         picks = generator.integers(len(cfg.ops), size=num_ops).tolist()
         chain = Chain(int(generator.integers(10)), tuple(cfg.ops[pick] for pick in picks))
-        if _is_held_out(chain.text) == (split == "eval"):
+        if _is_held_out(chain.text) == (split in _HELD_OUT):
             return _as_question(chain, f"chain-{split}-{index}")
     raise ConfigError(
         "data.chain.max_ops",

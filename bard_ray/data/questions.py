@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from bard_ray.config.schema import DataConfig
@@ -11,6 +11,8 @@ from bard_ray.data.rows import TeacherRow, evaluation_rows, load_rows
 from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
 from bard_ray.records import Question
+
+_DRAWS = 100  # of the synthetic task, for each question of a smoke test
 
 
 def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]:
@@ -55,6 +57,53 @@ def eval_questions(data: DataConfig, seed: int) -> list[Question]:
         held_out = load_rows(evaluation_rows(data.rows), need_chains=False)
         return [row.question for row in held_out[: data.eval_questions]]
     return [row.question for row in split_rows(data, need_chains=False)[1]]
+
+
+def smoke_questions(
+    data: DataConfig, seed: int, count: int, taken: Iterable[Question]
+) -> list[Question]:
+    """Questions to compare the students of candidate teachers on.
+
+    None is one of the evaluation, else the choice would be tuned on it. The synthetic task has a
+    split for them. Of a data set they are a random choice of the training rows that are in nobody's
+    corpus; once a teacher is chosen they may be trained on.
+
+    Args:
+        data: where they come from.
+        seed: of the run.
+        count: how many; fewer where a data set has no more.
+        taken: questions of the corpora of all candidates.
+
+    Raises:
+        ConfigError: none is left.
+        DataError: the data set is not usable.
+    """
+    out = list(taken)
+    if data.source == "chain":
+        out += eval_questions(data, seed)
+    ids, texts = {question.id for question in out}, {question.messages for question in out}
+    found: list[Question] = []
+    for question in _smoke_draws(data, seed, count):
+        if len(found) == count:
+            break
+        if question.id not in ids and question.messages not in texts:
+            found.append(question)
+            texts.add(question.messages)
+    if not found:
+        rule = "leaves no question of the data to try the students of the candidates on"
+        raise ConfigError("distil.smoke.questions", len(ids), rule, "Lower it.")
+    return found
+
+
+def _smoke_draws(data: DataConfig, seed: int, count: int) -> Iterator[Question]:
+    if data.source == "chain":
+        yield from (
+            chain_question(data.chain, seed, "smoke", index) for index in range(count * _DRAWS)
+        )
+        return
+    rows = split_rows(data, need_chains=False)[0]
+    for index in rng(seed, Stream.SMOKE).permutation(len(rows)).tolist():
+        yield rows[index].question
 
 
 def split_rows(

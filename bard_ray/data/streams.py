@@ -23,6 +23,7 @@ class Stream(IntEnum):
     DISTIL = 5
     SHUFFLE = 6
     CHOICES = 7
+    SMOKE = 12
 
 
 def rng(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

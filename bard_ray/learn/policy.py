@@ -49,14 +49,24 @@ class Policy(nn.Module):
         predictors_N, targets_N = loss_positions(batch, device)
         # Autocast belongs in here: DeepSpeed switches off what is set around its engine.
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            hidden_RTH = self.model.base_model(
-                input_ids=torch.from_numpy(batch.tokens_RT).to(device),
-                position_ids=torch.from_numpy(batch.positions_RT).to(device),
-                attention_mask=None,  # sequence borders come from the positions
-                use_cache=False,
-            ).last_hidden_state
-            hidden_NH = hidden_RTH.flatten(0, 1).index_select(0, predictors_N)
+            hidden_NH = self._hidden(batch).flatten(0, 1).index_select(0, predictors_N)
             return self.model.get_output_embeddings()(hidden_NH, targets_N, temperature)
+
+    def states(self, batch: MicroBatch) -> Tensor:
+        """Last hidden states, after the final norm; [R, T, H] in the type they are computed in."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.autocast):
+            return self._hidden(batch)
+
+    def _hidden(self, batch: MicroBatch) -> Tensor:
+        device = self.model.device
+        output = self.model.base_model(
+            input_ids=torch.from_numpy(batch.tokens_RT).to(device),
+            position_ids=torch.from_numpy(batch.positions_RT).to(device),
+            attention_mask=None,  # sequence borders come from the positions
+            use_cache=False,
+        )
+        hidden_RTH: Tensor = output.last_hidden_state
+        return hidden_RTH
 
     def named_weights(self) -> list[tuple[str, nn.Parameter]]:
         """Parameters under the names of the model directory.
@@ -108,3 +118,16 @@ def token_logprobs(policy: Policy, batch: MicroBatch, temperature: float) -> Flo
     logprobs_RT = np.zeros(batch.mask_RT.shape, np.float32)
     logprobs_RT[batch.mask_RT] = logprobs_N.cpu().numpy()
     return logprobs_RT
+
+
+@torch.no_grad()
+def mean_states(policy: Policy, batch: MicroBatch) -> dict[int, Floats]:
+    """Mean over the tokens of each sequence of its last hidden states; float32 [H] by number."""
+    hidden_RTH = policy.states(batch).float()
+    return {
+        span.sequence: hidden_RTH[span.row, span.start : span.start + span.length]
+        .mean(dim=0)
+        .cpu()
+        .numpy()
+        for span in batch.spans
+    }

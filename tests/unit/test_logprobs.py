@@ -255,3 +255,26 @@ def test_the_reference_worker_scores_every_token_but_the_first(tmp_path: Path) -
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, want, atol=1e-5)
     assert worker.logprobs([], 1.0) == []
+
+
+def test_the_reference_worker_gives_the_mean_state_of_each_text_as_if_it_were_alone(
+    tmp_path: Path,
+) -> None:
+    model = qwen("eager")
+    model.save_pretrained(tmp_path)
+    worker = ReferenceWorker(
+        ReferenceConfig(precision="float32"),
+        LearnerConfig(attention="sdpa", pack_len=32, micro_tokens=64),
+    )
+    with pytest.raises(InvariantError, match="before it was given a policy"):
+        worker.states([np.ones(3, np.int32)])
+    worker.load(str(tmp_path))
+    texts = [s.tokens_T for s in sequences()]
+    found = worker.states(texts)
+    with torch.no_grad():
+        for tokens_T, state_H in zip(texts, found, strict=True):
+            ids = torch.from_numpy(tokens_T).long()[None]
+            want = model.base_model(input_ids=ids).last_hidden_state[0].mean(dim=0).numpy()
+            assert state_H.dtype == np.float32
+            np.testing.assert_allclose(state_H, want, atol=1e-5)
+    assert worker.states([]) == []
