@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from actors.model_host import ModelHost
 from bard_ray.budget.sampler import train_budgets
 from bard_ray.data.questions import eval_questions
 from bard_ray.distill.stage import Context as Selecting
@@ -43,6 +44,7 @@ class Machines:
         self._student: asyncio.Task[Sampler] | None = None
         self._starting = asyncio.Lock()
         self._compute: Compute | None = None
+        self._host: ModelHost | None = None
 
     @property
     def seed(self) -> int:
@@ -87,13 +89,15 @@ class Machines:
         return await asyncio.shield(self._student)
 
     async def reference(self, path: str) -> Reference:
-        """The reference worker with a model directory loaded; the empty one is the student's."""
+        """Log-probs under a model directory or hub id; the empty one is the student's."""
+        if path:
+            return await (await self._model_host()).reference(path)
         await self._up()
         reference = self._context.roles.reference
         if reference is None:
             rule, fix = "has no reference worker for log-probs", "Set rl.kl_coef above 0."
             raise ConfigError("distil.steps", "likelihoods", rule, fix)
-        await reference.load(path or self._context.weights_before("sft"))
+        await reference.load(self._context.weights_before("sft"))
         return reference
 
     async def teacher(self, name: str) -> Teacher:
@@ -105,7 +109,7 @@ class Machines:
 
     async def engines(self, spec: EngineSpec) -> tuple[Sampler, PromptFormat]:
         """Rollout workers that serve another model than the student."""
-        raise NotImplementedError
+        return await (await self._model_host()).engines(spec)
 
     async def compute(self, function: Callable[..., T], *args: Any) -> T:
         """A Ray task where the cluster has free CPUs, else a thread of this process."""
@@ -126,6 +130,15 @@ class Machines:
             opened = (await asyncio.gather(task, return_exceptions=True))[0]
             if not isinstance(opened, BaseException):
                 await opened.close()
+        if self._host is not None:
+            await self._host.close()
+
+    async def _model_host(self) -> ModelHost:
+        async with self._starting:
+            if self._host is None:
+                await self._context.deployment.connect()
+                self._host = ModelHost(self._context.deployment.cluster, self._context.config)
+            return self._host
 
     async def _up(self) -> None:
         async with self._starting:

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from bard_ray.distill.teacher import Ask, Host, Reply, Teacher, digest, identity
+from bard_ray.distill.identity import digest, identity
+from bard_ray.distill.teacher import Ask, Host, Reply, Teacher
 from bard_ray.errors import InfrastructureError
 
 SYNC_REPLIES = 16

@@ -10,7 +10,15 @@ from typing import ClassVar
 import numpy as np
 
 from bard_ray.budget.signal import TokenBudget
-from bard_ray.distill.compressor import Compressed, Compressor, Spread, Workbench
+from bard_ray.distill.compressor import (
+    Compressed,
+    Compressor,
+    Fitting,
+    Spread,
+    Workbench,
+    chooses_budget,
+    fitted,
+)
 from bard_ray.distill.identity import digest
 from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import Tools
@@ -41,14 +49,15 @@ class Compress:
 
     @property
     def questions(self) -> int:
-        """A chunk."""
-        return self.at_once
+        """A chunk; all at once where the spread goes by the lengths of all chains."""
+        return 0 if isinstance(self.spread, Fitting) else self.at_once
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         """All chains at once; the writer bounds what it takes on."""
+        spread = fitted(self.spread, [record.tokens_T.size for record in records])
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._one(record, place, tools))
+                group.create_task(self._one(record, place, spread, tools))
                 for place, record in _numbered(records)
             ]
         tries = [(record, task.result()) for record, task in zip(records, tasks, strict=True)]
@@ -56,7 +65,9 @@ class Compress:
         ids = iter(thoughts)
         return [(_candidate(r, one, next(ids)), one.reason) for r, made in tries for one in made]
 
-    async def _one(self, record: Candidate, place: int, tools: Tools) -> list[Compressed]:
+    async def _one(
+        self, record: Candidate, place: int, spread: Spread, tools: Tools
+    ) -> list[Compressed]:
         """One chain; its random numbers follow from run, question and its place there."""
         seed = int(digest([tools.seed, record.question.id, place]), 16)
         generator = np.random.default_rng(seed)
@@ -66,7 +77,9 @@ class Compress:
             return list(verdicts)
 
         writer = await tools.teacher(self.writer) if self.writer else None
-        budgets = self.spread.choose(record.tokens_T.size, tools.taught, self.count, generator)
+        budgets: Sequence[int] = tools.taught
+        if not chooses_budget(self.compressor):
+            budgets = spread.choose(record.tokens_T.size, tools.taught, self.count, generator)
         bench = Workbench(writer, tools.prompts.count_tokens, grade, generator)
         return await self.compressor.compress(record, budgets, bench)
 

@@ -20,6 +20,8 @@ from bard_ray.errors import DataError
 from bard_ray.plugins import require_within
 from bard_ray.records import Floats, Ints
 
+CHUNK_QUESTIONS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -60,7 +62,7 @@ class Likelihoods:
         think_close: its closing one.
     """
 
-    QUESTIONS: ClassVar[int] = 256
+    USES: ClassVar[tuple[str, ...]] = ("student", "tokenizer")
     NEUTRAL: ClassVar[tuple[str, ...]] = ("batch_tokens",)
 
     teacher: str
@@ -78,6 +80,11 @@ class Likelihoods:
         except re.error as error:
             msg = f"boundary is no regular expression: {error}"
             raise ValueError(msg) from error
+
+    @property
+    def questions(self) -> int:
+        """A chunk."""
+        return CHUNK_QUESTIONS
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         """Ask the student about all chains, then the teacher: one reference may serve both.

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget
+from bard_ray.distill.identity import digest
 from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import STEPS, Tools
-from bard_ray.distill.teacher import digest
 from bard_ray.errors import InfrastructureError
 from bard_ray.evals.sweep import sample_graded
 from bard_ray.plugins import require_within
 from bard_ray.records import NO_ROOM, Group, GroupRequest, Outcome, Question, SamplingSpec
 
+CHUNK_QUESTIONS = 256
 SEED_DIGITS = 15  # of hex: 60 bits
 
 
@@ -34,7 +35,7 @@ class SampleStudent:
         temperature: 0 is greedy.
     """
 
-    QUESTIONS: ClassVar[int] = 256
+    USES: ClassVar[tuple[str, ...]] = ("seed", "student", "tokenizer", "grading")
 
     samples: int = 8
     budget: int = 0
@@ -46,6 +47,11 @@ class SampleStudent:
         require_within("budget", self.budget, 0)
         require_within("max_new_tokens", self.max_new_tokens, 1)
         require_within("temperature", self.temperature, 0)
+
+    @property
+    def questions(self) -> int:
+        """A chunk."""
+        return CHUNK_QUESTIONS
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         """Sample, grade, and write the rate onto all chains of each question.

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bard_ray.data.chain import LETTERS, Chain, answer_text, apply_op, chain_of, step_text
-from bard_ray.distill.teacher import TEACHERS, Ask, Ended, Host, Reply, digest
+from bard_ray.distill.identity import digest
+from bard_ray.distill.teacher import TEACHERS, Ask, Ended, Host, Reply
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import require_within
 
