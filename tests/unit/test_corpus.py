@@ -1,13 +1,12 @@
-"""Compressors and the corpora made with them: lengths, budgets, mixture, round trip, sequences."""
+"""The corpora: lengths, budgets, mixture, round trip, sequences."""
 
 import json
-import re
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget, token_limit
+from bard_ray.budget.signal import NO_BUDGET, token_limit
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,
@@ -17,10 +16,9 @@ from bard_ray.config.schema import (
     StudentConfig,
     TinyModelConfig,
 )
-from bard_ray.data.chain import Chain, chain_of, gold_think
+from bard_ray.data.chain import chain_of, gold_think
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
-from bard_ray.distill.compress import drop_steps, hindsight_budget, jittered_target
 from bard_ray.distill.corpus import (
     budget_corpus,
     gold_corpus,
@@ -31,7 +29,6 @@ from bard_ray.distill.corpus import (
 from bard_ray.errors import ConfigError, DataError
 
 BUDGET = BudgetConfig(train=[4, 5, 8, 16, 24, 30], none_share=0.05)
-STEP = re.compile(r"([a-z])([+\-*][0-9])?([0-9])")
 
 
 @pytest.fixture(scope="module")
@@ -48,66 +45,6 @@ def corpus(prompts):
 
 def words(texts):
     return [len(text.split()) for text in texts]
-
-
-def generator():
-    return np.random.default_rng(0)
-
-
-def test_compressed_chains_are_what_they_always_were():
-    chain = Chain(8, ("+1", "*3", "+1", "-3"))
-    thinks = {target: drop_steps(chain, target, generator()) for target in (2, 5, 8, 10, 12, 99)}
-    assert thinks == {
-        2: "d5",
-        5: "c+18d5",
-        8: "a9b7c8d5",
-        10: "a9b*37c+18d5",
-        12: "a+19b*37c+18d-35",
-        99: "a+19b*37c+18d-35",
-    }
-
-
-@pytest.mark.parametrize("target", range(2, 50))
-def test_compressed_length_is_the_target_and_the_last_step_survives(prompts, target):
-    chain = Chain(3, ("+1", "*3") * 6)
-    think = drop_steps(chain, target, np.random.default_rng(target))
-    assert prompts.count_tokens([think]) == [min(target, 36)]
-    steps = STEP.findall(think)
-    assert "".join(map("".join, steps)) == think
-    letters = [letter for letter, _, _ in steps]
-    assert letters == sorted(set(letters))
-    assert letters[-1] == "l"
-    for letter, op, value in steps:
-        place = ord(letter) - ord("a")
-        assert int(value) == chain.values[place]
-        assert op in ("", chain.ops[place])
-
-
-def test_every_step_but_the_last_is_equally_likely_to_survive():
-    chain, rng = Chain(0, ("+1",) * 10), generator()
-    kept = Counter(
-        letter for _ in range(2000) for letter in re.findall("[a-j]", drop_steps(chain, 8, rng))
-    )
-    assert kept["j"] == 2000
-    # 2000 * 3 / 9, five standard deviations.
-    assert all(570 < kept[letter] < 770 for letter in "abcdefghi")
-
-
-def test_targets_lie_within_the_jitter_and_reach_its_ends():
-    rng = generator()
-    targets = {jittered_target(20, 0.15, rng) for _ in range(500)}
-    assert targets == set(range(17, 24))
-    assert {jittered_target(2, 0.9, rng) for _ in range(100)} == {2, 3, 4}
-    assert jittered_target(20, 0.0, rng) == 20
-
-
-@pytest.mark.parametrize(
-    ("length", "budget"),
-    [(1, TokenBudget(4)), (4, TokenBudget(4)), (5, TokenBudget(9)), (9, TokenBudget(9))],
-)
-def test_hindsight_rounds_up(length, budget):
-    assert hindsight_budget(length, [4, 9]) == budget
-    assert hindsight_budget(10, [4, 9]) == NO_BUDGET
 
 
 def test_contrastive_corpus_has_every_question_at_four_different_budgets(corpus, prompts):

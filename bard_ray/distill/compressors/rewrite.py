@@ -17,6 +17,7 @@ from bard_ray.distill.writing import (
     ended_badly,
     judge_answer,
     parse_rewritten,
+    seeds_of,
     writer_of,
 )
 from bard_ray.errors import ConfigError
@@ -87,15 +88,15 @@ class Rewrite:
     async def compress(
         self, chain: Candidate, budgets: Sequence[int], bench: Workbench
     ) -> list[Compressed]:
-        """All budgets at a time; their seeds are drawn beforehand, so none depends on another.
+        """All budgets at a time; none depends on another.
 
         Raises:
             ConfigError: there is no writer.
         """
         writer_of(bench, "rewrite")
-        seeds = bench.generator.integers(1 << 31, size=(len(budgets), self.attempts)).tolist()
+        seeds = seeds_of(budgets, self.attempts, bench.generator)
         jobs = [
-            _Job(self, chain, budget, bench, tuple(row))
+            _Job(self, chain, budget, bench, row)
             for budget, row in zip(budgets, seeds, strict=True)
         ]
         return await at_once(job.run() for job in jobs)
