@@ -27,6 +27,7 @@ from bard_ray.distill.compressor import (
 from bard_ray.distill.compressors.by_difficulty import parse_rating
 from bard_ray.distill.compressors.drop_steps import drop_steps, jittered_target, written_values
 from bard_ray.distill.compressors.hindsight import hindsight_budget
+from bard_ray.distill.compressors.rewrite import Rewrite
 from bard_ray.distill.cuts import STEP, cut_ends
 from bard_ray.distill.stage import Candidate
 from bard_ray.distill.teacher import Reply, digest, identity
@@ -286,7 +287,8 @@ async def test_rewrite_asks_with_the_numbers_it_wants():
     (message,) = ask.messages
     assert "about 35 words, 35 % of the original" in message.content
     assert (
-        "at most 40 tokens, and between 30 and 40 of them; the original has 100" in message.content
+        "for a budget of 40 tokens, between 30 and 40 of them; the original has 100"
+        in message.content
     )
     assert "6 * 7?" in message.content
     assert "w0 w1 w2" in message.content
@@ -298,6 +300,9 @@ async def test_rewrite_starts_behind_an_empty_thought_where_the_writer_is_not_to
     writer = Script(rewritten(35))
     await compress("rewrite", {"think": False}, writer, [40])
     assert (writer.asks[0].think, writer.asks[0].close_think) == ("", True)
+    writer = Script("<difficulty>1</difficulty>", rewritten(35))
+    await compress("by_difficulty", {"think": False}, writer, [40])
+    assert [(ask.think, ask.close_think) for ask in writer.asks] == [("", True)] * 2
 
 
 async def test_rewrite_tells_what_was_wrong_and_how_long_the_text_was():
@@ -494,7 +499,7 @@ def test_questions_of_several_messages_keep_their_roles():
 async def test_a_prompt_of_ones_own_is_used(tmp_path):
     own, told = tmp_path / "own.txt", tmp_path / "told.txt"
     own.write_text("Kürze {chain} zu {question} auf {budget}: {answer}, {words}", "utf-8")
-    built_in = COMPRESSORS.build("rewrite", {}).remarks
+    built_in = Rewrite().remarks
     told.write_text(
         re.sub(r"(?s)\[too_long\].*?\[", "[too_long]\nZu lang: {measured}\n\n[", built_in)
     )
@@ -507,7 +512,7 @@ async def test_a_prompt_of_ones_own_is_used(tmp_path):
 
 
 def test_what_a_prompt_says_decides_the_identity_and_not_where_it_lies(tmp_path):
-    built_in = COMPRESSORS.build("rewrite", {})
+    built_in = Rewrite()
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(built_in.request)
     same = [COMPRESSORS.build("rewrite", {"prompt": str(tmp_path / n)}) for n in ("a.txt", "b.txt")]

@@ -101,6 +101,17 @@ class Rewrite:
         ]
         return await at_once(job.run() for job in jobs)
 
+    def ask(self, messages: tuple[Message, ...], seed: int) -> Ask:
+        """An ask of the writer; without a question, for its messages are only about one."""
+        return Ask(
+            messages,
+            self.max_tokens,
+            self.temperature,
+            seed,
+            think=None if self.think else "",
+            close_think=not self.think,
+        )
+
 
 @dataclass(frozen=True)
 class _Try:
@@ -132,7 +143,8 @@ class _Job:
         if as_it_is := self.window.as_it_is(self.chain, self.budget):
             return as_it_is
         tries: list[_Try] = []
-        messages = first = (Message("user", fill(self.rule.request, self._values())),)
+        first: tuple[Message, ...] = (Message("user", fill(self.rule.request, self._values())),)
+        messages = first
         for seed in self.seeds:
             tries.append(await self._try(messages, seed))
             if not tries[-1].wrong or tries[-1].wrong[0] in _HOPELESS:
@@ -143,7 +155,7 @@ class _Job:
         return Compressed(self.budget, best.think, best.answer_text, reason, len(tries))
 
     async def _try(self, messages: tuple[Message, ...], seed: int) -> _Try:
-        reply = await writer_of(self.bench, "rewrite").reply(self._ask(messages, seed))
+        reply = await writer_of(self.bench, "rewrite").reply(self.rule.ask(messages, seed))
         if bad := ended_badly(reply):
             return _Try(wrong=(bad,))
         text = reply.answer_text.strip()
@@ -220,16 +232,3 @@ class _Job:
         """The smallest is the nearest: good ones, then right answers, then lengths."""
         right = not one.wrong or one.wrong[0] in _LENGTHS
         return bool(one.wrong), not one.think, not right, abs(one.tokens - self._aim)
-
-    def _ask(self, messages: tuple[Message, ...], seed: int) -> Ask:
-        # No question: the messages are about one, they do not ask it.
-        rule = self.rule
-        thought = None if rule.think else ""
-        return Ask(
-            messages,
-            rule.max_tokens,
-            rule.temperature,
-            seed,
-            think=thought,
-            close_think=not rule.think,
-        )
