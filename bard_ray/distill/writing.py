@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import numpy as np
 
 from bard_ray.distill.compressor import Compressed, Reason, Workbench
 from bard_ray.distill.stage import Candidate
@@ -76,6 +78,21 @@ def writer_of(bench: Workbench, compressor: str) -> Teacher:
     return bench.writer
 
 
+def seeds_of(
+    budgets: Sequence[int], number: int, generator: np.random.Generator
+) -> list[tuple[int, ...]]:
+    """Seeds of `number` asks a budget; those of a budget are the same whatever the others are.
+
+    Args:
+        budgets: one row each.
+        number: of asks.
+        generator: consumed by one draw.
+    """
+    base = int(generator.integers(1 << 31))
+    rows = (np.random.default_rng((base, budget)) for budget in budgets)
+    return [tuple(row.integers(1 << 31, size=number).tolist()) for row in rows]
+
+
 async def at_once(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Results in order; where one fails, the others are given up.
 
@@ -141,7 +158,7 @@ def _tagged(text: str) -> tuple[str, str]:
     tags = [slash + name.lower() for slash, name in zip(pieces[1::3], pieces[2::3], strict=True)]
     bodies = [body.strip() for body in pieces[3::3]]
     think = answer = ""
-    for tag, body, following in zip(tags, bodies, [*tags[1:], ""], strict=True):
+    for tag, body, following in zip(tags, bodies, [*tags, ""][1:], strict=True):
         if tag == "reasoning" and following in ("/reasoning", "answer"):
             think, answer = body, ""
         elif tag == "answer" or (tag == "/reasoning" and not answer):

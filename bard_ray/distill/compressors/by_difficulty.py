@@ -12,7 +12,6 @@ from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workben
 from bard_ray.distill.compressors.hindsight import elsewhere
 from bard_ray.distill.compressors.rewrite import Rewrite
 from bard_ray.distill.stage import Candidate
-from bard_ray.distill.teacher import Ask
 from bard_ray.distill.wording import conversation_text, fill, read_prompt
 from bard_ray.distill.writing import ended_badly, writer_of
 from bard_ray.plugins import require_within
@@ -86,8 +85,7 @@ class ByDifficulty(Rewrite):
         values = {"question": question, "chain": chain.think.strip(), "levels": self.levels}
         messages = (Message("user", fill(self.rating_request, values)),)
         for asked, seed in enumerate(seeds, start=1):
-            ask = Ask(messages, self.max_tokens, self.temperature, seed)
-            reply = await writer_of(bench, "by_difficulty").reply(ask)
+            reply = await writer_of(bench, "by_difficulty").reply(self.ask(messages, seed))
             bad = ended_badly(reply)
             rating = None if bad else parse_rating(reply.answer_text, self.levels)
             if rating is not None or bad == Reason.FAILED:

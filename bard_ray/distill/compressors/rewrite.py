@@ -17,6 +17,7 @@ from bard_ray.distill.writing import (
     ended_badly,
     judge_answer,
     parse_rewritten,
+    seeds_of,
     writer_of,
 )
 from bard_ray.errors import ConfigError
@@ -87,18 +88,29 @@ class Rewrite:
     async def compress(
         self, chain: Candidate, budgets: Sequence[int], bench: Workbench
     ) -> list[Compressed]:
-        """All budgets at a time; their seeds are drawn beforehand, so none depends on another.
+        """All budgets at a time; none depends on another.
 
         Raises:
             ConfigError: there is no writer.
         """
         writer_of(bench, "rewrite")
-        seeds = bench.generator.integers(1 << 31, size=(len(budgets), self.attempts)).tolist()
+        seeds = seeds_of(budgets, self.attempts, bench.generator)
         jobs = [
-            _Job(self, chain, budget, bench, tuple(row))
+            _Job(self, chain, budget, bench, row)
             for budget, row in zip(budgets, seeds, strict=True)
         ]
         return await at_once(job.run() for job in jobs)
+
+    def ask(self, messages: tuple[Message, ...], seed: int) -> Ask:
+        """An ask of the writer; without a question, for its messages are only about one."""
+        return Ask(
+            messages,
+            self.max_tokens,
+            self.temperature,
+            seed,
+            think=None if self.think else "",
+            close_think=not self.think,
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,8 @@ class _Job:
         if as_it_is := self.window.as_it_is(self.chain, self.budget):
             return as_it_is
         tries: list[_Try] = []
-        messages = first = (Message("user", fill(self.rule.request, self._values())),)
+        first: tuple[Message, ...] = (Message("user", fill(self.rule.request, self._values())),)
+        messages = first
         for seed in self.seeds:
             tries.append(await self._try(messages, seed))
             if not tries[-1].wrong or tries[-1].wrong[0] in _HOPELESS:
@@ -142,7 +155,7 @@ class _Job:
         return Compressed(self.budget, best.think, best.answer_text, reason, len(tries))
 
     async def _try(self, messages: tuple[Message, ...], seed: int) -> _Try:
-        reply = await writer_of(self.bench, "rewrite").reply(self._ask(messages, seed))
+        reply = await writer_of(self.bench, "rewrite").reply(self.rule.ask(messages, seed))
         if bad := ended_badly(reply):
             return _Try(wrong=(bad,))
         text = reply.answer_text.strip()
@@ -219,16 +232,3 @@ class _Job:
         """The smallest is the nearest: good ones, then right answers, then lengths."""
         right = not one.wrong or one.wrong[0] in _LENGTHS
         return bool(one.wrong), not one.think, not right, abs(one.tokens - self._aim)
-
-    def _ask(self, messages: tuple[Message, ...], seed: int) -> Ask:
-        # No question: the messages are about one, they do not ask it.
-        rule = self.rule
-        thought = None if rule.think else ""
-        return Ask(
-            messages,
-            rule.max_tokens,
-            rule.temperature,
-            seed,
-            think=thought,
-            close_think=not rule.think,
-        )

@@ -12,7 +12,7 @@ from bard_ray.distill.compressors.hindsight import hindsight_budget
 from bard_ray.distill.cuts import cut_ends
 from bard_ray.distill.stage import Candidate
 from bard_ray.distill.teacher import Ask
-from bard_ray.distill.writing import Window, answer_from, at_once, writer_of
+from bard_ray.distill.writing import Window, answer_from, at_once, seeds_of, writer_of
 from bard_ray.plugins import require_within
 
 
@@ -63,13 +63,13 @@ class Truncate:
     async def compress(
         self, chain: Candidate, budgets: Sequence[int], bench: Workbench
     ) -> list[Compressed]:
-        """All budgets at a time; their seeds are drawn beforehand, so none depends on another.
+        """All budgets at a time; none depends on another.
 
         Raises:
             ConfigError: there is no writer.
         """
         writer_of(bench, "truncate")
-        seeds = bench.generator.integers(1 << 31, size=(len(budgets), self.attempts)).tolist()
+        seeds = seeds_of(budgets, self.attempts, bench.generator)
         aims = self._aims(chain, budgets)
         made = [
             self._cut(chain, budget, aims.get(budget, 0), row, bench)
