@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.model_host import ModelHost
-from bard_ray.config.schema import ChainConfig, Config, RunConfig, StudentConfig
+from bard_ray.config.schema import ChainConfig, Config, ReferenceConfig, RunConfig, StudentConfig
 from bard_ray.data.chain import chain_of, chain_question, gold_think
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.distill.stage import Candidate
@@ -54,7 +54,9 @@ class Host:
 
 @pytest.fixture(scope="module")
 def host(cluster, runner, tmp_path_factory) -> Iterator[Host]:
-    models = ModelHost(cluster, Config(run=RunConfig(seed=3)))
+    models = ModelHost(
+        cluster, Config(run=RunConfig(seed=3), reference=ReferenceConfig(precision="float32"))
+    )
     yield Host(models, tmp_path_factory.mktemp("replies"))
     runner.run(models.close())
 
@@ -131,12 +133,11 @@ def test_a_seed_is_a_sample_and_asks_of_all_kinds_run_together(teacher, runner):
     assert runner.run(teacher.reply(long)).failure.startswith("its prompt leaves no room")
 
 
-@dataclass
-class Exact:
-    """Compares texts."""
+class OddLengths:
+    """A model with random weights is never right, so answers of odd length count as right."""
 
     async def grade(self, items):
-        outcomes = [Outcome.CORRECT if i.text == i.gold else Outcome.WRONG for i in items]
+        outcomes = [Outcome.CORRECT if len(i.text) % 2 else Outcome.WRONG for i in items]
         return [Verdict(outcome) for outcome in outcomes]
 
 
@@ -145,7 +146,7 @@ def tools_of(host, prompts, sampler):
         return sampler
 
     async def verifier():
-        return Exact()
+        return OddLengths()
 
     async def reference(path):
         return await host.models.reference(path or prompts.tokenizer.name_or_path)
@@ -156,17 +157,11 @@ def tools_of(host, prompts, sampler):
     )
 
 
-def test_pass_rates_of_the_real_engine_do_not_depend_on_the_chunks(
-    teacher, host, backend, runner, prompts
-):
+def test_pass_rates_of_the_real_engine_do_not_depend_on_the_chunks(host, backend, runner, prompts):
     sampler, _ = runner.run(host.engines(backend.spec))  # those the teacher has
     tools = tools_of(host, prompts, sampler)
     step = STEPS.build("sample_student", {"samples": 8, "max_new_tokens": 60, "temperature": 1.0})
-    # A model with random weights: whatever it answers most often counts as right.
-    records = [
-        Candidate(replace(q, answer=answer), "", "", NO_TOKENS)
-        for q, answer in zip(QUESTIONS, _answers(runner, teacher), strict=True)
-    ]
+    records = [Candidate(question, "", "", NO_TOKENS) for question in QUESTIONS]
     at_once = runner.run(step.run(records, tools))
     parts = [
         runner.run(step.run(part, tools)) for part in (records[17:], records[:5], records[5:17])
@@ -174,20 +169,7 @@ def test_pass_rates_of_the_real_engine_do_not_depend_on_the_chunks(
     rates = [record.pass_rate for record, _ in at_once]
     assert [r.pass_rate for r, _ in [*parts[1], *parts[2], *parts[0]]] == rates
     assert all(reason == "" for _, reason in at_once)
-    assert 0 < np.mean(rates) < 1
-
-
-def _answers(runner, teacher) -> list[str]:
-    async def all_at_once():
-        asks = [Ask(q.messages, 60, 1.0, seed) for q in QUESTIONS for seed in range(8)]
-        return await asyncio.gather(*map(teacher.reply, asks))
-
-    replies = runner.run(all_at_once())
-    found = []
-    for start in range(0, len(replies), 8):
-        texts = [r.answer_text for r in replies[start : start + 8] if r.answer_text]
-        found.append(max(texts, key=texts.count, default="none"))
-    return found
+    assert len(set(rates)) > 3
 
 
 def test_likelihoods_are_those_of_a_forward_pass(host, runner, models, prompts):
@@ -206,7 +188,7 @@ def test_likelihoods_are_those_of_a_forward_pass(host, runner, models, prompts):
             (models[2], record.teacher_logprobs_T),
         ):
             expected_T = _forward(path, record, prompts)
-            assert np.abs(found_T - expected_T).max() < 0.1  # bfloat16 products
+            assert np.abs(found_T - expected_T).max() < 2e-4
 
 
 def _forward(path, record, prompts):
@@ -217,6 +199,17 @@ def _forward(path, record, prompts):
         logprobs = torch.log_softmax(model(ids).logits[0], -1)
     taken = logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0].numpy()
     return taken[prompt_T.size - 1 :]
+
+
+def test_a_lost_worker_is_replaced_in_its_place_and_asked_again(host, backend, teacher, runner):
+    import ray
+
+    sampler, _ = runner.run(host.engines(backend.spec))
+    ask = Ask(QUESTIONS[0].messages, 30, 1.0, seed=8)
+    before = runner.run(teacher.reply(ask))
+    ray.kill(sampler._fleet.slots[0].handle)
+    assert runner.run(teacher.reply(ask)) == before
+    assert sampler.replaced == 1
 
 
 def test_one_asked_for_too_much_is_told_what_to_lower(host, runner, models):
