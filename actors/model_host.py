@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
 ROLE = "distil.teachers"  # where the configuration names models
+CPU_BLOCK = 32  # tokens of a cache block that the CPU engine needs
 
 
 class ModelHost:
@@ -169,13 +170,16 @@ def _rollout_config(spec: EngineSpec, student: RolloutConfig) -> RolloutConfig:
     """Settings of its workers; what the specification leaves open is as for the student's."""
     return replace(
         student,
+        engine="auto",
         workers=spec.workers,
         cpus=spec.cpus,
         gpus=spec.gpus,
         tensor_parallel=spec.tensor_parallel,
         dtype=spec.dtype,
         kv_cache_mb=spec.kv_cache_mb,
-        weight_load="auto" if spec.gpus == 0 else "in_place",  # its weights never change
+        gpu_memory_utilization=min(student.gpu_memory_utilization, spec.gpus or 1.0),
+        block_size=student.block_size if spec.gpus else max(student.block_size, CPU_BLOCK),
+        weight_load="in_place",  # there will be no other weights
     )
 
 

@@ -81,6 +81,8 @@ class PromptFormat:
         Raises:
             ConfigError: the tokenizer cannot tell.
         """
+        if not texts:
+            return []
         name = self.tokenizer.name_or_path
         if not self.tokenizer.is_fast:
             fix = "Use a model with a tokenizer.json."
