@@ -54,8 +54,9 @@ def lengths_figure(report: DataReport) -> Figure:
 
 def acceptance_figure(report: DataReport) -> Figure:
     """Share of the compressed chains that were accepted, by budget."""
-    budgets = [facts.budget for facts in report.acceptance]
-    rates = [facts.accepted / max(1, facts.asked) for facts in report.acceptance]
+    tried = [facts for facts in report.acceptance if facts.asked]
+    budgets = [facts.budget for facts in tried]
+    rates = [facts.accepted / facts.asked for facts in tried]
 
     def draw(axes: Axes) -> None:
         axes.plot(budgets, rates, color=SERIES[0], marker="o")

@@ -122,7 +122,7 @@ def _steps(steps: Sequence[StepFacts]) -> str:
 
 def _step_row(step: StepFacts, longest: float) -> str:
     name = f"{step.name}*" if step.reused else step.name
-    rate = "-" if step.records_per_s is None else f"{step.records_per_s:,.0f}"
+    rate = "-" if step.records_per_s is None else _plain(float(f"{step.records_per_s:.3g}"))
     dropped = sum(step.dropped.values())
     numbers = (f"{step.records_in:,}", f"{step.kept:,}", f"{dropped:,}", rate)
     cells = "".join(cell("td", text) for text in (*numbers, _seconds(step.seconds)))
