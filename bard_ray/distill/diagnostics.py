@@ -7,6 +7,7 @@ smoke test can be compared with each other, not with the paper's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -120,7 +121,7 @@ def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
         after_BH: of the same texts after it.
 
     Returns:
-        A number >= 0; None where the states before are all the same.
+        A number >= 0; None where the states before are all the same, or some are not finite.
 
     Raises:
         ValueError: the shapes differ, or there are fewer than two texts.
@@ -130,6 +131,8 @@ def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
     if before_BH.shape != after_BH.shape or before_BH.ndim != 2 or len(before_BH) < 2:
         msg = f"states of shapes {before_BH.shape} and {after_BH.shape} cannot be compared"
         raise ValueError(msg)
+    if not (np.isfinite(before_BH).all() and np.isfinite(after_BH).all()):
+        return None  # a student that diverged
     centre_H = before_BH.mean(axis=0, dtype=np.float64)
     centred_BH = before_BH.astype(np.float64) - centre_H
     directions_2H = np.linalg.svd(centred_BH, full_matrices=False)[2][:2]
@@ -139,7 +142,7 @@ def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
 
 
 async def mean_nll(reference: Reference, sequences: Sequence[TrainSequence]) -> float | None:
-    """Mean negative log-likelihood of the trained tokens, nats; None where there are none.
+    """Mean negative log-likelihood of the trained tokens, nats; None without any, or if not finite.
 
     Args:
         reference: holds the student.
@@ -153,7 +156,7 @@ async def mean_nll(reference: Reference, sequences: Sequence[TrainSequence]) -> 
         for sequence, logprobs_T in zip(some, found, strict=True):
             total -= float(logprobs_T[sequence.mask_T].sum(dtype=np.float64))
             tokens += int(sequence.mask_T.sum())
-    return total / tokens if tokens else None
+    return total / tokens if tokens and math.isfinite(total) else None
 
 
 async def text_states(reference: Reference, sequences: Sequence[TrainSequence]) -> Floats:

@@ -1,48 +1,22 @@
-"""Figures of a run as SVG text, to be set inline into a page.
-
-Colours are CSS variables (`--ink`, `--grid`, `--series-1` ...), so that one figure serves light and
-dark pages; text stays text, so that it can be searched. matplotlib is imported inside functions:
-nothing but the report needs it.
-"""
+"""Figures of a run as SVG text, to be set inline into a page."""
 
 from __future__ import annotations
 
-import io
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bard_ray.evals.metrics import PointSummary
 from bard_ray.metrics import Record, series
+from bard_ray.report.canvas import INK, PAPER, SERIES, Figure, budget_ticks, label_axes, render
 from bard_ray.report.results import Results
 from bard_ray.report.table import number, share, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
 
-# matplotlib needs real colours; each stands for one CSS variable and is replaced by it in the SVG
-# text.
-INK, GRID, PAPER = "#010101", "#020202", "#030303"
-SERIES = ("#110001", "#110002", "#110003", "#110004", "#110005", "#110006")
-CSS_OF = {INK: "var(--ink)", GRID: "var(--grid)", PAPER: "var(--card)"}
-CSS_OF |= {colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, start=1)}
 SERIES_OF = {"rl": 0, "sft": 1, "sft_full": 2, "sft_full_forced": 3, "base": 4}
 SMOOTHED_OVER = 11  # steps, centred
-TICKS_APART = 0.045  # least distance between two tick labels, as a share of the axis
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure of the report: `svg` is an inline element, `alt` says in words what it shows."""
-
-    key: str
-    title: str
-    caption: str
-    alt: str
-    svg: str
 
 
 def make_figures(results: Results, records: Sequence[Record]) -> list[Figure]:
@@ -89,7 +63,7 @@ def length_figure(results: Results) -> Figure:
         "Mean thinking tokens at each requested budget; the band runs from the 10th to the 90th"
         " percentile."
     )
-    return Figure("length", "Length follows the budget", caption, alt, _render("length", draw))
+    return Figure("length", "Length follows the budget", caption, alt, render("length", draw))
 
 
 def accuracy_figure(results: Results) -> Figure:
@@ -110,7 +84,7 @@ def accuracy_figure(results: Results) -> Figure:
     alt = "Accuracy by budget. " + _spoken(results, lambda p: share(p["accuracy"]))
     caption = "Right answers at each requested budget; the band is one standard error."
     caption += " Overspending buys accuracy: read it beside the lengths."
-    return Figure("accuracy", "Accuracy at each budget", caption, alt, _render("accuracy", draw))
+    return Figure("accuracy", "Accuracy at each budget", caption, alt, render("accuracy", draw))
 
 
 def reward_figure(records: Sequence[Record]) -> Figure:
@@ -137,11 +111,11 @@ def lag_figure(records: Sequence[Record]) -> Figure:
         axes.plot(*largest, color=SERIES[1], label="largest", drawstyle="steps-mid")
         axes.plot(*mean, color=SERIES[0], label="mean")
         axes.set_ylim(0, 1.1 * max([1.0, *largest[1], *mean[1]]))
-        _labels(axes, "step", "optimizer steps")
+        label_axes(axes, "step", "optimizer steps")
 
     caption = "Age of the weights that sampled what is being trained on, in optimizer steps."
     alt = f"Policy lag by step: at most {number(max(largest[1], default=0.0), 0)}."
-    return Figure("lag", "Policy lag", caption, alt, _render("lag", draw))
+    return Figure("lag", "Policy lag", caption, alt, render("lag", draw))
 
 
 def loss_figure(records: Sequence[Record], stages: Sequence[str]) -> Figure:
@@ -151,7 +125,7 @@ def loss_figure(records: Sequence[Record], stages: Sequence[str]) -> Figure:
         for i, stage in enumerate(stages):
             _curve(axes, *series(records, stage, "sft/loss"), SERIES[i], stage)
         axes.set_ylim(bottom=0)
-        _labels(axes, "step", "nats per token")
+        label_axes(axes, "step", "nats per token")
 
     ends = ", ".join(
         f"{stage} ends at {number(series(records, stage, 'sft/loss')[1][-1], 3)}"
@@ -159,7 +133,7 @@ def loss_figure(records: Sequence[Record], stages: Sequence[str]) -> Figure:
     )
     caption = "Supervised loss on the completion tokens."
     return Figure(
-        "loss", "Supervised loss", caption, f"Loss by step: {ends}.", _render("loss", draw)
+        "loss", "Supervised loss", caption, f"Loss by step: {ends}.", render("loss", draw)
     )
 
 
@@ -177,13 +151,13 @@ def _rl_figure(
         for i, (text, (steps, values)) in enumerate(found.items()):
             _curve(axes, steps, values, SERIES[i], text)
         axes.set_ylim(0, 1.02)
-        _labels(axes, "step", "")
+        label_axes(axes, "step", "")
 
     ends = ", ".join(
         f"{text} goes from {number(v[0], 2)} to {number(v[-1], 2)}"
         for text, (_, v) in found.items()
     )
-    return Figure(key, title, caption, f"{title} by step: {ends}.", _render(key, draw))
+    return Figure(key, title, caption, f"{title} by step: {ends}.", render(key, draw))
 
 
 def _curve(
@@ -279,96 +253,7 @@ def _all_budgets(results: Results) -> list[int]:
 
 
 def _budget_axis(axes: Axes, results: Results, y_label: str) -> None:
-    """Ticks at the budgets themselves; a logarithmic axis where budgets span more than a decade."""
     budgets = _all_budgets(results)
-    position: Callable[[float], float] = float
-    if budgets and budgets[-1] > 10 * budgets[0] > 0:
-        axes.set_xscale("log", base=2)
-        position = math.log
-    ticks = _thinned(budgets, position)
-    axes.set_xticks(ticks, [str(b) for b in ticks])
-    axes.minorticks_off()
+    budget_ticks(axes, budgets)
     hint = " (hollow: never trained on)" if results.held_out & {str(b) for b in budgets} else ""
-    _labels(axes, f"requested budget, tokens{hint}", y_label)
-
-
-def _thinned(budgets: Sequence[int], position: Callable[[float], float]) -> list[int]:
-    """Budgets that are far enough apart for their labels not to touch."""
-    kept: list[int] = []
-    span = position(budgets[-1]) - position(budgets[0]) if budgets else 0.0
-    for budget in budgets:
-        if not kept or position(budget) - position(kept[-1]) >= TICKS_APART * span:
-            kept.append(budget)
-    return kept
-
-
-def _labels(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.margins(x=0.02)
-    handles, texts = axes.get_legend_handles_labels()
-    if len(texts) > 1 and axes.figure is not None:
-        axes.figure.legend(handles, texts, frameon=False, loc="outside upper left", ncols=4)
-
-
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRID,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": GRID,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-}
-
-
-def _canvas(draw: Callable[[Axes], None]) -> Canvas:
-    """A figure without pyplot: no global state, no display."""
-    from matplotlib.figure import Figure as MatplotlibFigure
-
-    canvas = MatplotlibFigure(figsize=(6.4, 3.9), layout="constrained")
-    draw(canvas.add_subplot())
-    return canvas
-
-
-def _render(key: str, draw: Callable[[Axes], None]) -> str:
-    """The figure as an inline `<svg>` element with CSS colours.
-
-    The same data gives the same text.
-    """
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": key}):
-        _canvas(draw).savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(key, buffer.getvalue())
-
-
-def _inline(key: str, svg: str) -> str:
-    """Strip what only a file of its own needs, and make identifiers unique on the page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows both
-    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)  # the page's font
-    svg = re.sub(r'(id="|xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
-    # Without a width of its own the figure fills its column; the text beside it is its alternative.
-    svg = re.sub(
-        r'<svg width="[^"]*" height="[^"]*"',
-        '<svg aria-hidden="true" focusable="false"',
-        svg,
-        count=1,
-    )
-    return re.sub("|".join(CSS_OF), lambda match: CSS_OF[match.group()], svg)
+    label_axes(axes, f"requested budget, tokens{hint}", y_label)

@@ -1,23 +1,17 @@
-"""`report.html`: one file that holds everything it shows: no script, no request to anywhere.
-
-What a model wrote is untrusted text: it is cut, stripped of control characters and escaped, and the
-page's content policy allows nothing but its own style sheet.
-"""
+"""`report.html`: what a run gave, on one page made as `bard_ray.report.page` says."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.metrics import read_metrics
 from bard_ray.progress import duration
-from bard_ray.report.figures import Figure, make_figures
+from bard_ray.report.figures import make_figures
+from bard_ray.report.page import cell, figure_section, model_text, page, table, text_of
 from bard_ray.report.results import Results, read_results, write_atomically
-from bard_ray.report.style import CSS
 from bard_ray.report.table import (
     SUMMARY_HEADINGS,
     budget_cell,
@@ -27,7 +21,6 @@ from bard_ray.report.table import (
     summary_row,
 )
 
-MODEL_TEXT_CAP = 4000
 CONFIG_CAP = 60_000
 
 
@@ -60,7 +53,7 @@ def write_report(run_dir: str | Path, title: str, samples: Sequence[Sample] = ()
     figures = make_figures(results, read_metrics(run_dir / "metrics.jsonl"))
     sections = [
         _headline(results),
-        _figures(figures),
+        figure_section(figures),
         _means(results),
         _by_budget(results),
         _samples(samples),
@@ -68,40 +61,8 @@ def write_report(run_dir: str | Path, title: str, samples: Sequence[Sample] = ()
         _configuration(results, config_text),
     ]
     path = run_dir / "report.html"
-    write_atomically(path, _page(title, run_dir.name, "\n".join(sections)))
+    write_atomically(path, page(title, f"Run {run_dir.name}", "\n".join(sections)))
     return path
-
-
-def model_text(text: str, limit: int = MODEL_TEXT_CAP) -> str:
-    """Untrusted text as HTML.
-
-    Cut to `limit` characters, no control or bidirectional characters, escaped.
-    """
-    cut = text[:limit]
-    visible = "".join(c for c in cut if c in "\n\t" or not unicodedata.category(c).startswith("C"))
-    dropped = f" … ({len(text) - limit:,} more characters)" if len(text) > limit else ""
-    return escape(visible) + dropped
-
-
-def _page(title: str, run_name: str, body: str) -> str:
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{_text(title)}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<main>
-<header><h1>{_text(title)}</h1><p class="lede">Run {_text(run_name)}</p></header>
-{body}
-</main>
-</body>
-</html>
-"""
 
 
 def _headline(results: Results) -> str:
@@ -125,22 +86,10 @@ def _headline(results: Results) -> str:
         f'<div class="note">{f"{earlier} before RL" if earlier else "&nbsp;"}</div></div>'
         for what, value, earlier in shown
     )
-    label = _text(style_of(name).label)
+    label = text_of(style_of(name).label)
     note = f"Means of {label} over all token budgets; L: thinking length in tokens, b: budget."
     section = f'<section class="cards" aria-label="Headline numbers">\n{cards}\n</section>'
     return f'{section}\n<p class="note">{note}</p>'
-
-
-def _figures(figures: Sequence[Figure]) -> str:
-    if not figures:
-        return ""
-    shown = "\n".join(
-        f'<figure id="figure-{f.key}"><h3>{escape(f.title)}</h3>'
-        f'<div role="img" aria-label="{escape(f.alt)}">{f.svg}</div>'
-        f"<figcaption>{escape(f.caption)}</figcaption></figure>"
-        for f in figures
-    )
-    return f'<h2>Figures</h2>\n<div class="figures">\n{shown}\n</div>'
 
 
 def _means(results: Results) -> str:
@@ -148,27 +97,27 @@ def _means(results: Results) -> str:
     if not results.variants:
         return "<h2>Results</h2>\n<p>No variant was evaluated.</p>"
     first, *others = SUMMARY_HEADINGS
-    head = _cell("th", first, scope="col", left=True) + "".join(
-        _cell("th", text, scope="col") for text in others
+    head = cell("th", first, scope="col", left=True) + "".join(
+        cell("th", text, scope="col") for text in others
     )
-    head += _cell("th", "what it is", scope="col", left=True)
+    head += cell("th", "what it is", scope="col", left=True)
     rows = "\n".join(_means_row(name, variant) for name, variant in results.variants.items())
-    return f"<h2>Results</h2>\n{_table('Means over budgets', f'<tr>{head}</tr>', rows)}"
+    return f"<h2>Results</h2>\n{table('Means over budgets', f'<tr>{head}</tr>', rows)}"
 
 
 def _means_row(name: str, variant: VariantSummary) -> str:
     label, *values = summary_row(name, variant)
-    cells = _cell("th", label, scope="row", left=True) + "".join(
-        _cell("td", value) for value in values
+    cells = cell("th", label, scope="row", left=True) + "".join(
+        cell("td", value) for value in values
     )
-    return f"<tr>{cells}{_cell('td', style_of(name).meaning, left=True)}</tr>"
+    return f"<tr>{cells}{cell('td', style_of(name).meaning, left=True)}</tr>"
 
 
 def _by_budget(results: Results) -> str:
     """Length and accuracy of every variant at every budget."""
     if not results.variants:
         return ""
-    labels = [_text(style_of(name).label) for name in results.variants]
+    labels = [text_of(style_of(name).label) for name in results.variants]
     names = "".join(
         f'<th scope="colgroup" colspan="2" class="start">{label}</th>' for label in labels
     )
@@ -179,7 +128,7 @@ def _by_budget(results: Results) -> str:
     rows = "\n".join(_budget_row(results, label) for label in results.budgets)
     unseen = results.held_out & set(results.budgets)
     note = '<p class="note">* Training never saw this budget.</p>' if unseen else ""
-    return f"<h2>By budget</h2>\n{_table('Length and accuracy by budget', head, rows)}\n{note}"
+    return f"<h2>By budget</h2>\n{table('Length and accuracy by budget', head, rows)}\n{note}"
 
 
 def _budget_row(results: Results, label: str) -> str:
@@ -191,9 +140,8 @@ def _budget_row(results: Results, label: str) -> str:
         )
         cells += f'<td class="start">{length}</td><td>{accuracy}</td>'
     kind = ' class="held-out"' if label in results.held_out else ""
-    return (
-        f'<tr{kind}><th scope="row">{_text(budget_cell(label, results.held_out))}</th>{cells}</tr>'
-    )
+    shown = text_of(budget_cell(label, results.held_out))
+    return f'<tr{kind}><th scope="row">{shown}</th>{cells}</tr>'
 
 
 def _samples(samples: Sequence[Sample]) -> str:
@@ -201,8 +149,8 @@ def _samples(samples: Sequence[Sample]) -> str:
     if not samples:
         return ""
     shown = "\n".join(
-        f"<details><summary>{_text(style_of(s.variant).label)}, budget {_text(s.budget)}: "
-        f"{_text(s.outcome)}</summary>"
+        f"<details><summary>{text_of(style_of(s.variant).label)}, budget {text_of(s.budget)}: "
+        f"{text_of(s.outcome)}</summary>"
         f"<pre>{model_text(s.question)}</pre><pre>{model_text(s.text)}</pre></details>"
         for s in samples
     )
@@ -214,13 +162,13 @@ def _wall_times(results: Results) -> str:
         return ""
     longest = max(results.wall_s.values()) or 1.0
     rows = "\n".join(
-        f'<tr><th scope="row" class="left">{_text(stage)}</th><td>{duration(seconds)}</td>'
+        f'<tr><th scope="row" class="left">{text_of(stage)}</th><td>{duration(seconds)}</td>'
         f'<td class="wide"><span class="bar" style="width:{100 * seconds / longest:.1f}%"></span>'
         "</td></tr>"
         for stage, seconds in results.wall_s.items()
     )
     total = duration(sum(results.wall_s.values()))
-    return f"<h2>Wall time: {total}</h2>\n{_table('Wall time by stage', '', rows)}"
+    return f"<h2>Wall time: {total}</h2>\n{table('Wall time by stage', '', rows)}"
 
 
 def _configuration(results: Results, config_text: str) -> str:
@@ -238,24 +186,3 @@ def _configuration(results: Results, config_text: str) -> str:
 
 def _plain(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _table(name: str, head: str, rows: str) -> str:
-    """A table that scrolls sideways on a narrow screen, by keyboard too."""
-    thead = f"<thead>{head}</thead>" if head else ""
-    box = f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name)}">'
-    return f"{box}<table>{thead}<tbody>\n{rows}\n</tbody></table></div>"
-
-
-def _text(name: str) -> str:
-    """A name (of a run, a variant, a budget) as HTML.
-
-    Not a model's words, and not trusted more than they are.
-    """
-    return model_text(name, 200)
-
-
-def _cell(tag: str, text: str, *, scope: str = "", left: bool = False) -> str:
-    scoped = f' scope="{scope}"' if scope else ""
-    aligned = ' class="left"' if left else ""
-    return f"<{tag}{scoped}{aligned}>{_text(text)}</{tag}>"

@@ -87,6 +87,11 @@ def test_a_shift_is_measured_in_the_plane_and_in_units_of_the_spread():
     assert pca_shift(before, before + np.array([0, 0, 7])) == pytest.approx(0.0)  # out of the plane
 
 
+def test_a_student_that_diverged_has_no_shift():
+    before = np.eye(3, dtype=np.float32)
+    assert pca_shift(before, before * np.nan) is None
+
+
 def test_states_that_do_not_differ_have_no_plane():
     same = np.ones((4, 3), np.float32)
     assert pca_shift(same, same + 1) is None

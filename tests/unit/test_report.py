@@ -14,8 +14,9 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import RunStateError
 from bard_ray.metrics import read_metrics
 from bard_ray.report.figures import make_figures
-from bard_ray.report.html import MODEL_TEXT_CAP, Sample, write_report
+from bard_ray.report.html import Sample, write_report
 from bard_ray.report.model_card import config_hash, render_model_card, write_model_card
+from bard_ray.report.page import MODEL_TEXT_CAP
 from bard_ray.report.results import Results, write_results
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}

@@ -368,7 +368,7 @@ def test_the_sweep_spans_the_taught_budgets():
 
 
 def test_questions_of_the_synthetic_task_are_held_out_and_not_those_of_the_evaluation():
-    data = DataConfig(chain=ChainConfig(min_ops=3, max_ops=5), eval_questions=100)
+    data = DataConfig(chain=ChainConfig(min_ops=5, max_ops=7), eval_questions=100)
     questions = smoke_questions(data, 0, 60, [])
     texts = {q.messages[0].content for q in questions}
     assert len(texts) == 60

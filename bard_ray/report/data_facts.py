@@ -1,0 +1,259 @@
+"""What is told of a corpus and of how it was made, and how it is found from records."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bard_ray.budget.signal import label, token_limit
+from bard_ray.distill.choice import TeacherChoice
+from bard_ray.distill.compressor import Compressed
+from bard_ray.distill.diagnostics import length_figures
+from bard_ray.distill.distance import levenshtein_matrix
+from bard_ray.distill.stage import Candidate
+from bard_ray.records import DistilRow, Ints
+
+TokenCounter = Callable[[Sequence[str]], list[int]]
+PASS_RATE_BINS = 10
+DIVERSITY_QUESTIONS = 100  # distances take the time of all pairs of chains
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """One step of the pipeline.
+
+    Attributes:
+        name: as in the configuration.
+        key: of its output in the store.
+        records_in: records it was given.
+        kept: records it gave on; steps that write chains may give more than they were given.
+        dropped: records it did not, by reason.
+        examples: question ids of the first few, by reason.
+        seconds: wall time when it was made.
+        reused: an earlier command made it.
+        counters: what else it counted.
+    """
+
+    name: str
+    key: str = ""
+    records_in: int = 0
+    kept: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seconds: float = 0.0
+    reused: bool = False
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def records_per_s(self) -> float | None:
+        """Records it was given a second; None where it took no time that could be measured."""
+        return self.records_in / self.seconds if self.seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetFacts:
+    """What a compressor made of one budget: tries, accepted ones, others by reason, texts asked."""
+
+    budget: int
+    asked: int
+    accepted: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """How far apart the chains of a question are: mean distance of all pairs, in [0, 1].
+
+    Attributes:
+        chosen: of the chains that were kept, question by question.
+        random: of as many random chains of the same questions, on average.
+    """
+
+    chosen: tuple[float, ...]
+    random: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleChain:
+    """One row of a question; `budget` is a label, `tokens` those of its thought."""
+
+    budget: str
+    tokens: int
+    think: str
+    answer_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question with all its rows, smallest budget first."""
+
+    question_id: str
+    question: str
+    answer: str
+    chains: tuple[ExampleChain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """Everything that is told of a corpus; what is empty is left out.
+
+    Attributes:
+        name: of the run.
+        steps: in order.
+        lengths: thinking tokens of the rows, by label of the budget; see `lengths_by_budget`.
+        acceptance: of the compressor; see `acceptance`.
+        pass_rates: of the questions that the student was sampled on, each in [0, 1].
+        diversity: see `diversity`.
+        choice: of the smoke test.
+        teachers: what each teacher counted (`Teacher.counters`), by its name.
+        examples: see `examples`.
+    """
+
+    name: str
+    steps: Sequence[StepFacts] = ()
+    lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    acceptance: Sequence[BudgetFacts] = ()
+    pass_rates: Sequence[float] = ()
+    diversity: Diversity | None = None
+    choice: TeacherChoice | None = None
+    teachers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+
+    @property
+    def budgets(self) -> list[int]:
+        """Token budgets of the rows, ascending."""
+        return sorted(int(text) for text in self.lengths if text.isdigit())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values.
+
+        Lengths and pass rates are summarised: a corpus may have millions of rows.
+        """
+        diversity = self.diversity
+        return {
+            "name": self.name,
+            "steps": [asdict(s) | {"records_per_s": s.records_per_s} for s in self.steps],
+            "lengths": {b: asdict(length_figures(n)) for b, n in self.lengths.items() if n},
+            "acceptance": [asdict(budget) for budget in self.acceptance],
+            "pass_rates": histogram(self.pass_rates),
+            "diversity": None if diversity is None else _diversity_json(diversity),
+            "choice": None if self.choice is None else self.choice.to_json(),
+            "teachers": {name: dict(counted) for name, counted in self.teachers.items()},
+            "examples": [asdict(example) for example in self.examples],
+        }
+
+
+def histogram(shares: Sequence[float]) -> list[int]:
+    """How many lie in each of `PASS_RATE_BINS` equal parts of [0, 1]; 1 belongs to the last."""
+    return np.histogram(shares, bins=PASS_RATE_BINS, range=(0, 1))[0].tolist() if shares else []
+
+
+def lengths_by_budget(
+    rows: Sequence[DistilRow], count_tokens: TokenCounter
+) -> dict[str, list[int]]:
+    """Thinking tokens of all rows by label of the budget, small budgets first, then the others."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, tokens in zip(rows, count_tokens([row.think for row in rows]), strict=True):
+        found[label(row.budget)].append(tokens)
+    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def acceptance(tries: Iterable[Compressed]) -> list[BudgetFacts]:
+    """What became of every try at every budget, smallest budget first."""
+    reasons: dict[int, Counter[str]] = defaultdict(Counter)
+    attempts: Counter[int] = Counter()
+    for one in tries:
+        reasons[one.budget][one.reason] += 1
+        attempts[one.budget] += one.attempts
+    return [
+        BudgetFacts(
+            budget,
+            counted.total(),
+            counted[""],
+            {reason: n for reason, n in counted.most_common() if reason},
+            attempts[budget],
+        )
+        for budget, counted in sorted(reasons.items())
+    ]
+
+
+def diversity(chosen: Sequence[Candidate], pool: Sequence[Candidate]) -> Diversity | None:
+    """Distance of the chosen chains of a question against that of random ones.
+
+    Mean over all pairs i < j of d(i, j) / max(T_i, T_j), d the Levenshtein distance of token ids.
+    For random chains the mean over all pairs of the pool is the expectation of any number of them,
+    so none are drawn.
+
+    Args:
+        chosen: chains that were kept.
+        pool: chains they were chosen from, of the same questions.
+
+    Returns:
+        Of the first `DIVERSITY_QUESTIONS` questions with two chosen chains or more; None without
+        any.
+
+    Source: ours; the distance is DED's.
+    """
+    kept, all_chains = _by_question(chosen), _by_question(pool)
+    names = [name for name, chains in kept.items() if len(chains) > 1 and name in all_chains]
+    names = names[:DIVERSITY_QUESTIONS]
+    if not names:
+        return None
+    return Diversity(
+        tuple(mean_distance(kept[name]) for name in names),
+        tuple(mean_distance(all_chains[name]) for name in names),
+    )
+
+
+def mean_distance(chains: Sequence[Ints]) -> float:
+    """Mean over all pairs of the distance as a share of the longer chain; 0 without a pair."""
+    if len(chains) < 2:
+        return 0.0
+    sizes = [tokens_T.size for tokens_T in chains]
+    shares = levenshtein_matrix(chains) / np.maximum(np.maximum.outer(sizes, sizes), 1)
+    return float(np.mean(shares[np.triu_indices(len(chains), k=1)]))
+
+
+def examples(rows: Sequence[DistilRow], count_tokens: TokenCounter, count: int) -> list[Example]:
+    """The first `count` of the questions that have most rows."""
+    groups: dict[str, list[DistilRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.question.id].append(row)
+    shown = sorted(groups.values(), key=len, reverse=True)[:count]
+    return [_example(group, count_tokens) for group in shown]
+
+
+def _example(group: Sequence[DistilRow], count_tokens: TokenCounter) -> Example:
+    ordered = sorted(group, key=lambda row: token_limit(row.budget) or float("inf"))
+    lengths = count_tokens([row.think for row in ordered])
+    question = ordered[0].question
+    return Example(
+        question.id,
+        "\n\n".join(message.content for message in question.messages),
+        question.answer,
+        tuple(
+            ExampleChain(label(row.budget), tokens, row.think, row.answer_text)
+            for row, tokens in zip(ordered, lengths, strict=True)
+        ),
+    )
+
+
+def _by_question(records: Iterable[Candidate]) -> dict[str, list[Ints]]:
+    found: dict[str, list[Ints]] = defaultdict(list)
+    for record in records:
+        found[record.question.id].append(record.tokens_T)
+    return found
+
+
+def _diversity_json(found: Diversity) -> dict[str, float]:
+    means = {"chosen": float(np.mean(found.chosen)), "random": float(np.mean(found.random))}
+    return means | {"questions": len(found.chosen)}
+
+
+def _order(text: str) -> tuple[bool, int, str]:
+    return (not text.isdigit(), int(text) if text.isdigit() else 0, text)

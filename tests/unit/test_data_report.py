@@ -1,0 +1,251 @@
+"""The data report: what it is made from, that nothing is missing, that hostile text stays text."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.distill.choice import CandidateFigures, TeacherChoice
+from bard_ray.distill.compressor import Compressed
+from bard_ray.distill.diagnostics import Diagnostics, LengthFigures
+from bard_ray.distill.stage import Candidate
+from bard_ray.records import DistilRow, Message, Question
+from bard_ray.report.data_facts import histogram, mean_distance
+from bard_ray.report.data_report import (
+    BudgetFacts,
+    DataReport,
+    Diversity,
+    StepFacts,
+    acceptance,
+    diversity,
+    examples,
+    lengths_by_budget,
+    write_data_report,
+)
+
+HOSTILE = "</pre><script>alert('x')</script>\u202e$\\frac{1}{0}$ & <img src=http://x/y>"
+FIGURES = ["lengths", "acceptance", "difficulty", "diversity", "choice"]
+HEADINGS = [
+    "Steps",
+    "What was dropped",
+    "Counters",
+    "Figures",
+    "Thinking tokens",
+    "Compression",
+    "Choice of the teacher",
+    "What teachers took",
+    "Examples",
+]
+
+
+def words(texts):
+    return [len(text.split()) for text in texts]
+
+
+def row(name, budget, think="a b c", answer_text="4", text="2 + 2?"):
+    question = Question(name, (Message("user", text),), "4")
+    return DistilRow(question, TokenBudget(budget) if budget else NO_BUDGET, think, answer_text)
+
+
+def candidate(name, tokens):
+    question = Question(name, (Message("user", name),), "4")
+    return Candidate(question, "t", "a", np.array(tokens, np.int32))
+
+
+def rows():
+    generator = np.random.default_rng(0)
+    made = []
+    for budget in (500, 1000, 2000, 4000, 8000, 0):
+        for i in range(40):
+            length = max(1, int((budget or 9000) * generator.uniform(0.6, 1.1)))
+            made.append(row(f"q{i}", budget, "w " * length))
+    return made
+
+
+def choice():
+    told = Diagnostics(LengthFigures(64, 900.0, 30.0, 700.0, 890.0, 1100.0), 1.25, 0.8, 0.42)
+    return TeacherChoice(
+        "clean",
+        (
+            CandidateFigures("clean", 500, 40, 64, 0.8, 0.03, 0.9, 0.85, 700.0, {"8": 0.8}, told),
+            CandidateFigures("sloppy", 480, 40, 64, 0.5, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}, told),
+            CandidateFigures(HOSTILE, 3, 0, failure=f"its 3 rows do not fill one batch {HOSTILE}"),
+            CandidateFigures("$\\bad$<b>", 480, 40, 64, 0.4, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}),
+        ),
+        "sloppy",
+        0.3,
+        0.04,
+        beyond_noise=True,
+    )
+
+
+def report():
+    made = rows()
+    made += [
+        row("evil", b, HOSTILE, HOSTILE, HOSTILE) for b in (500, 1000, 2000, 4000, 8000, 0, 700)
+    ]
+    steps = [
+        StepFacts(
+            "teach", "a" * 32, 1000, 4000, {}, {}, 1800.0, True, {"asked": 4100, "usd": 1.25}
+        ),
+        StepFacts(
+            HOSTILE,
+            "b" * 32,
+            4000,
+            1000,
+            {"wrong": 2400, "too_long": 600},
+            {"wrong": ["q1", HOSTILE]},
+            4.0,
+        ),
+    ]
+    return DataReport(
+        name="demo",
+        steps=steps,
+        lengths=lengths_by_budget(made, words),
+        acceptance=[
+            BudgetFacts(500, 10, 7, {"too_long": 2, HOSTILE: 1}, 14),
+            BudgetFacts(1000, 0, 0),
+        ],
+        pass_rates=[0.0, 0.25, 0.25, 0.5, 1.0],
+        diversity=Diversity((0.5, 0.6), (0.4, 0.3)),
+        choice=choice(),
+        teachers={"clean": {"asked": 4100, "completion_tokens": 1.5e6}, HOSTILE: {"usd": 1.25}},
+        examples=examples(made, words, 2),
+    )
+
+
+class Page(HTMLParser):
+    """Tags, headings and text of a page; every tag has to be closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.headings, self.text = set(), [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+        assert not any(name in ("src", "href") for name, _ in attrs)
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_data_report(tmp_path_factory.mktemp("report") / "data.html", report())
+
+
+def test_every_section_and_every_figure_is_there(written):
+    text = written.read_text()
+    assert Page(text).headings == HEADINGS
+    assert re.findall(r'<figure id="figure-(\w+)">', text) == FIGURES
+    assert text.count("<svg") == len(FIGURES)
+
+
+def test_hostile_text_stays_text(written):
+    text = written.read_text()
+    page = Page(text)
+    assert not page.tags & {"script", "img", "b"}
+    assert "\u202e" not in text
+    assert "&lt;script&gt;" in text
+    assert "default-src 'none'" in text
+
+
+def test_the_steps_tell_what_they_did(written):
+    text = " ".join("".join(Page(written.read_text()).text).split())
+    for said in ("4,000", "30 min 00 s", "1,000", "wrong", "2,400", ".60", "q1", "teach*"):
+        assert said in text
+    assert "made in 4.0" not in text
+    assert "clean leads sloppy by 0.300, standard error 0.040: more than 2 standard errors" in text
+    assert "its 3 rows do not fill one batch" in text
+
+
+def test_the_figures_stand_beside_the_page_as_json(written):
+    content = json.loads(written.with_suffix(".json").read_text())
+    assert content["name"] == "demo"
+    assert content["steps"][1]["records_per_s"] == 1000
+    assert content["steps"][1]["dropped"] == {"wrong": 2400, "too_long": 600}
+    assert content["lengths"]["500"]["chains"] == 41
+    assert content["pass_rates"] == [1, 0, 2, 0, 0, 1, 0, 0, 0, 1]
+    assert content["diversity"] == {"chosen": 0.55, "random": 0.35, "questions": 2}
+    assert TeacherChoice.from_json(content["choice"]) == choice()
+
+
+def test_the_same_report_gives_the_same_page(written, tmp_path):
+    again = write_data_report(tmp_path / "data.html", report())
+    assert again.read_bytes() == written.read_bytes()
+
+
+def test_an_empty_report_is_a_page_too(tmp_path):
+    path = write_data_report(tmp_path / "data.html", DataReport("nothing"))
+    assert Page(path.read_text()).headings == []
+
+
+def test_a_lead_within_the_noise_is_called_so(tmp_path):
+    close = TeacherChoice("a", choice().candidates[:2], "b", 0.01, 0.02, beyond_noise=False)
+    path = write_data_report(tmp_path / "data.html", DataReport("close", choice=close))
+    assert "standard error 0.020: within the noise" in path.read_text()
+
+
+def test_lengths_are_ordered_by_budget_with_the_unconstrained_last():
+    made = [row("a", 0, "w " * 9), row("b", 1000, "w " * 5), row("c", 80, "w"), row("d", 80, "w w")]
+    found = lengths_by_budget(made, words)
+    assert list(found.items()) == [("80", [1, 2]), ("1000", [5]), ("none", [9])]
+
+
+def test_acceptance_counts_every_try():
+    tries = [
+        Compressed(8, "t", "a", attempts=1),
+        Compressed(4, reason="too_long", attempts=3),
+        Compressed(8, reason="wrong", attempts=2),
+        Compressed(8, reason="too_long", attempts=2),
+        Compressed(8, reason="too_long", attempts=2),
+    ]
+    assert acceptance(tries) == [
+        BudgetFacts(4, 1, 0, {"too_long": 1}, 3),
+        BudgetFacts(8, 4, 1, {"too_long": 2, "wrong": 1}, 7),
+    ]
+    assert list(acceptance(tries)[1].reasons) == ["too_long", "wrong"]
+
+
+def test_distances_are_shares_of_the_longer_chain():
+    chains = [np.array(t, np.int32) for t in ([1, 2, 3, 4], [1, 2], [9, 9, 9, 9])]
+    # 2 of 4 removed; 4 of 4 changed; 2 changed and 2 put in
+    assert mean_distance(chains) == pytest.approx((0.5 + 1.0 + 1.0) / 3)
+    assert mean_distance(chains[:1]) == 0.0
+
+
+def test_chosen_chains_are_compared_with_all_chains_of_their_question():
+    pool = [candidate("p", [1, 2]), candidate("p", [1, 2]), candidate("p", [3, 4])]
+    pool += [candidate("q", [1]), candidate("r", [1]), candidate("r", [2])]
+    chosen = [pool[0], pool[2], pool[3], pool[4]]
+    found = diversity(chosen, pool)
+    assert found == Diversity((1.0,), (pytest.approx(2 / 3),))
+    assert diversity(chosen[2:], pool) is None
+
+
+def test_examples_are_the_questions_with_most_rows_smallest_budget_first():
+    made = [row("few", 8), row("many", 16, "w w"), row("many", 0), row("many", 8, "w")]
+    (example,) = examples(made, words, 1)
+    assert (example.question_id, example.question, example.answer) == ("many", "2 + 2?", "4")
+    assert [(c.budget, c.tokens) for c in example.chains] == [("8", 1), ("16", 2), ("none", 3)]
+
+
+def test_a_pass_rate_of_one_is_counted_in_the_last_part():
+    assert histogram([1.0, 0.95, 0.0]) == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert histogram([]) == []
