@@ -39,7 +39,7 @@ class StepFacts:
         kept: records that went on.
         dropped: records that did not, by reason.
         examples: question ids of the first few dropped, by reason.
-        seconds: wall time of its chunks, added up; several of them run at a time.
+        seconds: wall time of its chunks when they were made, added up; several run at a time.
         parts: chunks.
         reused: parts that an earlier command had made.
         counters: what models took, and the like; only of the command that made the step.
@@ -56,6 +56,11 @@ class StepFacts:
     parts: int = 0
     reused: int = 0
     counters: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def records_per_s(self) -> float | None:
+        """Records that came in, a second; None where that took no time that could be measured."""
+        return self.records / self.seconds if self.seconds > 0 else None
 
     def plus(self, other: StepFacts) -> StepFacts:
         """Both together; the examples are the first ones."""
@@ -104,7 +109,7 @@ class StepStore:
         whole = StepFacts(**facts["facts"])
         if not all(self.data_path(i).exists() for i in range(whole.parts)):
             return None
-        return replace(whole, reused=whole.parts, seconds=0.0)
+        return replace(whole, reused=whole.parts)
 
     def part(self, index: int, source: str) -> tuple[StepFacts, list[Judged]] | None:
         """A part that is there.
@@ -122,7 +127,7 @@ class StepStore:
         data = self.data_path(index)
         if not data.exists() or _sha256(data) != facts["sha256"]:
             return None
-        return replace(StepFacts(**facts["facts"]), reused=1, seconds=0.0), read_judged(data)
+        return replace(StepFacts(**facts["facts"]), reused=1), read_judged(data)
 
     def write_part(
         self, index: int, source: str, judged: Sequence[Judged], facts: StepFacts
