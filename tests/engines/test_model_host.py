@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def greedy(model_path: str, prompt: str, prompts, most: int) -> str:
 
 def test_replies_are_the_models_own_whether_it_begins_or_goes_on(teacher, runner, models, prompts):
     texts = ["8a+1b*3?", "1a*3?", "5a+1b+1c*3?"]
-    given = [{}, {"think": "a9b"}, {"think": "a9b7", "close_think": True}]
+    given: list[dict[str, Any]] = [{}, {"think": "a9b"}, {"think": "a9b7", "close_think": True}]
     asks = [
         Ask((Message("user", text),), most, 0.0, **how)
         for text in texts
@@ -151,7 +152,7 @@ def tools_of(host, prompts, sampler):
     async def reference(path):
         return await host.models.reference(path or prompts.tokenizer.name_or_path)
 
-    nothing = dict.fromkeys(("taught", "context", "teacher"))
+    nothing: dict[str, Any] = dict.fromkeys(("taught", "context", "teacher"))
     return Tools(
         seed=5, prompts=prompts, student=student, verifier=verifier, reference=reference, **nothing
     )

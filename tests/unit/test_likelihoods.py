@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -82,7 +84,7 @@ def tools(student_path, policies):
         policies.loaded = path
         return policies
 
-    nothing = dict.fromkeys(("taught", "context", "teacher", "student", "verifier"))
+    nothing: dict[str, Any] = dict.fromkeys(("taught", "context", "teacher", "student", "verifier"))
     prompts = load_prompt_format(student_path, StudentConfig(), "digits")
     return Tools(seed=0, prompts=prompts, reference=reference, **nothing)
 

@@ -18,7 +18,7 @@ from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.distill.teacher import Ask, EngineSpec, identity, make_backends, prompt_format
 from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError
-from bard_ray.records import Group, Message
+from bard_ray.records import Finish, Group, Message
 from bard_ray.rl.sequences import sequence_tokens
 
 MAX_LEN = 60
@@ -60,7 +60,7 @@ class Scripted:
         ((ids_T, _),) = self.prompts.token_ends([self.writes(request.seed)])
         whole = np.append(ids_T, np.int32(self.prompts.eos_id))
         kept_T = whole[: item.max_new_tokens]
-        finish = "stop" if kept_T.size == whole.size else "length"
+        finish: Finish = "stop" if kept_T.size == whole.size else "length"
         zeros_T = np.zeros(kept_T.size, np.int32)
         output = TokenOutput(kept_T, zeros_T.astype(np.float32), zeros_T, finish, id=item.id)
         filling = Filling(self.prompts, spec)

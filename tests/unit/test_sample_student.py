@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,9 @@ def tools(student, seed=0):
     async def verifier():
         return Exact()
 
-    nothing = dict.fromkeys(("prompts", "taught", "context", "teacher", "reference"))
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("prompts", "taught", "context", "teacher", "reference")
+    )
     return Tools(seed=seed, verifier=verifier, student=sampler, **nothing)
 
 
