@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.machines import Machines
+from actors.smoke import pick_teacher
 from bard_ray.budget.sampler import train_budgets
+from bard_ray.budget.signal import token_limit
 from bard_ray.config.distil import step_names
 from bard_ray.data.questions import eval_questions
+from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.compressor import COMPRESSORS, SPREADS
 from bard_ray.distill.corpus import budget_corpus, natural_corpus, write_corpus
 from bard_ray.distill.identity import digest, identity
@@ -20,47 +23,122 @@ from bard_ray.distill.select import make_steps
 from bard_ray.distill.source import record_source
 from bard_ray.distill.steps.compress import Compress
 from bard_ray.distill.teacher import make_backends
+from bard_ray.records import DistilRow
+from bard_ray.report.data_report import (
+    DataReport,
+    diversity,
+    examples,
+    lengths_by_budget,
+    write_data_report,
+)
 
 if TYPE_CHECKING:
     from actors.plan import RoleName
     from actors.stages import Context, Facts
     from bard_ray.config.schema import Config
     from bard_ray.data.prompt import PromptFormat
+    from bard_ray.distill.choice import TeacherChoice
+    from bard_ray.distill.stage import Candidate
     from bard_ray.distill.step import Step
+    from bard_ray.distill.store import StepFacts
     from bard_ray.progress import Progress
+
+EXAMPLES = 3  # questions that the report shows with all of their chains
 
 
 async def distil_stage(context: Context, progress: Progress) -> Facts:
-    """Make the corpora of the stages `sft_full` and `sft`."""
+    """Choose the teacher where there are several, then make the corpora of `sft_full` and `sft`."""
     from actors.stages import corpus_path
 
-    config, prompts = context.config, context.prompt_format()
-    teacher = config.distil.teacher or next(iter(config.distil.teachers), "")
+    config = context.config
+    found_running = context.deployment.roles is not None
     machines = Machines(context, roles_needed(config), store_path(config) / "replies")
 
-    def on_progress(share: float, at_work: str) -> None:
-        progress.update(int(1000 * share), 1000, at_work)
+    async def build(teacher: str, questions: int) -> Pipeline:
+        return await build_pipeline(context, machines, teacher, questions)
 
     try:
-        pipeline = await build_pipeline(context, machines, teacher, prompts)
-        pipeline.on_progress = on_progress
+        teacher, choice = await pick_teacher(context, machines, store_path(config), build, progress)
+        if not found_running:  # the learner's devices may be needed to serve the teacher
+            await context.deployment.stop()
+        pipeline = await build(teacher, config.distil.questions)
+        pipeline.on_progress = lambda share, step: progress.update(int(1000 * share), 1000, step)
         done = await pipeline.run()
     finally:
         await machines.close()
-    natural, compressed = await asyncio.to_thread(
-        lambda: (list(pipeline.records(after=-2)), list(pipeline.records()))
-    )
-    rows = budget_corpus(compressed, natural, config.budget.none_share, config.run.seed)
+        if not found_running:
+            await context.deployment.stop()
+    made = await asyncio.to_thread(collect, pipeline)
+    write_report(context, made, done, choice, machines.counters())
+    rows = budget_corpus(made.compressed, made.natural, config.budget.none_share, config.run.seed)
     write_corpus(corpus_path(context.run, "sft"), rows)
-    full = natural_corpus(natural, config.sft_full.rows)
+    full = natural_corpus(made.natural, config.sft_full.rows)
     write_corpus(corpus_path(context.run, "sft_full"), full)
-    progress.update(1000, 1000, f"{len(rows):,} rows, {len(config.budget.train)} budgets")
-    return {
-        "rows_sft": len(rows),
-        "rows_sft_full": len(full),
-        "teacher": teacher,
-        "steps": [asdict(facts) for facts in done],
-    }
+    of = f" from {teacher}" if choice is not None else ""
+    progress.update(1000, 1000, f"{len(rows):,} rows, {len(config.budget.train)} budgets{of}")
+    return {"rows_sft": len(rows), "rows_sft_full": len(full), "teacher": teacher}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a finished pipeline gave.
+
+    Attributes:
+        natural: chains before the compression.
+        compressed: chains at their budgets.
+        tries: all results of the compression, those that failed too.
+        chosen_from: chains before the selection `diverse`; empty without one.
+        diverse: chains after it.
+    """
+
+    natural: list[Candidate]
+    compressed: list[Candidate]
+    tries: AcceptanceTable
+    chosen_from: list[Candidate]
+    diverse: list[Candidate]
+
+
+def collect(pipeline: Pipeline) -> Made:
+    """Read the outputs of a finished pipeline that corpora and report are made from."""
+    names = [node.name for node in pipeline.nodes]
+    tries = AcceptanceTable()
+    for record, reason in pipeline.judged():
+        tries.add(token_limit(record.budget) or 0, record.tokens_T.size, reason, record.attempts)
+    place = names.index("diverse") if "diverse" in names else 0
+    return Made(
+        list(pipeline.records(after=-2)),
+        list(pipeline.records()),
+        tries,
+        list(pipeline.records(after=place - 1)) if place else [],
+        list(pipeline.records(after=place)) if place else [],
+    )
+
+
+def write_report(
+    context: Context,
+    made: Made,
+    steps: list[StepFacts],
+    choice: TeacherChoice | None,
+    teachers: dict[str, dict[str, float]],
+) -> Path:
+    """`data/report.html` and the same as JSON."""
+    count = context.prompt_format().count_tokens
+    rows = [DistilRow(r.question, r.budget, r.think, r.answer_text) for r in made.compressed]
+    sampled = {r.question.id: r.pass_rate for r in made.natural if r.pass_rate is not None}
+    report = DataReport(
+        name=context.config.run.name,
+        steps=steps,
+        lengths=lengths_by_budget(rows, count),
+        acceptance=made.tries,
+        pass_rates=list(sampled.values()),
+        diversity=diversity(made.diverse, made.chosen_from),
+        choice=choice,
+        teachers=teachers,
+        examples=examples(rows, count, EXAMPLES),
+    )
+    path = context.run.path / "data" / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_data_report(path, report)
 
 
 def store_path(config: Config) -> Path:
@@ -80,14 +158,14 @@ def roles_needed(config: Config) -> set[RoleName]:
 
 
 async def build_pipeline(
-    context: Context, machines: Machines, teacher: str, prompts: PromptFormat
+    context: Context, machines: Machines, teacher: str, questions: int
 ) -> Pipeline:
     """The pipeline of a configuration, for the chains of one teacher."""
-    config = context.config
+    config, prompts = context.config, context.prompt_format()
     distil = config.distil
     chains = "teach" not in step_names(distil)
     source = await asyncio.to_thread(
-        record_source, config.data, distil.questions, config.run.seed, prompts, chains=chains
+        record_source, config.data, questions, config.run.seed, prompts, chains=chains
     )
     return Pipeline(
         root=store_path(config),

@@ -244,6 +244,9 @@ class _Driver:
         self.console.line()
         self.console.line(render_table(results))
         exported = export_student(run, self.config, results)
+        data = run.path / "data" / "report.html"
+        if data.exists():
+            self.console.line(f"corpus: {data.parent}    report on it: {data}")
         self.console.line(
             f"report: {report}"
             + (f"    student: {exported} (Hugging Face format)" if exported else "")

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.model_host import ModelHost
 from bard_ray.budget.sampler import train_budgets
 from bard_ray.data.questions import eval_questions
+from bard_ray.distill.ledger import Kept, ledger_path
 from bard_ray.distill.stage import Context as Selecting
 from bard_ray.distill.step import Tools
 from bard_ray.distill.teacher import EngineSpec, Teacher, make_backends
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A teacher that is up."""
+
+    name: str
+    teacher: Teacher
+
+
 class Machines:
     """Starts roles, engines and teachers when they are first asked for; one phase of the stage."""
 
@@ -40,7 +50,8 @@ class Machines:
             replies: directory where replies that were paid for are kept.
         """
         self._context, self._roles, self._replies = context, roles, replies
-        self._teachers: dict[str, asyncio.Task[Teacher]] = {}
+        self._teachers: dict[str, asyncio.Task[Opened]] = {}
+        self._counted: dict[str, dict[str, float]] = {}
         self._student: asyncio.Task[Sampler] | None = None
         self._starting = asyncio.Lock()
         self._compute: Compute | None = None
@@ -101,11 +112,17 @@ class Machines:
         return reference
 
     async def teacher(self, name: str) -> Teacher:
-        """A teacher of the configuration, opened once."""
+        """A teacher of the configuration, opened once; replies that cost something are kept."""
         if name not in self._teachers:
-            backend = make_backends(self._context.config.distil.teachers)[name]
-            self._teachers[name] = asyncio.create_task(backend.open(name, self))
-        return await asyncio.shield(self._teachers[name])
+            self._teachers[name] = asyncio.create_task(self._open(name))
+        return (await asyncio.shield(self._teachers[name])).teacher
+
+    async def _open(self, name: str) -> Opened:
+        backend = make_backends(self._context.config.distil.teachers)[name]
+        teacher = await backend.open(name, self)
+        if getattr(type(backend), "KEPT", True):
+            teacher = Kept(teacher, ledger_path(self, backend))
+        return Opened(name, teacher)
 
     async def engines(self, spec: EngineSpec) -> tuple[Sampler, PromptFormat]:
         """Rollout workers that serve another model than the student."""
@@ -119,19 +136,25 @@ class Machines:
         return await self._compute(function, *args)
 
     def counters(self) -> dict[str, dict[str, float]]:
-        """What every teacher took so far."""
-        opened = {n: t for n, t in self._teachers.items() if t.done() and not t.exception()}
-        return {name: dict(task.result().counters()) for name, task in opened.items()}
+        """What every teacher took in this command."""
+        opened = [t.result() for t in self._teachers.values() if t.done() and not t.exception()]
+        return self._counted | {o.name: dict(o.teacher.counters()) for o in opened}
 
     async def close(self) -> None:
-        """Let teachers and their engines go; roles stay for the next phase."""
-        for task in self._teachers.values():
+        """Let teachers and their engines go; what is asked for again is started anew.
+
+        The roles stay; the student's weights are loaded anew too, since others may use its workers.
+        """
+        teachers, host = list(self._teachers.values()), self._host
+        self._teachers, self._student, self._host = {}, None, None
+        for task in teachers:
             task.cancel()
             opened = (await asyncio.gather(task, return_exceptions=True))[0]
             if not isinstance(opened, BaseException):
-                await opened.close()
-        if self._host is not None:
-            await self._host.close()
+                self._counted[opened.name] = dict(opened.teacher.counters())
+                await opened.teacher.close()
+        if host is not None:
+            await host.close()
 
     async def _model_host(self) -> ModelHost:
         async with self._starting:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +17,14 @@ from bard_ray.distill.corpus import budget_corpus
 from bard_ray.distill.identity import digest
 from bard_ray.distill.smoke import SmokeRoles, SmokeSpec, choose_teacher, smoke_plan, smoke_sft
 from bard_ray.errors import DataError
-from bard_ray.records import DistilRow
+from bard_ray.records import DistilRow, Question
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from actors.machines import Machines
     from actors.stages import Context
     from bard_ray.config.schema import Config
-    from bard_ray.data.prompt import PromptFormat
     from bard_ray.distill.pipeline import Pipeline
     from bard_ray.progress import Progress
 
@@ -43,7 +42,7 @@ def candidates(config: Config) -> list[str]:
 
 
 async def pick_teacher(
-    context: Context, prompts: PromptFormat, store: Path, build: Build, progress: Progress
+    context: Context, machines: Machines, store: Path, build: Build, progress: Progress
 ) -> tuple[str, TeacherChoice | None]:
     """The teacher whose chains are used, and how it was chosen.
 
@@ -51,7 +50,7 @@ async def pick_teacher(
 
     Args:
         context: of the run.
-        prompts: of the student.
+        machines: of the pipelines; all of theirs is let go before students are trained.
         store: where choices are kept.
         build: makes a candidate's pipeline.
         progress: told what is being done.
@@ -65,13 +64,16 @@ async def pick_teacher(
     for done, name in enumerate(names):
         progress.update(100 * done, 1000, f"chains of {name} for the smoke test")
         pipeline = await build(name, config.distil.smoke.questions)
-        await pipeline.run()
+        try:
+            await pipeline.run()
+        finally:
+            await machines.close()
         keys.append(pipeline.nodes[-1].store.key)
         corpora[name] = await asyncio.to_thread(_corpus, pipeline, config)
     path = store / f"choice-{digest([keys, _settings(config)])[:16]}.json"
     choice = await asyncio.to_thread(_kept_choice, path)
     if choice is None:
-        choice = await _try_all(context, corpora, prompts, progress)
+        choice = await _try_all(context, corpora, progress)
         await asyncio.to_thread(write_json, path, choice.to_json())
     return choice.winner, choice
 
@@ -89,8 +91,8 @@ def _corpus(pipeline: Pipeline, config: Config) -> list[DistilRow]:
 def _settings(config: Config) -> list[object]:
     """What the outcome follows from beside the corpora."""
     evaluate = config.evaluate
-    parts = (config.distil.smoke, config.sft, config.student, config.data)
-    return [*map(asdict, parts), evaluate.temperature, evaluate.max_new_tokens]
+    parts = [config.distil.smoke, config.sft, config.student, config.data]
+    return [*parts, evaluate.temperature, evaluate.max_new_tokens]
 
 
 def _kept_choice(path: Path) -> TeacherChoice | None:
@@ -103,7 +105,6 @@ def _kept_choice(path: Path) -> TeacherChoice | None:
 async def _try_all(
     context: Context,
     corpora: dict[str, list[DistilRow]],
-    prompts: PromptFormat,
     progress: Progress,
 ) -> TeacherChoice:
     """Train and measure a student of each, on the run's learner and rollout workers."""
@@ -116,7 +117,7 @@ async def _try_all(
     scratch.mkdir(parents=True, exist_ok=True)
     spec = SmokeSpec(
         student=context.weights_before("sft"),
-        prompts=prompts,
+        prompts=context.prompt_format(),
         max_len=config.student.max_len,
         sft=smoke_sft(config.distil.smoke, config.sft),
         questions=tuple(await asyncio.to_thread(_questions, config, list(corpora.values()))),
@@ -136,7 +137,7 @@ async def _try_all(
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-def _questions(config: Config, corpora: Sequence[Sequence[DistilRow]]) -> list:
+def _questions(config: Config, corpora: Sequence[Sequence[DistilRow]]) -> list[Question]:
     taken = [row.question for rows in corpora for row in rows]
     count = config.distil.smoke.eval_questions
     return smoke_questions(config.data, config.run.seed, count, taken)

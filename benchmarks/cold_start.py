@@ -156,11 +156,11 @@ async def _seconds_until(ready: asyncio.Task[None]) -> float:
 def _first_batch(config: Any, model: str) -> tuple[Any, Any, float]:
     """A batch of the first supervised stage."""
     from bard_ray.data.prompt import load_prompt_format
-    from bard_ray.distill.corpus import gold_corpus, to_sequences
+    from bard_ray.distill.corpus import base_corpus, to_sequences
     from bard_ray.roles import LossSpec
 
     prompts = load_prompt_format(model, config.student, config.budget.codec)
-    rows = gold_corpus(config.data, config.base.batch_rows, config.run.seed, "base")
+    rows = base_corpus(config.data, config.base.batch_rows, config.run.seed)
     sequences, _ = to_sequences(rows, prompts, config.student.max_len)
     return sequences, LossSpec("nll"), config.base.lr
 

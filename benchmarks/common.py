@@ -27,6 +27,7 @@ SHORT_STUDENT = [
     "base.rows=4000",
     "sft_full.enabled=false",
     "distil.questions=2000",
+    "distil.teacher=clean",
     "evaluate.enabled=false",
 ]
 

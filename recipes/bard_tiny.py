@@ -34,7 +34,6 @@ STEPS = [
     {"length": {"max_tokens": 64}},
     "near_duplicates",
     {"decontaminate": {"ngram": 64}},  # its questions look alike: only the very same one counts
-    {"sample_student": {"samples": 4, "max_new_tokens": 60, "temperature": 1.0}},
 ]
 
 

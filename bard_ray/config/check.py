@@ -317,12 +317,10 @@ def _lengths(config: Config) -> Problems:
 
 
 def _training(config: Config) -> Problems:
-    for name in ("base", "sft_full"):
-        stage = getattr(config, name)
-        if stage.enabled and stage.rows < 1 and config.data.source == "chain":
-            rule = "the synthetic task has no end, so a stage must say how many rows it takes"
-            fix = f"Set {name}.rows to 1 or more, or {name}.enabled=false."
-            yield ConfigError(f"{name}.rows", stage.rows, rule, fix)
+    if config.base.enabled and config.base.rows < 1 and config.data.source == "chain":
+        rule = "the synthetic task has no end, so the stage must say how many rows it takes"
+        fix = "Set base.rows to 1 or more, or base.enabled=false."
+        yield ConfigError("base.rows", config.base.rows, rule, fix)
 
 
 def _correction(config: Config) -> Problems:

@@ -137,6 +137,7 @@ class SpreadConfig:
 class SmokeConfig:
     """The choice of a teacher: a short supervised stage on a little of each one's data."""
 
+    candidates: list[str] = field(default_factory=list)  # empty: all teachers but the writer
     questions: int = 500  # a candidate
     epochs: float = 1.0
     lr: float = 0.0  # 0: that of the `sft` stage

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from bard_ray.distill.identity import as_json, digest, identity
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import MATTERS, Step, Tools
 from bard_ray.distill.store import FORMAT, StepFacts, StepStore, fingerprint, kept, tally
+from bard_ray.distill.table import read_judged
 from bard_ray.errors import InvariantError
 
 SOURCE_QUESTIONS = 256  # of a chunk of the source
@@ -112,6 +113,16 @@ class Pipeline:
             return
         node = self.nodes[after]
         yield from itertools.chain.from_iterable(node.store.read(node.facts.parts))
+
+    def judged(self) -> Iterator[Judged]:
+        """All records of the last step with the reasons they are out for, once `run` is through.
+
+        Raises:
+            DataError: its files are gone.
+        """
+        node = self.nodes[-1]
+        for index in range(node.facts.parts):
+            yield from read_judged(node.store.data_path(index))
 
     def _resume(self) -> int:
         """Index of the first step that is not complete; facts of those before are filled in."""

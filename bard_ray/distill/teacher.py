@@ -171,7 +171,11 @@ class Host(Protocol):
 
 
 class Backend(Protocol):
-    """A way to reach a teacher: a plug-in, whose fields are its parameters."""
+    """A way to reach a teacher: a plug-in, whose fields are its parameters.
+
+    Its replies are kept on disk by ask (`bard_ray.distill.ledger`), so that none is paid for twice,
+    unless its class has an attribute `KEPT` that is false.
+    """
 
     async def open(self, name: str, host: Host) -> Teacher:
         """Bring the teacher up; `name` is what the configuration calls it.

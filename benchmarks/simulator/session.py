@@ -26,6 +26,7 @@ SETUP = [
     "base.rows=4000",
     "sft_full.enabled=false",
     "distil.questions=2000",
+    "distil.teacher=clean",
     "evaluate.enabled=false",
     # The student stays as it is, so that one measured workload holds for every run.
     "rl.lr=1e-12",

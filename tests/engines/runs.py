@@ -22,6 +22,7 @@ MARK = "BARD_TEST_MARK"
 SMALL = [
     "base.rows=2500",
     "distil.questions=600",
+    "distil.teacher=clean",
     "sft_full.enabled=false",
     "data.eval_questions=8",
     "evaluate.budgets=[8,24,30]",

@@ -29,8 +29,9 @@ from bard_ray.distill.compressors.drop_steps import drop_steps, jittered_target,
 from bard_ray.distill.compressors.hindsight import hindsight_budget
 from bard_ray.distill.compressors.rewrite import Rewrite
 from bard_ray.distill.cuts import STEP, cut_ends
+from bard_ray.distill.identity import digest, identity
 from bard_ray.distill.stage import Candidate
-from bard_ray.distill.teacher import Reply, digest, identity
+from bard_ray.distill.teacher import Reply
 from bard_ray.distill.wording import conversation_text, fill, sections
 from bard_ray.distill.writing import Window, parse_rewritten
 from bard_ray.errors import ConfigError, InfrastructureError, first_error

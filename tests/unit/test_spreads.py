@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bard_ray.distill.compressor import SPREADS, fitted
+from bard_ray.distill.identity import digest, identity
 from bard_ray.distill.spreads.tied import Tied
-from bard_ray.distill.teacher import digest, identity
 from bard_ray.distill.weighing import MOST_LENGTHS, draw_budgets
 from bard_ray.errors import ConfigError
 

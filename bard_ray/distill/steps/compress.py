@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from bard_ray.budget.signal import TokenBudget
+from bard_ray.budget.signal import Budget, TokenBudget
 from bard_ray.distill.compressor import (
     Compressed,
     Compressor,
     Fitting,
+    Reason,
     Spread,
     Workbench,
     chooses_budget,
@@ -30,7 +32,9 @@ from bard_ray.verify.regrade import grade_surely
 class Compress:
     """Make `count` records of each chain, each at a budget of its own.
 
-    Reasons: those of the compressor. Source: BARD, the same question at several budgets.
+    Reasons: those of the compressor (`bard_ray.distill.compressor.Reason`); `spare`, the question
+    has a chain at that budget already, or `count` of them. Source: BARD, the same question at
+    several budgets.
 
     Attributes:
         compressor: shortens.
@@ -60,10 +64,36 @@ class Compress:
                 group.create_task(self._one(record, place, spread, tools))
                 for place, record in _numbered(records)
             ]
-        tries = [(record, task.result()) for record, task in zip(records, tasks, strict=True)]
-        thoughts = tools.prompts.text_ids([one.think for _, made in tries for one in made])
-        ids = iter(thoughts)
-        return [(_candidate(r, one, next(ids)), one.reason) for r, made in tries for one in made]
+        tries = [
+            (record, one)
+            for record, task in zip(records, tasks, strict=True)
+            for one in task.result()
+            if one.reason != Reason.OTHER_BUDGET
+        ]
+        thoughts = tools.prompts.text_ids([one.think for _, one in tries])
+        made: list[Judged] = [
+            (_candidate(record, one, tokens_T), str(one.reason))
+            for (record, one), tokens_T in zip(tries, thoughts, strict=True)
+        ]
+        return self._first_of_each(made) if chooses_budget(self.compressor) else made
+
+    def _first_of_each(self, made: Sequence[Judged]) -> list[Judged]:
+        """Chains that found their budgets themselves: one a budget and `count` a question.
+
+        Where budgets are drawn instead, two chains at one budget are two ways to keep to it.
+        """
+        taken: dict[str, set[Budget]] = defaultdict(set)
+        judged: list[Judged] = []
+        for record, reason in made:
+            budgets = taken[record.question.id]
+            spare = record.budget in budgets or len(budgets) >= self.count
+            if not reason and spare:
+                judged.append((record, "spare"))
+                continue
+            if not reason:
+                budgets.add(record.budget)
+            judged.append((record, reason))
+        return judged
 
     async def _one(
         self, record: Candidate, place: int, spread: Spread, tools: Tools
