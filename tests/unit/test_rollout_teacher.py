@@ -15,7 +15,8 @@ from actors.rollout import Filling, token_requests
 from actors.wire import pack_groups, unpack_groups
 from bard_ray.config.schema import ChainConfig, TinyModelConfig
 from bard_ray.data.tiny_model import write_tiny_model
-from bard_ray.distill.teacher import Ask, EngineSpec, identity, make_backends, prompt_format
+from bard_ray.distill.identity import identity
+from bard_ray.distill.teacher import Ask, EngineSpec, make_backends, prompt_format
 from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import Finish, Group, Message
