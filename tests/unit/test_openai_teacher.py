@@ -117,8 +117,8 @@ async def test_an_endpoint_that_is_gone_ends_the_run_and_what_is_there_stays(tmp
         replies, counters = await with_teacher(server, tmp_path, asks, **params)
         assert [type(reply) for reply in replies] == [Reply] * 2 + [InfrastructureError] * 2
         assert str(replies[2]) == (
-            f"teacher r1 gave no answer in 3 attempts; {server.url}/: the last fault was 500. "
-            "Replies so far are kept; the same command goes on."
+            f"teacher r1 gave no answer in 3 attempts; {server.url}/: the last fault was 500 "
+            "(busy). Replies so far are kept; the same command goes on."
         )
         assert counters["retried_500"] == 4
     async with ChatServer(says(echo)) as moved:  # the same teacher at another address
