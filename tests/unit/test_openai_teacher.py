@@ -148,6 +148,17 @@ async def test_refusals_name_the_field_and_keep_the_key_secret(tmp_path, status,
     assert len(server.requests) == 1
 
 
+async def test_the_key_is_in_no_message_of_a_failure(tmp_path):
+    for status, message in ((500, f"{SECRET} crashed me"), (400, f"{SECRET}: reduce the length")):
+        record = {"error": {"message": message}}
+        async with ChatServer(fixed(status, record)) as server:
+            (outcome,), _ = await with_teacher(
+                server, tmp_path, [ask()], key_env="TEACHER_KEY", retries=0
+            )
+        assert "***" in str(outcome)
+        assert SECRET not in str(outcome)
+
+
 async def test_an_empty_account_is_not_waited_for(tmp_path):
     record = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
     async with ChatServer(fixed(429, record)) as server:

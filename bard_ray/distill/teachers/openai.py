@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 from collections import Counter
@@ -149,18 +148,19 @@ class ChatTeacher:
         """
         body = self._body(ask)
         self._counters["asked"] += 1
+        attempt = 0
         async with self._slots:
-            for attempt in itertools.count():
+            while True:
                 try:
                     return await self._attempt(ask, body)
                 except _TryAgainError as fault:
                     await self._wait(fault, attempt)
-        raise AssertionError  # count never ends
+                    attempt += 1
 
     def counters(self) -> Mapping[str, float]:
         """What it took so far.
 
-        `requests` were sent for the `asked`; `retried` of them again, by reason; `without_usage`
+        `requests` were sent for the `asked`, `retried_REASON` of them once more; `without_usage`
         replies came without token counts, so that tokens and `cost` are too low.
         """
         spent = self._counters["prompt_tokens"] * self._cfg.prompt_price
@@ -212,7 +212,7 @@ class ChatTeacher:
             return self._refused(error.status_code, error.body, error.response.headers)
 
     def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> tuple[Reply, bool]:
-        code, message = explain(body)
+        code, message = explain(body, self._client.api_key if self._cfg.key_env else "")
         if (status in _RETRIED or status >= 500) and code != _UNPAID:
             raise _TryAgainError(str(status), message, retry_after_s(headers))
         if is_of_this_ask(status, code, message):
@@ -226,8 +226,6 @@ class ChatTeacher:
             ConfigError: always.
         """
         name, fix = _FIELD_AND_FIX.get(status, _FIELD_AND_FIX[400])
-        if self._cfg.key_env:
-            message = message.replace(self._client.api_key, "***")
         value, rule = getattr(self._cfg, name), f"refused with status {status} ({message})"
         raise ConfigError(f"distil.teachers.{self._name}.{name}", value, rule, fix)
 
@@ -238,13 +236,13 @@ class ChatTeacher:
             InfrastructureError: there is none left, or the server wants too much patience.
         """
         last = f"{self._client.base_url}: the last fault was {fault.reason} ({fault.detail})"
-        self._counters[f"retried_{fault.reason}"] += attempt < self._cfg.retries
         if attempt >= self._cfg.retries:
             msg = f"teacher {self._name} gave no answer in {attempt + 1} attempts; {last}."
             raise InfrastructureError(f"{msg} {_RESUME}")
         if fault.after_s > self._cfg.max_wait_s:
             msg = f"teacher {self._name} asks for {fault.after_s:.0f} s without requests; {last}."
             raise InfrastructureError(f"{msg} {_RESUME}")
+        self._counters[f"retried_{fault.reason}"] += 1
         self._requests.hold(fault.after_s)  # it speaks to all of us, not to this ask alone
         await asyncio.sleep(fault.after_s + backoff_s(attempt, self._draw))
 
