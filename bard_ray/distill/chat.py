@@ -76,13 +76,18 @@ def read_completion(body: str, ask: Ask, tags: Tags) -> tuple[Reply, bool]:
     return Reply(think, answer.strip(), ended, failure, *known), None not in counts
 
 
-def explain(body: object) -> tuple[str, str]:
-    """Code and message of an error body, as far as there are any; the message is cut."""
+def explain(body: object, secret: str = "") -> tuple[str, str]:
+    """Code and message of an error body, as far as there are any; the message is cut.
+
+    Args:
+        body: decoded, or the text that could not be.
+        secret: not shown; servers like to quote the key they were given.
+    """
     error: Any = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(error, dict):
-        return "", str(error or "")[:_SHOWN_CHARS]
-    code = error.get("code") or error.get("type") or ""
-    return str(code), str(error.get("message") or error)[:_SHOWN_CHARS]
+    known = isinstance(error, dict)
+    code = str(error.get("code") or error.get("type") or "") if known else ""
+    message = str((known and error.get("message")) or error or "")
+    return code, (message.replace(secret, "***") if secret else message)[:_SHOWN_CHARS]
 
 
 def is_of_this_ask(status: int, code: str, message: str) -> bool:

@@ -24,7 +24,7 @@ _KEYED = re.compile(rb'\{"key": "([0-9a-f]{32})", .*\}\n', re.DOTALL)
 
 
 class Ledger:
-    """Replies in a file, found by key; only their places are held in memory, about 150 bytes each.
+    """Replies in a file, found by key; only their places are held in memory, about 110 bytes each.
 
     A reply is handed to the operating system before `keep` returns: a killed process loses none
     that it has kept. A machine that loses power loses at most those of the last `SYNC_S` seconds,

@@ -13,6 +13,7 @@ from bard_ray.distill.teacher import TEACHERS, Ask
 from bard_ray.distill.teachers.exact import Exact, ExactTeacher
 from bard_ray.errors import ConfigError
 from bard_ray.records import Message, Question
+from tests.chat_server import DirectoryHost
 
 CHAIN = Chain(8, ("+1", "*3", "+1", "*3"))  # 9, 7, 8, 4
 QUESTION = Question(
@@ -161,9 +162,9 @@ def test_max_tokens_cut_thought_and_answer(max_tokens, think, answer, ended):
     assert reply.completion_tokens == max_tokens
 
 
-def test_counters_add_up():
+def test_counters_add_up(tmp_path):
     async def go():
-        teacher = await TEACHERS.build("exact", {}).open("t", None)
+        teacher = await TEACHERS.build("exact", {}).open("t", DirectoryHost(tmp_path))
         await teacher.reply(ask())
         await teacher.reply(ask(think="a+19", close_think=True))
         await teacher.close()

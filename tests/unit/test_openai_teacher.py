@@ -117,8 +117,8 @@ async def test_an_endpoint_that_is_gone_ends_the_run_and_what_is_there_stays(tmp
         replies, counters = await with_teacher(server, tmp_path, asks, **params)
         assert [type(reply) for reply in replies] == [Reply] * 2 + [InfrastructureError] * 2
         assert str(replies[2]) == (
-            f"teacher r1 gave no answer in 3 attempts; {server.url}/: the last fault was 500. "
-            "Replies so far are kept; the same command goes on."
+            f"teacher r1 gave no answer in 3 attempts; {server.url}/: the last fault was 500 "
+            "(busy). Replies so far are kept; the same command goes on."
         )
         assert counters["retried_500"] == 4
     async with ChatServer(says(echo)) as moved:  # the same teacher at another address
@@ -146,6 +146,17 @@ async def test_refusals_name_the_field_and_keep_the_key_secret(tmp_path, status,
     assert error.replace(SECRET, "***") in str(refusal)
     assert SECRET not in str(refusal)
     assert len(server.requests) == 1
+
+
+async def test_the_key_is_in_no_message_of_a_failure(tmp_path):
+    for status, message in ((500, f"{SECRET} crashed me"), (400, f"{SECRET}: reduce the length")):
+        record = {"error": {"message": message}}
+        async with ChatServer(fixed(status, record)) as server:
+            (outcome,), _ = await with_teacher(
+                server, tmp_path, [ask()], key_env="TEACHER_KEY", retries=0
+            )
+        assert "***" in str(outcome)
+        assert SECRET not in str(outcome)
 
 
 async def test_an_empty_account_is_not_waited_for(tmp_path):

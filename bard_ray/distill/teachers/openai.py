@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 from collections import Counter
@@ -120,12 +119,13 @@ class _TryAgainError(Exception):
 
     Attributes:
         reason: a fixed word.
-        after_s: what the server asked for.
+        detail: what was said about it.
+        after_s: how long the server wants to be left alone.
     """
 
-    def __init__(self, reason: str, after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason, self.after_s = reason, after_s
+    def __init__(self, reason: str, detail: object, after_s: float = 0.0) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail, self.after_s = reason, detail, after_s
 
 
 class ChatTeacher:
@@ -148,18 +148,19 @@ class ChatTeacher:
         """
         body = self._body(ask)
         self._counters["asked"] += 1
+        attempt = 0
         async with self._slots:
-            for attempt in itertools.count():
+            while True:
                 try:
                     return await self._attempt(ask, body)
                 except _TryAgainError as fault:
                     await self._wait(fault, attempt)
-        raise AssertionError  # count never ends
+                    attempt += 1
 
     def counters(self) -> Mapping[str, float]:
         """What it took so far.
 
-        `requests` were sent for the `asked`; `retried` of them again, by reason; `without_usage`
+        `requests` were sent for the `asked`, `retried_REASON` of them once more; `without_usage`
         replies came without token counts, so that tokens and `cost` are too low.
         """
         spent = self._counters["prompt_tokens"] * self._cfg.prompt_price
@@ -202,18 +203,18 @@ class ChatTeacher:
                 )
             return read_completion(answer.text, ask, self._tags)
         except (TimeoutError, openai.APITimeoutError):
-            raise _TryAgainError("timeout") from None
-        except openai.APIConnectionError:
-            raise _TryAgainError("connection") from None
-        except BadBodyError:
-            raise _TryAgainError("bad_body") from None
+            raise _TryAgainError("timeout", f"{self._cfg.timeout_s:g} s") from None
+        except openai.APIConnectionError as error:
+            raise _TryAgainError("connection", error.__cause__ or error) from None
+        except BadBodyError as error:
+            raise _TryAgainError("bad_body", error) from None
         except openai.APIStatusError as error:
             return self._refused(error.status_code, error.body, error.response.headers)
 
     def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> tuple[Reply, bool]:
-        code, message = explain(body)
+        code, message = explain(body, self._client.api_key if self._cfg.key_env else "")
         if (status in _RETRIED or status >= 500) and code != _UNPAID:
-            raise _TryAgainError(str(status), retry_after_s(headers))
+            raise _TryAgainError(str(status), message, retry_after_s(headers))
         if is_of_this_ask(status, code, message):
             return Reply("", "", "failed", f"{status} {code}: {message}"), False
         self._give_up(status, message)
@@ -225,8 +226,7 @@ class ChatTeacher:
             ConfigError: always.
         """
         name, fix = _FIELD_AND_FIX.get(status, _FIELD_AND_FIX[400])
-        value = getattr(self._cfg, name)
-        rule = f"refused with status {status} ({message.replace(self._client.api_key, '***')})"
+        value, rule = getattr(self._cfg, name), f"refused with status {status} ({message})"
         raise ConfigError(f"distil.teachers.{self._name}.{name}", value, rule, fix)
 
     async def _wait(self, fault: _TryAgainError, attempt: int) -> None:
@@ -235,14 +235,14 @@ class ChatTeacher:
         Raises:
             InfrastructureError: there is none left, or the server wants too much patience.
         """
-        last = f"{self._client.base_url}: the last fault was {fault.reason}"
-        self._counters[f"retried_{fault.reason}"] += attempt < self._cfg.retries
+        last = f"{self._client.base_url}: the last fault was {fault.reason} ({fault.detail})"
         if attempt >= self._cfg.retries:
             msg = f"teacher {self._name} gave no answer in {attempt + 1} attempts; {last}."
             raise InfrastructureError(f"{msg} {_RESUME}")
         if fault.after_s > self._cfg.max_wait_s:
             msg = f"teacher {self._name} asks for {fault.after_s:.0f} s without requests; {last}."
             raise InfrastructureError(f"{msg} {_RESUME}")
+        self._counters[f"retried_{fault.reason}"] += 1
         self._requests.hold(fault.after_s)  # it speaks to all of us, not to this ask alone
         await asyncio.sleep(fault.after_s + backoff_s(attempt, self._draw))
 
@@ -284,7 +284,7 @@ _COUNTERS = (
 )  # fmt: skip
 _RESUME = "Replies so far are kept; the same command goes on."
 _FIELD_AND_FIX = {
-    400: ("extra_body", "Change what is sent: extra_body (null leaves a field out), limit_field."),
+    400: ("extra_body", "Change what is sent: max_tokens, limit_field, or extra_body."),
     401: ("key_env", "Export a valid key, and name its variable in key_env."),
     402: ("key_env", "The account of this key has no credit."),
     403: ("key_env", "The key may not use this model."),
