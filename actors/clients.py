@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 
+GOODBYE_S = 30.0  # for an engine to end its own processes before its actor is killed
+
+
 class RaySampler:
     """The `Sampler` role over rollout workers."""
 
@@ -31,12 +34,24 @@ class RaySampler:
         self._weights: Published | None = None
         self._path = ""
         self._version = 0
+        self._stopped = False
         self._fleet = Fleet("rollout", size, spawn, kill, self._prepare)
         self._streams = [GroupStream(self._fleet, i, timeout_s) for i in range(size)]
 
     async def start(self) -> None:
         """Bring all engines up, side by side."""
         await self._fleet.start()
+
+    async def stop(self) -> None:
+        """End the workers; whoever still waits for groups is told."""
+        self._stopped = True
+        for stream in self._streams:
+            stream.stop(_stopped())
+
+        async def goodbye(handle: ActorHandle) -> None:
+            await call(handle.close.remote(), GOODBYE_S, "stopping a rollout worker")
+
+        await self._fleet.stop(goodbye)
 
     async def _prepare(self, handle: ActorHandle) -> None:
         """Start an engine and give it the current weights before its first request."""
@@ -96,6 +111,8 @@ class RaySampler:
 
         The work of a lost worker is issued again. What no retry can mend is raised here.
         """
+        if self._stopped:
+            raise _stopped()
         arrivals: Arrivals = asyncio.Queue()
         asked = [
             (stream := self._streams[index], stream.ask(share, spec, arrivals))
@@ -148,6 +165,10 @@ class RaySampler:
         return self._fleet.replaced
 
 
+def _stopped() -> InfrastructureError:
+    return InfrastructureError("these rollout workers were stopped")
+
+
 class RayReference:
     """The `Reference` role over one worker."""
 
@@ -164,6 +185,10 @@ class RayReference:
         if not await self._fleet.on_worker(0, self._prepare):
             msg = "the reference worker was lost while loading its policy; see logs/reference-0.log"
             raise InfrastructureError(msg)
+
+    async def stop(self) -> None:
+        """End the worker."""
+        await self._fleet.stop()
 
     async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
         """Log-probs of every sequence, in order.

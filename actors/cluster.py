@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Where Ray notes the cluster that was last started on this machine, running or not.
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 Ray's own choice
 PROBE_S = 3.0
+SETTLE_S = 15.0  # until a cluster that cannot grow has taken back what was released
+_SLACK = 1e-6  # of sums of fractions
 
 
 def answers(address: str) -> bool:
@@ -50,7 +52,7 @@ def in_submitted_job() -> bool:
 
 @dataclass
 class ActorSpec:
-    """How one actor is hosted."""
+    """How one actor is hosted; `group` holds its bundle, None: the run's own."""
 
     name: str
     bundle: int
@@ -58,10 +60,11 @@ class ActorSpec:
     gpus: float
     threads: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
+    group: PlacementGroup | None = None
 
 
 class Cluster:
-    """One run's hold on Ray: a placement group and the actors in it.
+    """One run's hold on Ray: a placement group for its roles, others for a while, their actors.
 
     Closing it leaves no process behind.
     """
@@ -69,18 +72,22 @@ class Cluster:
     def __init__(self, config: ClusterConfig, log_dir: Path, *, verbose: bool) -> None:
         self._config, self._log_dir, self._verbose = config, log_dir.resolve(), verbose
         self._group: PlacementGroup | None = None
+        self._beside: list[PlacementGroup] = []
         self._actors: list[ActorHandle] = []
         self._attempts: dict[str, int] = {}
+        self._connected = False
         self.started_here = False
 
     def connect(self) -> dict[str, float]:
         """Join the given cluster or start one here; returns its resources.
 
         A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
-        machine.
+        machine. Once is enough; a second call only asks what there is.
         """
         import ray
 
+        if self._connected:
+            return {key: float(value) for key, value in ray.cluster_resources().items()}
         common: dict[str, Any] = {
             "log_to_driver": False,
             "logging_level": logging.ERROR,
@@ -98,6 +105,7 @@ class Cluster:
                 **common,
             )
             self.started_here = True
+        self._connected = True
         return {key: float(value) for key, value in ray.cluster_resources().items()}
 
     def _join(self, address: str | None, options: dict[str, Any]) -> None:
@@ -122,20 +130,45 @@ class Cluster:
             ResourceError: they are not there within `cluster.start_timeout_s`.
         """
         import ray
-        from ray.util.placement_group import placement_group
 
-        self._group = placement_group([dict(b) for b in bundles], strategy="PACK")
-        try:
-            await asyncio.wait_for(_ready(self._group), self._config.start_timeout_s)
-        except TimeoutError as error:
-            available = ray.cluster_resources()
-            resource = "GPU" if any(b.get("GPU") for b in bundles) else "CPU"
-            needed = sum(b.get(resource, 0.0) for b in bundles)
-            waited = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow"
-            fix = f"{waited}; give it more nodes or lower the worker counts."
-            raise ResourceError(
-                resource, needed, float(available.get(resource, 0.0)), fix
-            ) from error
+        waited = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow"
+        fix = f"{waited}; give it more nodes or lower the worker counts."
+        self._group = await _placed(bundles, self._config.start_timeout_s)
+        if self._group is None:
+            raise _too_small(bundles, ray.cluster_resources(), fix)
+
+    async def reserve_beside(
+        self, bundles: Sequence[Mapping[str, float]], fix: str
+    ) -> PlacementGroup:
+        """Reserve bundles beside those of the run, until `release` gives them back.
+
+        A cluster that was started here cannot grow, so little is waited for there.
+
+        Args:
+            bundles: what to reserve, all at once.
+            fix: what the user can do where they are not to be had.
+
+        Raises:
+            ResourceError: they are not there in time.
+        """
+        import ray
+
+        limit_s = SETTLE_S if self.started_here else self._config.start_timeout_s
+        if self.started_here and _lacking(bundles, ray.cluster_resources()):
+            raise _too_small(bundles, ray.cluster_resources(), fix)
+        group = await _placed(bundles, limit_s)
+        if group is None:
+            free = await asyncio.to_thread(ray.available_resources)
+            raise _too_small(bundles, free, f"So much is free after {limit_s:g} s. {fix}")
+        self._beside.append(group)
+        return group
+
+    def release(self, group: PlacementGroup) -> None:
+        """Give bundles back; actors that are still in them die."""
+        from ray.util.placement_group import remove_placement_group
+
+        remove_placement_group(group)
+        self._beside = [g for g in self._beside if g is not group]
 
     def spawn(
         self, cls: type, spec: ActorSpec, *args: Any, max_concurrency: int | None = None
@@ -155,7 +188,7 @@ class Cluster:
                 )
             },
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                self._group, placement_group_bundle_index=spec.bundle
+                spec.group or self._group, placement_group_bundle_index=spec.bundle
             ),
         }
         if max_concurrency is not None:
@@ -172,20 +205,57 @@ class Cluster:
         ray.kill(handle, no_restart=True)
         self._actors = [a for a in self._actors if a is not handle]
 
+    def vacate(self) -> None:
+        """Give the bundles of the roles back; their actors die, those beside them stay."""
+        if self._group is not None:
+            self.release(self._group)
+            self._group = None
+
     def close(self) -> None:
         """Kill every actor, free the placement, stop a cluster that was started here."""
         import ray
-        from ray.util.placement_group import remove_placement_group
 
         if not ray.is_initialized():
             return
         for handle in self._actors:
             ray.kill(handle, no_restart=True)
         self._actors = []
-        if self._group is not None:
-            remove_placement_group(self._group)
-            self._group = None
+        for group in list(self._beside):
+            self.release(group)
+        self.vacate()
         ray.shutdown()
+
+
+async def _placed(bundles: Sequence[Mapping[str, float]], limit_s: float) -> PlacementGroup | None:
+    """A placement group once all of it is there; None if that takes longer."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([dict(b) for b in bundles], strategy="PACK")
+    try:
+        await asyncio.wait_for(_ready(group), limit_s)
+    except BaseException as error:
+        remove_placement_group(group)  # else it would take what comes free later
+        if isinstance(error, TimeoutError):
+            return None
+        raise
+    return group
+
+
+def _lacking(bundles: Sequence[Mapping[str, float]], has: Mapping[str, float]) -> str:
+    """The resource of which there is too little; empty: there is none."""
+    names = sorted({name for bundle in bundles for name in bundle}, reverse=True)
+    needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
+    return next((n for n in names if needed[n] > has.get(n, 0.0) + _SLACK), "")
+
+
+def _too_small(
+    bundles: Sequence[Mapping[str, float]], has: Mapping[str, float], fix: str
+) -> ResourceError:
+    """The error for bundles that are not to be had; enough in all may be too little on a node."""
+    used = "GPU" if any(bundle.get("GPU") for bundle in bundles) else "CPU"
+    resource = _lacking(bundles, has) or used
+    needed = sum(bundle.get(resource, 0.0) for bundle in bundles)
+    return ResourceError(resource, needed, float(has.get(resource, 0.0)), fix)
 
 
 async def _ready(group: PlacementGroup) -> None:

@@ -31,7 +31,7 @@ from actors.plan import (
 )
 from actors.settings import apply_driver_env
 from actors.stages import Context, Stage, read_evals, stages_of
-from actors.start import Roles, Starter, bundles
+from actors.start import Deployment
 from actors.student import student_directory
 from actors.supervise import root_cause
 from bard_ray.config.check import check
@@ -203,19 +203,16 @@ class _Driver:
         """
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
+        deployment = Deployment(cluster, self.config, self.plan, student)
         with MetricsWriter(run.path) as metrics:
-            context = Context(self.config, run, metrics, student)
+            context = Context(self.config, run, metrics, student, deployment)
             try:
                 for index, stage in enumerate(stages := stages_of(self.config), start=1):
-                    await self._stage(context, cluster, stage, (index, len(stages)))
+                    await self._stage(context, stage, (index, len(stages)))
             finally:
-                if context.started is not None:
-                    await context.started.stop()
-                cluster.close()
+                await deployment.close()
 
-    async def _stage(
-        self, context: Context, cluster: Cluster, stage: Stage, place: tuple[int, int]
-    ) -> None:
+    async def _stage(self, context: Context, stage: Stage, place: tuple[int, int]) -> None:
         """Run one stage, unless an earlier command finished it."""
         if context.run.is_done(stage.name):
             took = duration(context.run.wall_s[stage.name])
@@ -225,21 +222,10 @@ class _Driver:
             return
         started = time.monotonic()
         with self.console.stage(*place, stage.name, stage.title, stage.unit) as progress:
-            if stage.needs_roles and context.started is None:
-                context.started = await self._start(cluster, context.student)
+            if stage.needs_roles:
+                await context.deployment.start()
             facts = await stage.work(context, progress)
         context.run.finish(stage.name, time.monotonic() - started, facts)
-
-    async def _start(self, cluster: Cluster, student: str) -> Roles:
-        """Cluster, placement, actors."""
-        available = await asyncio.to_thread(cluster.connect)
-        if cluster.started_here:
-            check_resources(self.plan, available)
-        else:
-            self.config = sized(self.config, available)
-            self.plan = make_plan(self.config)
-        await cluster.reserve(bundles(self.plan))
-        return Starter(cluster, self.plan, self.config, student).start()
 
     def _finish(self, run: RunDirectory) -> None:
         """Write results, report and export, and print the table."""

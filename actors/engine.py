@@ -23,7 +23,9 @@ WARMUP_TOKENS = 40
 class TokenRequest:
     """One completion to sample.
 
-    `force_at`: close the thinking span after that many tokens (None: never).
+    Attributes:
+        given: how many tokens at the end of the prompt are a given thought.
+        force_at: close the thinking span after that many tokens (None: never).
     """
 
     id: str
@@ -32,6 +34,7 @@ class TokenRequest:
     max_new_tokens: int
     seed: int
     force_at: int | None = None
+    given: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,19 @@ class Fleet:
         """Prepare all workers, side by side."""
         await asyncio.gather(*(self._prepare(slot.handle) for slot in self.slots))
 
+    async def stop(
+        self, goodbye: Callable[[ActorHandle], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        """End all workers, for good.
+
+        `goodbye` is what they are told before; whether it reaches them does not matter.
+        """
+        handles = [slot.handle for slot in self.slots]
+        if goodbye is not None:
+            await asyncio.gather(*map(goodbye, handles), return_exceptions=True)
+        for handle in handles:
+            self._kill(handle)
+
     def least_loaded(self) -> int:
         """Index of the worker with the least to do.
 

@@ -78,6 +78,14 @@ class GroupStream:
                     task.cancel()
             self._pump = self._sender = None  # who asks next starts its own
 
+    def stop(self, error: Exception) -> None:
+        """End what is under way; whoever waits for it is told why."""
+        self._fail(error, list(self._open))
+        for task in (self._pump, self._sender):
+            if task is not None:
+                task.cancel()
+        self._pump = self._sender = None
+
     def _close(self, ticket: Ticket) -> Asked | None:
         asked = self._open.pop(ticket, None)
         if asked is not None:

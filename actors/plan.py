@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bard_ray.config.distil import step_names
 from bard_ray.config.memory import (
     GIB,
     MIB,
@@ -80,6 +81,10 @@ class Plan:
         """The role of that name; None if the run does not use it."""
         return next((role for role in self.roles if role.name == name), None)
 
+    def only(self, names: Collection[RoleName]) -> Plan:
+        """The same without the other roles."""
+        return replace(self, roles=tuple(role for role in self.roles if role.name in names))
+
     def total(self, resource: Literal["CPU", "GPU"]) -> float:
         """Sum over all processes."""
         return sum(role.count * role.bundle.get(resource, 0.0) for role in self.roles)
@@ -116,7 +121,7 @@ def make_plan(config: Config) -> Plan:
         Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
         Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
     ]
-    if config.rl.enabled and config.rl.kl_coef > 0:
+    if (config.rl.enabled and config.rl.kl_coef > 0) or "likelihoods" in step_names(config.distil):
         roles.append(
             Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
         )

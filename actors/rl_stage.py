@@ -110,8 +110,9 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
     """Train from the SFT student, or from the newest checkpoint of this stage, and export."""
     config, roles = context.config, context.roles
     await asyncio.gather(roles.learner_ready, roles.sampling_ready)
-    if roles.reference is not None:
-        await roles.reference.load(context.weights_before("rl"))
+    reference = roles.reference if config.rl.kl_coef > 0 else None
+    if reference is not None:
+        await reference.load(context.weights_before("rl"))
     state = await _begin(context)
     context.versions = max(context.versions, state.step)  # a resumed run numbers on as before
     state.base_version = context.next_version() - state.step
@@ -130,7 +131,7 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
             await _save(context, now)
 
     before = await roles.sampler.stats()
-    loop_roles = RLRoles(roles.sampler, roles.verifier, roles.learner, roles.reference)
+    loop_roles = RLRoles(roles.sampler, roles.verifier, roles.learner, reference)
     await train_rl(loop_roles, make_reward(config.rl.reward), rl_spec(config), state, on_step)
     busy = busy_share(before, await roles.sampler.stats())
     await roles.learner.export(str(context.run.checkpoint("rl").resolve()))

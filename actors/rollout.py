@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from actors.engine import FlatWeights, TokenEngine, TokenOutput, TokenRequest
 from actors.weights import check_weights, checkpoint_shapes, read_checkpoint
 from actors.wire import Ticket, pack_groups
 from bard_ray.budget.signal import Budget, token_limit
 from bard_ray.config.schema import BudgetConfig, RolloutConfig, StudentConfig
 from bard_ray.errors import WeightSyncError
-from bard_ray.records import Group, GroupRequest, Rollout, SamplingSpec, Segment
-from bard_ray.rl.assemble import assemble, prompt_segment
+from bard_ray.records import NO_ROOM, Group, GroupRequest, Ints, Rollout, SamplingSpec, Segment
+from bard_ray.rl.assemble import assemble, given_thought, prompt_segment
 
 if TYPE_CHECKING:
     from bard_ray.data.prompt import PromptFormat
@@ -24,6 +26,8 @@ HOLD_S = 0.02  # about one engine step of the tiny recipe
 
 # Finished groups on their way out; an error ends the stream, None the reader.
 Finished = asyncio.Queue[tuple[Ticket, Group] | Exception | None]
+
+Head = tuple[Segment, Ints]  # a prompt, and the given thought behind it
 
 
 def make_engine(
@@ -49,10 +53,14 @@ def token_requests(
 
     Their ids begin with `name`, which no two live requests may share.
     """
-    ids = {
-        budget: prompts.prompt_ids(request.question, budget, show_budget=spec.show_budget)
-        for budget in set(request.budgets)
-    }
+    prefix = request.prefix
+    prefix_T = np.zeros(0, np.int32) if prefix is None else prompts.prefix_ids(prefix)
+
+    def prompt_ids(budget: Budget) -> Ints:
+        prompt_T = prompts.prompt_ids(request.question, budget, show_budget=spec.show_budget)
+        return np.concatenate([prompt_T, prefix_T])
+
+    ids = {budget: prompt_ids(budget) for budget in set(request.budgets)}
     return [
         TokenRequest(
             id=f"{name}/{index}",
@@ -61,9 +69,15 @@ def token_requests(
             max_new_tokens=min(spec.max_new_tokens, max_len - ids[budget].size),
             seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
             force_at=token_limit(budget) if spec.force_budget else None,
+            given=prefix_T.size,
         )
         for index, budget in enumerate(request.budgets)
     ]
+
+
+def _head(item: TokenRequest) -> Head:
+    cut = item.prompt_T.size - item.given
+    return prompt_segment(item.prompt_T[:cut]), item.prompt_T[cut:]
 
 
 class Filling:
@@ -71,7 +85,7 @@ class Filling:
 
     def __init__(self, prompts: PromptFormat, spec: SamplingSpec) -> None:
         self._prompts, self._spec = prompts, spec
-        self._places: dict[str, tuple[Ticket, GroupRequest, int, Segment]] = {}
+        self._places: dict[str, tuple[Ticket, GroupRequest, int, Head]] = {}
         self._done: dict[Ticket, dict[int, Rollout]] = {}
 
     @property
@@ -82,29 +96,31 @@ class Filling:
     def expect(self, ticket: Ticket, request: GroupRequest, items: Sequence[TokenRequest]) -> None:
         """Note where the outputs of `items` belong; equal prompts share one segment."""
         self._done[ticket] = {}
-        segments = {id(item.prompt_T): prompt_segment(item.prompt_T) for item in items}
+        heads = {id(item.prompt_T): _head(item) for item in items}
         for index, item in enumerate(items):
-            self._places[item.id] = (ticket, request, index, segments[id(item.prompt_T)])
+            self._places[item.id] = (ticket, request, index, heads[id(item.prompt_T)])
 
     def add(self, output: TokenOutput) -> tuple[Ticket, Group] | None:
         """File one output; returns its group if that is now complete, or has been ended early."""
-        ticket, request, index, prompt = self._places.pop(output.id)
+        ticket, request, index, head = self._places.pop(output.id)
         rollouts = self._done.get(ticket)
         if rollouts is None:  # ended early, with another of its rollouts
             return None
         if output.finish == "abort":
             del self._done[ticket]
             return ticket, Group(request, failure="its generation was ended early")
-        rollouts[index] = self._rollout(request.budgets[index], prompt, output)
+        rollouts[index] = self._rollout(request.budgets[index], head, output)
         if len(rollouts) < len(request.budgets):
             return None
         del self._done[ticket]
         return ticket, Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
 
-    def _rollout(self, budget: Budget, prompt: Segment, output: TokenOutput) -> Rollout:
+    def _rollout(self, budget: Budget, head: Head, output: TokenOutput) -> Rollout:
         forced_at = token_limit(budget) if self._spec.force_budget else None
         tags, decode = self._prompts.tags, self._prompts.decode
-        return assemble(prompt, output, budget, tags, forced_at, decode)
+        prompt, prefix_T = head
+        completion = given_thought(prefix_T, output) if prefix_T.size else output
+        return assemble(prompt, completion, budget, tags, forced_at, decode)
 
 
 class RolloutWorker:
@@ -159,7 +175,7 @@ class RolloutWorker:
             )
             if min(item.max_new_tokens for item in items) < 1:
                 room = f"student.max_len={self._student.max_len}"
-                failed = Group(request, failure=f"its prompt leaves no room in {room}")
+                failed = Group(request, failure=f"{NO_ROOM} in {room}")
                 self._finished.put_nowait((ticket, failed))
                 continue
             self._ids[request.number] = [item.id for item in items]

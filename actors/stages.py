@@ -4,7 +4,8 @@ Each one is a coroutine that turns what earlier stages left into its own output.
 
 | stage | output |
 |---|---|
-| distil | `data/<corpus>.jsonl`: base, sft_full, sft |
+| data | `data/base.jsonl` |
+| distil | `data/sft.jsonl`, `data/sft_full.jsonl`, `data/report.html`; steps in `distil.store` |
 | base, sft_full, sft | `checkpoints/<stage>/`: a Hugging Face model directory |
 | rl | `checkpoints/rl/`, and `checkpoints/rl-state/` to go on from inside the stage |
 | evaluate | `evals/<variant>.json` |
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.golds import validate_golds
-from actors.start import Roles
+from actors.start import Deployment, Roles
 from bard_ray.checkpoint import write_json
 from bard_ray.config.schema import Config, SFTConfig
 from bard_ray.data.questions import eval_questions
+from bard_ray.distill.corpus import write_corpus
 from bard_ray.errors import InvariantError
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.evals.sweep import evaluate_variant, forcing, make_plan
@@ -37,10 +39,8 @@ from bard_ray.sft.loop import train_sft
 
 if TYPE_CHECKING:
     from bard_ray.data.prompt import PromptFormat
-    from bard_ray.records import DistilRow
 
 Facts = dict[str, Any]
-SFT_STAGES = ("base", "sft_full", "sft")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Context:
     run: RunDirectory
     metrics: MetricsWriter
     student: str  # model directory of the untrained student
-    started: Roles | None = None  # before the first stage that needs actors there are none
+    deployment: Deployment
     versions: int = 0  # weight versions handed out so far; each is given to one set of weights only
 
     @property
@@ -61,10 +61,10 @@ class Context:
         Raises:
             InvariantError: it did not.
         """
-        if self.started is None:
+        if self.deployment.roles is None:
             msg = "a stage asked for the roles without having said that it needs them"
             raise InvariantError(msg)
-        return self.started
+        return self.deployment.roles
 
     def next_version(self) -> int:
         """A weight version nobody has used: prefix-cache entries are salted with it."""
@@ -105,6 +105,7 @@ class Stage:
 
 def stages_of(config: Config) -> list[Stage]:
     """The stages a configuration asks for."""
+    from actors.distil import distil_stage
     from actors.rl_stage import rl_stage
 
     wanted = {
@@ -115,8 +116,9 @@ def stages_of(config: Config) -> list[Stage]:
         "evaluate": config.evaluate.enabled,
     }
     all_stages = [
-        Stage("distil", "teacher chains to budgets", "", distil_stage, needs_roles=False),
+        Stage("data", "questions and gold answers", "", data_stage, needs_roles=False),
         Stage("base", "stand-in for a pretrained student", "step", _sft_stage("base")),
+        Stage("distil", "teacher chains to budgets", "", distil_stage, needs_roles=False),
         Stage("sft_full", "comparison: full chains, no budgets", "step", _sft_stage("sft_full")),
         Stage("sft", "budget-aware SFT", "step", _sft_stage("sft")),
         Stage("rl", "asynchronous GRPO", "step", rl_stage),
@@ -125,43 +127,31 @@ def stages_of(config: Config) -> list[Stage]:
     return [stage for stage in all_stages if wanted.get(stage.name, True)]
 
 
-# --- distil
+# --- data
 
 
-async def distil_stage(context: Context, progress: Progress) -> Facts:
-    """Build the corpus of every supervised stage, once RL is sure to be able to use the data."""
+async def data_stage(context: Context, progress: Progress) -> Facts:
+    """Make sure that grading and RL can use the data; build the corpus of the stage `base`."""
     from actors.rl_stage import validate_draws
+    from bard_ray.distill.corpus import base_corpus
 
-    await validate_golds(context.config)
-    await asyncio.to_thread(validate_draws, context.config)
-    wanted = [name for name in SFT_STAGES if getattr(context.config, name).enabled]
-    prompts, facts = context.prompt_format(), {}
-    for done, name in enumerate(wanted):
-        progress.update(done, len(wanted), name)
-        rows = await asyncio.to_thread(_build_corpus, context, name, prompts)
-        facts[f"rows_{name}"] = len(rows)
-    budgets = len(context.config.budget.train)
-    progress.update(len(wanted), len(wanted), f"{sum(facts.values()):,} rows, {budgets} budgets")
+    config = context.config
+    golds = await validate_golds(config)
+    await asyncio.to_thread(validate_draws, config)
+    facts: Facts = {"golds": golds}
+    if config.base.enabled:
+        rows = await asyncio.to_thread(base_corpus, config.data, config.base.rows, config.run.seed)
+        write_corpus(corpus_path(context.run, "base"), rows)
+        facts["rows_base"] = len(rows)
+    progress.update(1, 1, f"{facts.get('rows_base', golds):,} rows")
     return facts
 
 
 def corpus_path(run: RunDirectory, name: str) -> Path:
     """File of a stage's corpus."""
-    return run.path / "data" / f"{name}.jsonl"
-
-
-def _build_corpus(context: Context, name: str, prompts: PromptFormat) -> list[DistilRow]:
-    from bard_ray.distill.corpus import budget_corpus, gold_corpus, write_corpus
-
-    config, seed = context.config, context.config.run.seed
-    if name == "sft":
-        rows = budget_corpus(config.data, config.budget, config.distil, seed, prompts.count_tokens)
-    else:
-        rows = gold_corpus(config.data, getattr(config, name).rows, seed, name)  # type: ignore[arg-type]
-    path = corpus_path(context.run, name)
+    path = run.path / "data" / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_corpus(path, rows)
-    return rows
+    return path
 
 
 # --- supervised stages

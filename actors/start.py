@@ -6,42 +6,72 @@ Which class goes into which bundle, with which environment and threads.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from actors.clients import RayReference, RaySampler
 from actors.cluster import ActorSpec, Cluster
 from actors.golds import grading_setup
 from actors.learner_client import RayLearner
-from actors.plan import Plan
+from actors.plan import Plan, RoleName, check_resources, make_plan, sized
 from actors.settings import engine_env, learner_env
 from actors.verifier_client import RayVerifier
 from bard_ray.config.schema import Config
+from bard_ray.errors import InvariantError
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
+T = TypeVar("T")
+
 
 @dataclass
 class Roles:
-    """The four roles, being started; `reference` is None where no term needs it.
+    """The roles, being started; `reference` is None where no term needs it.
 
     They come up side by side and a stage waits only for those it uses: supervised training does not
-    wait for vLLM.
+    wait for vLLM. Data stages start only the roles they use; another one is refused.
     """
 
-    sampler: RaySampler
+    names: frozenset[RoleName]
     verifier: RayVerifier
-    learner: RayLearner
+    given_sampler: RaySampler | None
+    given_learner: RayLearner | None
     reference: RayReference | None
     learner_ready: asyncio.Task[None]
     sampling_ready: asyncio.Task[None]
+
+    @property
+    def sampler(self) -> RaySampler:
+        """The rollout workers.
+
+        Raises:
+            InvariantError: they were not asked for.
+        """
+        return _there(self.given_sampler, "rollout workers")
+
+    @property
+    def learner(self) -> RayLearner:
+        """The learner ranks.
+
+        Raises:
+            InvariantError: they were not asked for.
+        """
+        return _there(self.given_learner, "learner ranks")
 
     async def stop(self) -> None:
         """Stop waiting for what is not up yet; the actors themselves die with the cluster."""
         for task in (self.learner_ready, self.sampling_ready):
             task.cancel()
         await asyncio.gather(self.learner_ready, self.sampling_ready, return_exceptions=True)
+
+
+def _there(role: T | None, what: str) -> T:
+    if role is None:
+        msg = f"a stage uses {what} without having started them"
+        raise InvariantError(msg)
+    return role
 
 
 def bundles(plan: Plan) -> list[dict[str, float]]:
@@ -74,34 +104,40 @@ class Starter:
         )
 
     def start(self) -> Roles:
-        """Spawn every actor and begin to bring the roles up."""
+        """Spawn every actor of the plan and begin to bring the roles up."""
         config, kill = self._config, self._cluster.kill
-        learner = RayLearner(
-            [self.learner(i) for i in range(config.learner.ranks)],
-            config.learner,
-            config.rollout.dtype,
-        )
-        sampler = RaySampler(
-            config.rollout.workers, self.rollout, kill, config.rollout.call_timeout_s
-        )
+        names = frozenset(role.name for role in self._plan.roles)
+        learner = sampler = reference = None
+        if "learner" in names:
+            ranks = [self.learner(i) for i in range(config.learner.ranks)]
+            learner = RayLearner(ranks, config.learner, config.rollout.dtype)
+        if "rollout" in names:
+            sampler = RaySampler(
+                config.rollout.workers, self.rollout, kill, config.rollout.call_timeout_s
+            )
         grading = config.verifier
         verifier = RayVerifier(
             max(1, grading.workers), self.verifier, kill, grading.limit_s, grading.max_pending
         )
-        reference = None
-        if self._plan.role("reference") is not None:
+        if "reference" in names:
             reference = RayReference(self.reference, kill, config.reference.call_timeout_s)
 
+        async def training() -> None:
+            if learner is not None:
+                await learner.start()
+
         async def sampling() -> None:
-            await asyncio.gather(sampler.start(), verifier.start())
+            up = [verifier.start()] if sampler is None else [sampler.start(), verifier.start()]
+            await asyncio.gather(*up)
 
         loop = asyncio.get_running_loop()
         return Roles(
-            sampler,
+            names,
             verifier,
+            sampler,
             learner,
             reference,
-            loop.create_task(learner.start()),
+            loop.create_task(training()),
             loop.create_task(sampling()),
         )
 
@@ -160,3 +196,52 @@ class Starter:
         threads = self._config.learner.threads if name in {"learner", "reference"} else 1
         bundle = first_bundle(self._plan, name) + index
         return ActorSpec(f"{name}-{index}", bundle, role.cpus, role.gpus, threads, env or {})
+
+
+class Deployment:
+    """A run's processes: started when a stage first needs them, all of them or only some."""
+
+    def __init__(self, cluster: Cluster, config: Config, plan: Plan, model_path: str) -> None:
+        self.cluster, self.config, self.plan = cluster, config, plan
+        self._model_path = model_path
+        self.roles: Roles | None = None
+
+    async def start(self, names: Collection[RoleName] | None = None) -> Roles:
+        """The roles of these names, or all of the plan; those that run already are given again.
+
+        Only one set runs at a time: where that lacks a role, it is stopped first.
+
+        Raises:
+            ResourceError: the cluster is too small.
+        """
+        plan = await self.connect()
+        wanted = frozenset(role.name for role in plan.roles) if names is None else frozenset(names)
+        if self.roles is not None and wanted <= self.roles.names:
+            return self.roles
+        await self.stop()
+        plan = plan.only(wanted)
+        await self.cluster.reserve(bundles(plan))
+        self.roles = Starter(self.cluster, plan, self.config, self._model_path).start()
+        return self.roles
+
+    async def connect(self) -> Plan:
+        """Join or start the cluster; the plan, with its worker counts settled for it."""
+        available = await asyncio.to_thread(self.cluster.connect)
+        if self.cluster.started_here:
+            check_resources(self.plan, available)
+        else:
+            self.config = sized(self.config, available)
+            self.plan = make_plan(self.config)
+        return self.plan
+
+    async def stop(self) -> None:
+        """Stop the roles that run and free their places; the cluster stays."""
+        if self.roles is not None:
+            await self.roles.stop()
+            self.roles = None
+            self.cluster.vacate()
+
+    async def close(self) -> None:
+        """Stop everything, the cluster too if it was started here."""
+        await self.stop()
+        self.cluster.close()

@@ -23,19 +23,29 @@ def student_directory(config: Config, run_path: Path) -> str:
     student = config.student
     if student.path == "tiny":
         return _tiny(config, run_path / "checkpoints" / "student")
-    if Path(student.path).is_dir():
-        return str(Path(student.path).resolve())
+    return model_directory(student.path, student.revision, "student.path")
+
+
+def model_directory(model: str, revision: str, field: str) -> str:
+    """Where a model is on this machine: a directory, or a hub id of the local cache.
+
+    Raises:
+        ConfigError: `field` names a model that is not here, and the network is off (as it is by
+            default).
+    """
+    if Path(model).is_dir():
+        return str(Path(model).resolve())
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     offline = network_env()["HF_HUB_OFFLINE"] == "1"
     try:
-        return snapshot_download(student.path, revision=student.revision, local_files_only=offline)
-    except (LocalEntryNotFoundError, OSError) as error:
-        rule = f"is not in the local cache at revision {student.revision}, and the network is off"
-        fetch = f"Fetch it beforehand (`hf download {student.path}`)"
+        return snapshot_download(model, revision=revision, local_files_only=offline)
+    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        rule = f"is not in the local cache at revision {revision}, and the network is off"
+        fetch = f"Fetch it beforehand (`hf download {model}`)"
         fix = f"{fetch}, give a directory, or set HF_HUB_OFFLINE=0."
-        raise ConfigError("student.path", student.path, rule, fix) from error
+        raise ConfigError(field, model, rule, fix) from error
 
 
 def _tiny(config: Config, path: Path) -> str:

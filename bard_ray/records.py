@@ -25,6 +25,8 @@ AnswerKind = str  # a name in `bard_ray.verify.kinds`
 SegmentRole = Literal["prompt", "think", "answer", "forced"]
 Finish = Literal["stop", "length", "abort"]
 
+NO_ROOM = "its prompt leaves no room"  # begins the failure of a group that no retry would mend
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -140,16 +142,34 @@ class GradeItem:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinkPrefix:
+    """A thought that is given rather than sampled: the model goes on behind it.
+
+    Attributes:
+        text: what it says, without think tags.
+        closed: it is complete, so that the closing tag follows it and the answer is sampled.
+    """
+
+    text: str
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GroupRequest:
     """Work asked of a sampler.
 
     Everything follows from `number`, so a restart asks for exactly the same work.
+
+    Attributes:
+        prefix: how every rollout's thought begins; its tokens are a `forced` segment behind the
+            prompt and count as thinking.
     """
 
     number: int
     question: Question
     budgets: tuple[Budget, ...]
     seed: int
+    prefix: ThinkPrefix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +253,7 @@ class StepStats:
 
 __all__ = [
     "NO_BUDGET",
+    "NO_ROOM",
     "AnswerKind",
     "Bools",
     "Budget",
@@ -251,6 +272,7 @@ __all__ = [
     "Segment",
     "SegmentRole",
     "StepStats",
+    "ThinkPrefix",
     "TrainSequence",
     "Verdict",
 ]

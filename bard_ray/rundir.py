@@ -26,8 +26,9 @@ from bard_ray.report.results import write_atomically
 # Sections of the configuration that each stage's output follows from, besides those of the stages
 # before it. The rest (workers, learner ranks, cluster, verbosity) may differ between attempts.
 SECTIONS = {
+    "data": ("data",),
+    "base": ("student", "base"),
     "distil": ("student", "data", "budget", "distil"),
-    "base": ("base",),
     "sft_full": ("sft_full",),
     "sft": ("sft",),
     "rl": ("rl",),
@@ -35,9 +36,12 @@ SECTIONS = {
 }
 # Fields of other sections that a stage's output follows from: which corpora, which variants.
 FIELDS = {
-    "distil": [f"{s}.{f}" for s in ("base", "sft_full", "sft") for f in ("enabled", "rows")],
+    "data": [f"base.{f}" for f in ("enabled", "rows")],
+    "distil": [f"{s}.{f}" for s in ("sft_full", "sft") for f in ("enabled", "rows")],
     "evaluate": [f"{s}.enabled" for s in ("sft_full", "sft", "rl")],
 }
+# Of those, what changes the speed only.
+NEUTRAL = ("distil.workers", "distil.store")
 RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
@@ -165,7 +169,7 @@ def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:
         for name in FIELDS.get(stage, ()) if stage in begun else ():
             section, field = name.split(".")
             flat[name] = tree[section][field]
-    return flat
+    return {name: value for name, value in flat.items() if name not in NEUTRAL}
 
 
 def _flatten(name: str, value: object, out: dict[str, object]) -> None:

@@ -21,6 +21,21 @@ from bard_ray.config import schema as s
 HELD_OUT = [7, 13, 21, 26]  # never taught: the evaluation shows what the student makes of them
 TAUGHT = [budget for budget in range(4, 31) if budget not in HELD_OUT]
 MEASURED = [4, 7, 8, 10, 12, 13, 16, 18, 20, 21, 24, 26, 30]
+TEACHERS = {
+    "clean": {"backend": "exact"},
+    "sloppy": {"backend": "exact", "slip": 0.05},
+    "verbose": {"backend": "exact", "recheck": 0.3, "wander": 0.2},
+}
+STEPS = [
+    "teach",
+    "grade",
+    "correct",
+    "think_tags",
+    {"length": {"max_tokens": 64}},
+    "near_duplicates",
+    {"decontaminate": {"ngram": 64}},  # its questions look alike: only the very same one counts
+    {"sample_student": {"samples": 4, "max_new_tokens": 60, "temperature": 1.0}},
+]
 
 
 def config() -> s.Config:
@@ -32,7 +47,9 @@ def config() -> s.Config:
         sft_full=s.SFTConfig(
             rows=6000, batch_rows=32, lr=2e-3
         ),  # the comparison: full chains, no budgets
-        distil=s.DistilConfig(compressor="drop_steps", questions=10_000, budgets_per_question=4),
+        distil=s.DistilConfig(
+            questions=10_000, teachers=TEACHERS, steps=STEPS, budgets_per_question=4
+        ),
         sft=s.SFTConfig(
             batch_rows=16, lr=2e-3
         ),  # twice the steps of 32 rows at the same cost, and a far better student

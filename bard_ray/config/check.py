@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bard_ray.budget.sampler import BudgetSource
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget
-from bard_ray.config import roles
+from bard_ray.config import distil, roles
 from bard_ray.config.bounds import BOUNDS, Problems
 from bard_ray.config.schema import (
     BudgetConfig,
@@ -133,11 +133,6 @@ def _data(config: Config) -> Problems:
         yield from _chain(config.data.chain)
     else:
         yield from _rows(config.data.rows)
-        if config.distil.compressor == "drop_steps":
-            rule = "can only shorten chains of the synthetic task"
-            yield ConfigError(
-                "distil.compressor", "drop_steps", rule, "Set distil.compressor=hindsight."
-            )
 
 
 def _chain(chain: ChainConfig) -> Problems:
@@ -199,12 +194,6 @@ def _budget(config: Config) -> Problems:
         rule = f"shares {both} with budget.train, so nothing is held out"
         yield ConfigError(
             "budget.held_out", budget.held_out, rule, "Take them out of one of the two lists."
-        )
-    if config.distil.contrastive and config.distil.budgets_per_question > len(set(budget.train)):
-        rule = f"exceeds the {len(set(budget.train))} different budgets of budget.train"
-        fix = "Lower it, or teach more budgets."
-        yield ConfigError(
-            "distil.budgets_per_question", config.distil.budgets_per_question, rule, fix
         )
     yield from _duplicates(budget)
     if budget.train and not both:
@@ -365,6 +354,7 @@ SECTIONS = (
     _student,
     _data,
     _budget,
+    distil.problems,
     _lengths,
     _training,
     _correction,

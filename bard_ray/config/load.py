@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
+STEPS = list[Any]  # type of the list of the data pipeline's steps
 PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
 NAMES = dict[str, str]  # type of a field that gives things of the user's own their names
 
@@ -117,7 +118,12 @@ def _is_entry(key: str) -> bool:
     parameters of a plug-in, `bard_ray.verify.kinds` the kinds of answers, and
     `bard_ray.data.source` the columns of a data set.
     """
-    return fields().get(key.rpartition(".")[0]) in (PARAMETERS, NAMES)
+    above = key.rpartition(".")[0]
+    if fields().get(above) == NAMES:
+        return True
+    while above and above not in fields():  # an entry may be a mapping itself
+        above = above.rpartition(".")[0]
+    return fields().get(above) == PARAMETERS
 
 
 def _require_known(key: str, value: object) -> None:
@@ -187,6 +193,7 @@ def _describe(kind: object) -> str:
         list[str]: "a list such as [a,b]",
         PARAMETERS: "a mapping of parameter names to values",
         NAMES: "a mapping of names to texts",
+        STEPS: "a list of names, or of {name: {parameter: value}}",
     }
     return names.get(kind, "a value of the field's type")
 

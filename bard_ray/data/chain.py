@@ -54,7 +54,7 @@ class Chain:
         """Running value after each operation; the last one is the answer."""
         value, values = self.start, []
         for op in self.ops:
-            value = _apply(value, op)
+            value = apply_op(value, op)
             values.append(value)
         return values
 
@@ -157,7 +157,8 @@ def _check_lengths(cfg: ChainConfig, field: str) -> None:
         )
 
 
-def _apply(value: int, op: str) -> int:
+def apply_op(value: int, op: str) -> int:
+    """Value after one operation, modulo 10."""
     sign, operand = op[0], int(op[1])
     if sign == "*":
         return value * operand % 10

@@ -14,7 +14,7 @@ from bard_ray.budget.signal import Budget, BudgetCodec, CodecName, label, make_c
 from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import StudentConfig
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import DistilRow, Ints, Question
+from bard_ray.records import DistilRow, Ints, Question, ThinkPrefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,6 +70,31 @@ class PromptFormat:
         """Thinking, closing tag, answer, eos as token ids (T,)."""
         return self._completions([(think_text, answer_text)])[0]
 
+    def prefix_ids(self, prefix: ThinkPrefix) -> Ints:
+        """A given thought as token ids (T,), behind the prompt's; the closing tag if it has one."""
+        ids_T = self._tokenise([prefix.text])[0]
+        return np.append(ids_T, np.int32(self.close_id)) if prefix.closed else ids_T
+
+    def token_ends(self, texts: Sequence[str]) -> list[tuple[Ints, Ints]]:
+        """Token ids of every text, and where in it each of them ends, in characters; (T,) each.
+
+        Raises:
+            ConfigError: the tokenizer cannot tell.
+        """
+        if not texts:
+            return []
+        name = self.tokenizer.name_or_path
+        if not self.tokenizer.is_fast:
+            fix = "Use a model with a tokenizer.json."
+            raise ConfigError("student.path", name, "its tokenizer knows no text offsets", fix)
+        batch = self.tokenizer(
+            list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        return [
+            (np.asarray(ids, np.int32), np.asarray([end for _, end in offsets], np.int32))
+            for ids, offsets in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+        ]
+
     def row_ids(self, rows: Sequence[DistilRow]) -> list[tuple[Ints, Ints]]:
         """Prompt and completion ids of every row, tokenised in batches.
 
@@ -84,6 +109,10 @@ class PromptFormat:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in tokens of this student."""
         return [ids_T.size for ids_T in self._tokenise(texts)]
+
+    def text_ids(self, texts: Sequence[str]) -> list[Ints]:
+        """Token ids of each text (T,), nothing added."""
+        return self._tokenise(texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids without eos, padding and other special tokens; think tags stay."""

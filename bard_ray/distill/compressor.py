@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,14 +20,41 @@ from bard_ray.plugins import Registry
 from bard_ray.records import GradeItem, Verdict
 
 
+class Reason(StrEnum):
+    """Why there is no row at a budget; a compressor may have words of its own.
+
+    The text is outside the window (`too_long`, `too_short`) or the original itself (`copied`). Its
+    answer is wrong, or there is none that can be read, or it could not be graded. The thought alone
+    does not lead to the answer (`unsupported`). The reply lacks its tags (`bad_format`), reached
+    its limit (`cut_off`), or there was none (`failed`); `no_rating`: it rates no difficulty. The
+    original is shorter than the budget wants (`chain_too_short`). The compressor chose another
+    budget for this chain (`other_budget`): nothing was tried.
+    """
+
+    TOO_LONG = "too_long"
+    TOO_SHORT = "too_short"
+    COPIED = "copied"
+    WRONG_ANSWER = "wrong_answer"
+    NO_ANSWER = "no_answer"
+    NOT_GRADED = "not_graded"
+    UNSUPPORTED = "unsupported"
+    BAD_FORMAT = "bad_format"
+    CUT_OFF = "cut_off"
+    FAILED = "failed"
+    NO_RATING = "no_rating"
+    CHAIN_TOO_SHORT = "chain_too_short"
+    OTHER_BUDGET = "other_budget"
+
+
 @dataclass(frozen=True, slots=True)
 class Compressed:
     """One try at a budget.
 
     Attributes:
         budget: tokens of the student that were asked for.
-        think, answer_text: the compressed chain; empty if there is none.
-        reason: why it is not good enough, a fixed word such as `too_long`; empty: accepted.
+        think, answer_text: the compressed chain, where it is not good enough the nearest try;
+            empty if there is none.
+        reason: why it is not good enough, a word of `Reason`; empty: accepted.
         attempts: texts asked of the writer for it.
     """
 
@@ -56,7 +84,12 @@ class Workbench:
 
 
 class Compressor(Protocol):
-    """Shortens a chain to budgets."""
+    """Shortens a chain to budgets.
+
+    One that finds out itself which budget a chain belongs to says so: it has an attribute `chooses`
+    that is true. It is asked for all budgets that are taught, and calls those that it does not
+    choose `other_budget`; see `chooses_budget`.
+    """
 
     async def compress(
         self, chain: Candidate, budgets: Sequence[int], bench: Workbench
@@ -69,21 +102,46 @@ class Compressor(Protocol):
         ...
 
 
+def chooses_budget(compressor: Compressor) -> bool:
+    """Whether it chooses among all taught budgets itself, so that it needs no spread."""
+    return bool(getattr(compressor, "chooses", False))
+
+
 class Spread(Protocol):
-    """Chooses the budgets that a question is taught at."""
+    """Chooses the budgets that a question is taught at.
+
+    One that needs to know the lengths of all natural chains first is a `Fitting` too.
+    """
 
     def choose(
         self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
     ) -> list[int]:
-        """`count` different budgets, ascending; fewer where there are no more.
+        """At most `count` different budgets, ascending; fewer where there are no more.
 
         Args:
             natural_tokens: length of the question's own chain, tokens of the student.
             taught: all budgets that may be taught, ascending.
             count: how many are wanted.
             generator: of this question.
+
+        Raises:
+            ConfigError: its parameters and the budgets taught do not go together.
         """
         ...
+
+
+@runtime_checkable
+class Fitting(Protocol):
+    """A spread that goes by all natural chains, not by those of one question alone."""
+
+    def fit(self, lengths: Sequence[int]) -> Spread:
+        """The spread to be used with chains of these lengths, in tokens of the student."""
+        ...
+
+
+def fitted(spread: Spread, lengths: Sequence[int]) -> Spread:
+    """The spread for chains of these lengths: the same one, unless it is to be fitted."""
+    return spread.fit(lengths) if isinstance(spread, Fitting) else spread
 
 
 COMPRESSORS: Registry[Compressor] = Registry(

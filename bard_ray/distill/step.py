@@ -8,15 +8,31 @@ without chains, or with those that the data set has.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from bard_ray.data.prompt import PromptFormat
 from bard_ray.distill.stage import Candidate, Context, Judged
 from bard_ray.distill.teacher import Teacher
 from bard_ray.plugins import Registry
 from bard_ray.roles import Reference, Sampler, Verifier
+
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Runs a pure function of picklable arguments elsewhere."""
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        """Its result; its exceptions come as they are."""
+        ...
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """The `Compute` of a process that is alone."""
+    return await asyncio.to_thread(function, *args)
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,7 @@ class Tools:
 
     Attributes:
         seed: of the run.
+        teacher_name: whose chains are wanted, a name in `distil.teachers`.
         prompts: how the student reads and writes.
         taught: budgets that may be taught, tokens, ascending.
         context: evaluation questions and think tags, for selections.
@@ -33,9 +50,11 @@ class Tools:
         student: the student's rollout workers, with the weights it starts the supervised stage
             from.
         reference: log-probs under a model directory; `""` is the student.
+        compute: runs a pure function beside the event loop, on any machine of the cluster.
     """
 
     seed: int
+    teacher_name: str
     prompts: PromptFormat
     taught: tuple[int, ...]
     context: Context
@@ -43,16 +62,21 @@ class Tools:
     teacher: Callable[[str], Awaitable[Teacher]]
     student: Callable[[], Awaitable[Sampler]]
     reference: Callable[[str], Awaitable[Reference]]
+    compute: Compute = in_thread
 
 
 class Step(Protocol):
     """One step; its fields are its parameters.
 
-    `QUESTIONS` is how many questions it wants at a time: what it makes of a chunk depends on
-    that chunk alone. 0: it has to see all of them at once.
+    What it makes of a chunk depends on that chunk alone, and on what `USES` names of `MATTERS`.
     """
 
-    QUESTIONS: ClassVar[int]
+    USES: ClassVar[tuple[str, ...]]
+
+    @property
+    def questions(self) -> int:
+        """Questions of a chunk; 0: it has to see all of them at once."""
+        ...
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         """The records that come out, in order, each with an empty reason, or with why it is out.
@@ -63,6 +87,9 @@ class Step(Protocol):
         """
         ...
 
+
+# What the output of a step may follow from, beside its records and parameters.
+MATTERS = ("seed", "teacher", "writer", "student", "tokenizer", "evaluation", "budgets", "grading")
 
 STEPS: Registry[Step] = Registry("distil.steps", "bard_ray.distill.steps", method="run")
 

@@ -7,14 +7,14 @@ backend is a file of `bard_ray.distill.teachers` with one frozen dataclass, or t
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bard_ray.data.prompt import PromptFormat
+from bard_ray.config.schema import StudentConfig
+from bard_ray.data.prompt import PromptFormat, load_prompt_format
+from bard_ray.distill.identity import digest
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import Registry
 from bard_ray.records import Message, Question
@@ -62,7 +62,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a teacher wrote.
+    """What a teacher wrote; a thought that the ask gave it is not repeated.
 
     Attributes:
         think: its thought, tags left out; empty if it wrote none.
@@ -128,6 +128,27 @@ class EngineSpec:
     kv_cache_mb: int = 128
 
 
+def prompt_format(path: str, spec: EngineSpec) -> PromptFormat:
+    """How a teacher reads prompts: its own template and tags, and no budgets.
+
+    Args:
+        path: where its tokenizer is: a directory, or a hub id of the local cache.
+        spec: its revision and think tags.
+
+    Raises:
+        ConfigError: it has no tokenizer that will do.
+    """
+    config = StudentConfig(
+        revision=spec.revision, think_open=spec.think_open, think_close=spec.think_close
+    )
+    try:
+        return load_prompt_format(path, config, "sentence")
+    except ConfigError as error:
+        # Written for the student, whose fields it names.
+        rule = error.rule.replace("the student's", "the teacher's")
+        raise ConfigError("distil.teachers", spec.model, rule, error.fix) from error
+
+
 class Host(Protocol):
     """What a backend may ask of the machinery around it."""
 
@@ -181,30 +202,3 @@ def _make_backend(name: str, entry: object) -> Backend:
         raise ConfigError(f"distil.teachers.{name}", entry, "names no backend", fix)
     params = {str(key): value for key, value in entry.items() if key != "backend"}
     return TEACHERS.build(entry["backend"], params)
-
-
-def identity(plugin: object) -> dict[str, Any]:
-    """What of a plug-in decides what it writes: its class and its parameters.
-
-    Parameters named in its class attribute `NEUTRAL` (speed, place, retries) are left out, so that
-    changing them makes nothing anew.
-    """
-    if not is_dataclass(plugin):
-        msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
-        raise TypeError(msg)
-    neutral = getattr(type(plugin), "NEUTRAL", ())
-    named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
-    return {"is": f"{type(plugin).__module__}:{type(plugin).__qualname__}", **named}
-
-
-def digest(content: object) -> str:
-    """128 bits of hex of any JSON value; equal content, equal digest."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_plain)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Sequence):
-        return list(value)
-    msg = f"{value!r} is no JSON value"
-    raise TypeError(msg)

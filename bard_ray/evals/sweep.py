@@ -96,14 +96,25 @@ async def sweep(
     plan: SweepPlan,
     on_progress: OnProgress,
 ) -> list[Group]:
-    """Graded groups of the whole sweep, in request order.
+    """Graded groups of the whole sweep, in request order; see `sample_graded`."""
+    requests = make_requests(questions, plan)
+    return await sample_graded(sampler, verifier, requests, plan.spec, on_progress)
+
+
+async def sample_graded(
+    sampler: Sampler,
+    verifier: Verifier,
+    requests: Sequence[GroupRequest],
+    spec: SamplingSpec,
+    on_progress: OnProgress,
+) -> list[Group]:
+    """Sample requests and grade their answers; the groups come in order of their numbers.
 
     The loop takes groups from the sampler as they complete and hands them to the verifier in
     batches; it waits for the sampler, and for the oldest batch in grading where
     `BATCHES_IN_GRADING` of them are. A failed group comes back ungraded, with its reason; so does
     one whose answers could not be graded.
     """
-    requests = make_requests(questions, plan)
     graded: list[Group] = []
     grading: deque[asyncio.Task[list[Group]]] = deque()
 
@@ -113,7 +124,7 @@ async def sweep(
             on_progress(len(graded), len(requests))
 
     try:
-        async for batch in _batches(sampler.sample(requests, plan.spec), GROUPS_PER_GRADING):
+        async for batch in _batches(sampler.sample(requests, spec), GROUPS_PER_GRADING):
             grading.append(asyncio.create_task(grade_groups(verifier, batch)))
             await collect(BATCHES_IN_GRADING - 1)
         await collect(0)

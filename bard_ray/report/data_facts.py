@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,59 +10,17 @@ from typing import Any
 import numpy as np
 
 from bard_ray.budget.signal import label, token_limit
+from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.choice import TeacherChoice
-from bard_ray.distill.compressor import Compressed
 from bard_ray.distill.diagnostics import length_figures
 from bard_ray.distill.distance import levenshtein_matrix
 from bard_ray.distill.stage import Candidate
+from bard_ray.distill.store import StepFacts
 from bard_ray.records import DistilRow, Ints
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 PASS_RATE_BINS = 10
 DIVERSITY_QUESTIONS = 100  # distances take the time of all pairs of chains
-
-
-@dataclass(frozen=True, slots=True)
-class StepFacts:
-    """One step of the pipeline.
-
-    Attributes:
-        name: as in the configuration.
-        key: of its output in the store.
-        records_in: records it was given.
-        kept: records it gave on; steps that write chains may give more than they were given.
-        dropped: records it did not, by reason.
-        examples: question ids of the first few, by reason.
-        seconds: wall time when it was made.
-        reused: an earlier command made it.
-        counters: what else it counted.
-    """
-
-    name: str
-    key: str = ""
-    records_in: int = 0
-    kept: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    seconds: float = 0.0
-    reused: bool = False
-    counters: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def records_per_s(self) -> float | None:
-        """Records it was given a second; None where it took no time that could be measured."""
-        return self.records_in / self.seconds if self.seconds > 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetFacts:
-    """What a compressor made of one budget: tries, accepted ones, others by reason, texts asked."""
-
-    budget: int
-    asked: int
-    accepted: int
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +64,7 @@ class DataReport:
         name: of the run.
         steps: in order.
         lengths: thinking tokens of the rows, by label of the budget; see `lengths_by_budget`.
-        acceptance: of the compressor; see `acceptance`.
+        acceptance: of the compressor.
         pass_rates: of the questions that the student was sampled on, each in [0, 1].
         diversity: see `diversity`.
         choice: of the smoke test.
@@ -117,7 +75,7 @@ class DataReport:
     name: str
     steps: Sequence[StepFacts] = ()
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    acceptance: Sequence[BudgetFacts] = ()
+    acceptance: AcceptanceTable = field(default_factory=AcceptanceTable)
     pass_rates: Sequence[float] = ()
     diversity: Diversity | None = None
     choice: TeacherChoice | None = None
@@ -139,7 +97,7 @@ class DataReport:
             "name": self.name,
             "steps": [asdict(s) | {"records_per_s": s.records_per_s} for s in self.steps],
             "lengths": {b: asdict(length_figures(n)) for b, n in self.lengths.items() if n},
-            "acceptance": [asdict(budget) for budget in self.acceptance],
+            "acceptance": self.acceptance.to_json(),
             "pass_rates": histogram(self.pass_rates),
             "diversity": None if diversity is None else _diversity_json(diversity),
             "choice": None if self.choice is None else self.choice.to_json(),
@@ -161,25 +119,6 @@ def lengths_by_budget(
     for row, tokens in zip(rows, count_tokens([row.think for row in rows]), strict=True):
         found[label(row.budget)].append(tokens)
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
-
-
-def acceptance(tries: Iterable[Compressed]) -> list[BudgetFacts]:
-    """What became of every try at every budget, smallest budget first."""
-    reasons: dict[int, Counter[str]] = defaultdict(Counter)
-    attempts: Counter[int] = Counter()
-    for one in tries:
-        reasons[one.budget][one.reason] += 1
-        attempts[one.budget] += one.attempts
-    return [
-        BudgetFacts(
-            budget,
-            counted.total(),
-            counted[""],
-            {reason: n for reason, n in counted.most_common() if reason},
-            attempts[budget],
-        )
-        for budget, counted in sorted(reasons.items())
-    ]
 
 
 def diversity(chosen: Sequence[Candidate], pool: Sequence[Candidate]) -> Diversity | None:

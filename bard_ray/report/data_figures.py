@@ -19,7 +19,7 @@ def make_data_figures(report: DataReport) -> list[Figure]:
     """Every figure for which there is data, in reading order."""
     makers: list[tuple[bool, Callable[[DataReport], Figure]]] = [
         (bool(report.budgets), lengths_figure),
-        (bool(report.acceptance), acceptance_figure),
+        (bool(report.acceptance.budgets), acceptance_figure),
         (bool(report.pass_rates), difficulty_figure),
         (report.diversity is not None, diversity_figure),
         (report.choice is not None, choice_figure),
@@ -54,9 +54,9 @@ def lengths_figure(report: DataReport) -> Figure:
 
 def acceptance_figure(report: DataReport) -> Figure:
     """Share of the compressed chains that were accepted, by budget."""
-    tried = [facts for facts in report.acceptance if facts.asked]
-    budgets = [facts.budget for facts in tried]
-    rates = [facts.accepted / facts.asked for facts in tried]
+    tried = {b: row for b, row in sorted(report.acceptance.budgets.items()) if row.asked}
+    budgets = list(tried)
+    rates = [row.accepted / row.asked for row in tried.values()]
 
     def draw(axes: Axes) -> None:
         axes.plot(budgets, rates, color=SERIES[0], marker="o")

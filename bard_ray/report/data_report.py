@@ -9,17 +9,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.choice import NOISE, CandidateFigures, TeacherChoice
 from bard_ray.distill.diagnostics import length_figures
+from bard_ray.distill.store import StepFacts
 from bard_ray.progress import duration
 from bard_ray.report.data_facts import (
-    BudgetFacts,
     DataReport,
     Diversity,
     Example,
     ExampleChain,
-    StepFacts,
-    acceptance,
     diversity,
     examples,
     lengths_by_budget,
@@ -30,13 +29,10 @@ from bard_ray.report.results import write_atomically
 from bard_ray.report.table import number, share
 
 __all__ = [
-    "BudgetFacts",
     "DataReport",
     "Diversity",
     "Example",
     "ExampleChain",
-    "StepFacts",
-    "acceptance",
     "diversity",
     "examples",
     "lengths_by_budget",
@@ -124,7 +120,7 @@ def _step_row(step: StepFacts, longest: float) -> str:
     name = f"{step.name}*" if step.reused else step.name
     rate = "-" if step.records_per_s is None else _plain(float(f"{step.records_per_s:.3g}"))
     dropped = sum(step.dropped.values())
-    numbers = (f"{step.records_in:,}", f"{step.kept:,}", f"{dropped:,}", rate)
+    numbers = (f"{step.records:,}", f"{step.kept:,}", f"{dropped:,}", rate)
     cells = "".join(cell("td", text) for text in (*numbers, _seconds(step.seconds)))
     bar = f'<span class="bar" style="width:{100 * step.seconds / longest:.1f}%"></span>'
     return (
@@ -137,7 +133,7 @@ def _dropped(steps: Sequence[StepFacts]) -> str:
     """Why records were dropped, with questions to look at."""
     rows = "\n".join(
         f"<tr>{cell('th', step.name, scope='row', left=True)}{cell('td', reason, left=True)}"
-        f"{cell('td', f'{count:,}')}{cell('td', share(count / max(1, step.records_in)))}"
+        f"{cell('td', f'{count:,}')}{cell('td', share(count / max(1, step.records)))}"
         f"{cell('td', ', '.join(step.examples.get(reason, ())), left=True)}</tr>"
         for step in steps
         for reason, count in sorted(step.dropped.items(), key=lambda item: -item[1])
@@ -176,21 +172,21 @@ def _lengths(report: DataReport) -> str:
     return f"<h2>Thinking tokens</h2>\n{table('Lengths at each budget', head, rows)}"
 
 
-def _acceptance(found: Sequence[BudgetFacts]) -> str:
-    if not found:
+def _acceptance(found: AcceptanceTable) -> str:
+    if not found.budgets:
         return ""
     rows = "\n".join(
         _row(
-            str(f.budget),
+            str(budget),
             (
                 f"{f.asked:,}",
                 f"{f.accepted:,}",
                 share(f.accepted / max(1, f.asked)),
                 number(f.attempts / max(1, f.asked), 2),
             ),
-            ", ".join(f"{reason} {count:,}" for reason, count in f.reasons.items()),
+            ", ".join(f"{reason} {count:,}" for reason, count in f.reasons.most_common()),
         )
-        for f in found
+        for budget, f in sorted(found.budgets.items())
     )
     head = _head("budget", ("asked", "accepted", "share", "texts a try"), last=("why not",))
     return f"<h2>Compression</h2>\n{table('Acceptance at each budget', head, rows)}"

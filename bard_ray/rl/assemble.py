@@ -29,9 +29,9 @@ class Completion:
     """What an engine returned for one prompt.
 
     Attributes:
-        tokens_T: sampled token ids.
+        tokens_T: sampled token ids, behind those of a given thought where there is one.
         logprobs_T: their log-probs under the sampling distribution.
-        versions_T: the weight version that sampled each.
+        versions_T: the weight version that sampled each; -1: it was given.
         finish: why sampling ended.
     """
 
@@ -39,6 +39,17 @@ class Completion:
     logprobs_T: Floats
     versions_T: Ints
     finish: Finish
+
+
+def given_thought(prefix_T: Ints, completion: Completion) -> Completion:
+    """A completion with the thought it went on from in front of it."""
+    size = prefix_T.size
+    return Completion(
+        np.concatenate([prefix_T, completion.tokens_T]),
+        np.concatenate([np.zeros(size, np.float32), completion.logprobs_T]),
+        np.concatenate([np.full(size, -1, np.int32), completion.versions_T]),
+        completion.finish,
+    )
 
 
 def assemble(
@@ -49,7 +60,7 @@ def assemble(
     forced_at: int | None,
     decode: Callable[[Ints], str],
 ) -> Rollout:
-    """Cut a completion into thinking, forced tag and answer.
+    """Cut a completion into given thought, thinking, forced tag and answer.
 
     Args:
         prompt: the prompt's segment.
@@ -60,11 +71,13 @@ def assemble(
         decode: token ids to text, for the answer after the closing tag.
 
     Returns:
-        A rollout whose forced tokens are out of the loss: the engine gave them probability 1.
+        A rollout whose forced tokens are out of the loss: the engine gave them probability 1, or
+        nobody sampled them.
     """
     tokens_T, span = completion.tokens_T, thinking_span(completion.tokens_T, tags.close_id)
+    given = int(np.cumprod(completion.versions_T < 0).sum())  # tokens at the start
     segments = [prompt]
-    for role, start, end in _cuts(span, tokens_T.size, forced_at):
+    for role, start, end in _cuts(span, tokens_T.size, forced_at, given):
         if end > start:
             part = slice(start, end)
             mask_T = np.full(end - start, role != "forced", np.bool_)
@@ -85,16 +98,18 @@ def assemble(
 
 
 def _cuts(
-    span: ThinkingSpan, size: int, forced_at: int | None
+    span: ThinkingSpan, size: int, forced_at: int | None, given: int
 ) -> list[tuple[SegmentRole, int, int]]:
     """Role, start and end of each part.
 
     The closing tag belongs to the thinking unless the engine put it there.
     """
     forced = span.closed and forced_at is not None and span.thinking_tokens >= forced_at
-    think_end = span.thinking_tokens if forced else span.answer_start
+    think_end = max(given, span.thinking_tokens if forced else span.answer_start)
+    answer_start = max(given, span.answer_start)
     return [
-        ("think", 0, think_end),
-        ("forced", think_end, span.answer_start),
-        ("answer", span.answer_start, size),
+        ("forced", 0, given),
+        ("think", given, think_end),
+        ("forced", think_end, answer_start),
+        ("answer", answer_start, size),
     ]

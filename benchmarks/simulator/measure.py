@@ -269,7 +269,7 @@ class Meter:
             broadcast_s=median(s.broadcast_s),
             step_s=median(s.after_step_s),
             workers=self.config.rollout.workers,
-            verifiers=self.config.verifier.workers,
+            verifiers=max(1, self.config.verifier.workers),
             references=int(self.roles.reference is not None),
         )
         learner = LearnerTimes(

@@ -12,7 +12,7 @@ from actors.plan import make_plan
 from actors.rl_stage import rl_optim
 from actors.settings import apply_driver_env
 from actors.stages import Context, stages_of
-from actors.start import Starter, bundles
+from actors.start import Deployment
 from actors.student import student_directory
 from bard_ray.config.check import check
 from bard_ray.config.load import load
@@ -46,20 +46,16 @@ async def open_session(config: Config) -> AsyncIterator[Context]:
     apply_driver_env()
     run, console = RunDirectory.open(config), Console(sys.stderr)
     cluster = Cluster(config.cluster, run.path / "logs", verbose=False)
-    plan = make_plan(config)
+    student = student_directory(config, run.path)
+    deployment = Deployment(cluster, config, make_plan(config), student)
     try:
         with MetricsWriter(run.path) as metrics:
-            context = Context(config, run, metrics, student_directory(config, run.path))
-            await asyncio.to_thread(cluster.connect)
-            await cluster.reserve(bundles(plan))
-            context.started = Starter(cluster, plan, config, context.student).start()
-            try:
-                await _train_student(context, console)
-                yield context
-            finally:
-                await context.started.stop()
+            context = Context(config, run, metrics, student, deployment)
+            await deployment.start()
+            await _train_student(context, console)
+            yield context
     finally:
-        cluster.close()
+        await deployment.close()
         run.close()
 
 

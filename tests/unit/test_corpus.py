@@ -1,37 +1,33 @@
-"""Compressors and the corpora made with them: lengths, budgets, mixture, round trip, sequences."""
+"""The corpora: mixture, order, round trip, sequences; and the sources they begin with."""
 
 import json
-import re
-from collections import Counter, defaultdict
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget, token_limit
+from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.schema import (
-    BudgetConfig,
     ChainConfig,
     DataConfig,
-    DistilConfig,
     RowsConfig,
     StudentConfig,
     TinyModelConfig,
 )
-from bard_ray.data.chain import Chain, chain_of, gold_think
+from bard_ray.data.chain import chain_of, chain_question, gold_think
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
-from bard_ray.distill.compress import drop_steps, hindsight_budget, jittered_target
 from bard_ray.distill.corpus import (
+    base_corpus,
     budget_corpus,
-    gold_corpus,
+    natural_corpus,
     read_corpus,
     to_sequences,
     write_corpus,
 )
+from bard_ray.distill.source import bare, record_source
 from bard_ray.errors import ConfigError, DataError
-
-BUDGET = BudgetConfig(train=[4, 5, 8, 16, 24, 30], none_share=0.05)
-STEP = re.compile(r"([a-z])([+\-*][0-9])?([0-9])")
 
 
 @pytest.fixture(scope="module")
@@ -42,141 +38,69 @@ def prompts(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def corpus(prompts):
-    return budget_corpus(DataConfig(), BUDGET, DistilConfig(questions=300), 0, prompts.count_tokens)
+def natural():
+    questions = [chain_question(ChainConfig(), 0, "train", index) for index in range(300)]
+    return [
+        replace(bare(q), think=gold_think(chain_of(q)), answer_text=f"\\boxed{{{q.answer}}}")
+        for q in questions
+    ]
 
 
-def words(texts):
-    return [len(text.split()) for text in texts]
+@pytest.fixture(scope="module")
+def compressed(natural):
+    """Every chain at four budgets; that they are not really shorter does not matter here."""
+    return [replace(r, budget=TokenBudget(b)) for r in natural for b in (4, 8, 16, 24)]
 
 
-def generator():
-    return np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def corpus(natural, compressed):
+    return budget_corpus(compressed, natural, 0.05, 0)
 
 
-def test_compressed_chains_are_what_they_always_were():
-    chain = Chain(8, ("+1", "*3", "+1", "-3"))
-    thinks = {target: drop_steps(chain, target, generator()) for target in (2, 5, 8, 10, 12, 99)}
-    assert thinks == {
-        2: "d5",
-        5: "c+18d5",
-        8: "a9b7c8d5",
-        10: "a9b*37c+18d5",
-        12: "a+19b*37c+18d-35",
-        99: "a+19b*37c+18d-35",
-    }
-
-
-@pytest.mark.parametrize("target", range(2, 50))
-def test_compressed_length_is_the_target_and_the_last_step_survives(prompts, target):
-    chain = Chain(3, ("+1", "*3") * 6)
-    think = drop_steps(chain, target, np.random.default_rng(target))
-    assert prompts.count_tokens([think]) == [min(target, 36)]
-    steps = STEP.findall(think)
-    assert "".join(map("".join, steps)) == think
-    letters = [letter for letter, _, _ in steps]
-    assert letters == sorted(set(letters))
-    assert letters[-1] == "l"
-    for letter, op, value in steps:
-        place = ord(letter) - ord("a")
-        assert int(value) == chain.values[place]
-        assert op in ("", chain.ops[place])
-
-
-def test_every_step_but_the_last_is_equally_likely_to_survive():
-    chain, rng = Chain(0, ("+1",) * 10), generator()
-    kept = Counter(
-        letter for _ in range(2000) for letter in re.findall("[a-j]", drop_steps(chain, 8, rng))
-    )
-    assert kept["j"] == 2000
-    # 2000 * 3 / 9, five standard deviations.
-    assert all(570 < kept[letter] < 770 for letter in "abcdefghi")
-
-
-def test_targets_lie_within_the_jitter_and_reach_its_ends():
-    rng = generator()
-    targets = {jittered_target(20, 0.15, rng) for _ in range(500)}
-    assert targets == set(range(17, 24))
-    assert {jittered_target(2, 0.9, rng) for _ in range(100)} == {2, 3, 4}
-    assert jittered_target(20, 0.0, rng) == 20
-
-
-@pytest.mark.parametrize(
-    ("length", "budget"),
-    [(1, TokenBudget(4)), (4, TokenBudget(4)), (5, TokenBudget(9)), (9, TokenBudget(9))],
-)
-def test_hindsight_rounds_up(length, budget):
-    assert hindsight_budget(length, [4, 9]) == budget
-    assert hindsight_budget(10, [4, 9]) == NO_BUDGET
-
-
-def test_contrastive_corpus_has_every_question_at_four_different_budgets(corpus, prompts):
-    by_question = defaultdict(list)
-    for row in corpus:
-        by_question[row.question.id].append(row)
-    budgeted = {k: rows for k, rows in by_question.items() if rows[0].budget != NO_BUDGET}
-    assert len(budgeted) == 300
-    for rows in budgeted.values():
-        assert len({row.budget for row in rows}) == len(rows) == 4
-    lengths = prompts.count_tokens([row.think for row in corpus])
-    for row, length in zip(corpus, lengths, strict=True):
-        num_ops = len(chain_of(row.question).ops)
-        if row.budget == NO_BUDGET:
-            assert length == 3 * num_ops
-        else:
-            low, high = round(0.85 * row.budget.tokens), round(1.15 * row.budget.tokens)
-            assert min(low, 3 * num_ops) <= length <= min(high, 3 * num_ops)
-        assert row.answer_text == f"\\boxed{{{row.question.answer}}}"
-        assert row.think.endswith(row.question.answer)
-
-
-def test_unconstrained_rows_have_their_share_and_are_gold_and_mixed_in(corpus):
+def test_unconstrained_rows_have_their_share_and_are_natural_and_mixed_in(corpus):
     places = [place for place, row in enumerate(corpus) if row.budget == NO_BUDGET]
     assert len(corpus) == 1200 + 63
     assert len(places) == 63  # 63 / 1263 = 5 %
     assert places[0] < 200
     assert places[-1] > 1000
+    assert len({corpus[place].question.id for place in places}) == 63
     assert all(
         corpus[place].think == gold_think(chain_of(corpus[place].question)) for place in places
     )
 
 
-def test_the_corpus_follows_from_the_seed(corpus):
-    def build(seed):
-        return budget_corpus(DataConfig(), BUDGET, DistilConfig(questions=300), seed, words)
-
-    assert build(0) == corpus
-    assert build(1) != corpus
+def test_the_corpus_follows_from_the_seed(compressed, natural, corpus):
+    assert budget_corpus(compressed, natural, 0.05, 0) == corpus
+    assert budget_corpus(compressed, natural, 0.05, 1) != corpus
 
 
-def test_without_contrast_each_question_has_one_budget_that_grows_with_its_length():
-    distil = DistilConfig(questions=300, contrastive=False)
-    rows = [
-        r for r in budget_corpus(DataConfig(), BUDGET, distil, 0, words) if r.budget != NO_BUDGET
-    ]
-    assert len(rows) == 1200 == len({row.question.id for row in rows})
-    by_length = defaultdict(list)
-    for row in rows:
-        by_length[len(chain_of(row.question).ops)].append(token_limit(row.budget) or 0)
-    means = [np.mean(by_length[n]) for n in range(10, 15)]
-    assert means == sorted(means)
-    assert means[0] < 6
-    assert means[-1] > 23
-    counts = Counter(token_limit(row.budget) for row in rows)
-    # 200 each expected: coverage stays even.
-    assert all(140 < counts[b] < 260 for b in BUDGET.train)
+def test_there_are_no_more_unconstrained_rows_than_natural_chains(compressed, natural):
+    rows = budget_corpus(compressed[:4], natural[:2], 0.9, 0)
+    assert Counter(row.budget == NO_BUDGET for row in rows) == {False: 4, True: 2}
+    none = budget_corpus(compressed[:4], natural, 0.0, 0)
+    assert all(row.budget != NO_BUDGET for row in none)
 
 
-def test_gold_corpora(prompts):
-    base = gold_corpus(DataConfig(), 50, 0, "base")
-    full = gold_corpus(DataConfig(), 50, 0, "sft_full")
-    for rows, shortest in ((base, 4), (full, 10)):
-        assert len(rows) == 50
-        assert {row.budget for row in rows} == {NO_BUDGET}
-        assert all(row.think == gold_think(chain_of(row.question)) for row in rows)
-        assert min(len(chain_of(row.question).ops) for row in rows) == shortest
+def test_a_corpus_without_chains_says_where_to_look(natural):
+    with pytest.raises(DataError, match="no chain is left after the last step"):
+        budget_corpus([], natural, 0.05, 0)
+
+
+def test_natural_corpus_is_the_first_chains_without_budgets(natural):
+    rows = natural_corpus(natural, 3)
+    assert [row.question.id for row in rows] == [r.question.id for r in natural[:3]]
+    assert {row.budget for row in rows} == {NO_BUDGET}
+    assert len(natural_corpus(natural, 0)) == len(natural)
+
+
+def test_base_corpus_has_short_chains_too():
+    rows = base_corpus(DataConfig(), 50, 0)
+    assert len(rows) == 50
+    assert {row.budget for row in rows} == {NO_BUDGET}
+    assert all(row.think == gold_think(chain_of(row.question)) for row in rows)
+    assert min(len(chain_of(row.question).ops) for row in rows) == 4
     with pytest.raises(ConfigError, match=r"base\.rows"):
-        gold_corpus(DataConfig(), 0, 0, "base")
+        base_corpus(DataConfig(), 0, 0)
 
 
 @pytest.fixture
@@ -196,34 +120,9 @@ def rows_data(tmp_path):
     return DataConfig(source="rows", rows=RowsConfig(path=str(path)), eval_questions=1)
 
 
-def summary(rows):
-    return sorted(
-        (row.question.id, getattr(row.budget, "tokens", 0), len(row.think.split())) for row in rows
-    )
-
-
-def test_hindsight_labels_natural_chains(rows_data):
-    budget = BudgetConfig(train=[4, 8], none_share=0.0)
-    distil = DistilConfig(compressor="hindsight", questions=10)
-    rows = budget_corpus(rows_data, budget, distil, 0, words)
-    # q1's second chain falls to the same budget as its first; the held-out q3 is not there.
-    assert summary(rows) == [("q0", 0, 40), ("q0", 4, 3), ("q0", 8, 6), ("q1", 8, 6), ("q2", 4, 1)]
-    distil.contrastive = False
-    rows = budget_corpus(rows_data, budget, distil, 0, words)
-    assert summary(rows) == [("q0", 4, 3), ("q1", 8, 6), ("q2", 4, 1)]
-
-
-def test_hindsight_adds_the_share_of_unconstrained_rows(rows_data):
-    budget = BudgetConfig(train=[4, 8, 64], none_share=0.5)
-    rows = budget_corpus(rows_data, budget, DistilConfig(compressor="hindsight"), 0, words)
-    assert Counter(row.budget == NO_BUDGET for row in rows) == {True: 5, False: 5}
-
-
-def test_gold_rows_of_a_data_set_take_first_chains_first(rows_data):
+def test_base_rows_of_a_data_set_take_first_chains_first(rows_data):
     def order(n):
-        return [
-            (r.question.id, len(r.think.split())) for r in gold_corpus(rows_data, n, 0, "sft_full")
-        ]
+        return [(r.question.id, len(r.think.split())) for r in base_corpus(rows_data, n, 0)]
 
     assert order(4) == [("q0", 3), ("q1", 6), ("q2", 1), ("q0", 6)]
     assert len(order(0)) == 6
@@ -233,7 +132,7 @@ def test_written_corpus_reads_back_whole(tmp_path, corpus, rows_data):
     path = tmp_path / "sft.jsonl"
     write_corpus(path, corpus)
     assert read_corpus(path) == corpus
-    odd = gold_corpus(rows_data, 1, 0, "sft_full")[0]
+    odd = base_corpus(rows_data, 1, 0)[0]
     odd = type(odd)(odd.question, NO_BUDGET, "line\u2028break\nand é", odd.answer_text)
     write_corpus(path, [odd])
     assert read_corpus(path) == [odd]
@@ -280,45 +179,47 @@ def test_sequences_train_on_the_completion_only(corpus, prompts):
 def test_rows_that_are_too_long_are_dropped_whole_and_counted(corpus, prompts):
     everything, _ = to_sequences(corpus, prompts, max_len=128)
     lengths = [sequence.tokens_T.size for sequence in everything]
-    kept, dropped = to_sequences(corpus, prompts, max_len=50)
-    assert 0 < dropped == sum(length > 50 for length in lengths)
-    assert [s.tokens_T.size for s in kept] == [length for length in lengths if length <= 50]
+    kept, dropped = to_sequences(corpus, prompts, max_len=70)
+    assert 0 < dropped == sum(length > 70 for length in lengths)
+    assert [s.tokens_T.size for s in kept] == [length for length in lengths if length <= 70]
     with pytest.raises(ConfigError, match=r"student\.max_len"):
         to_sequences(corpus, prompts, max_len=10)
 
 
-def test_a_budget_beyond_two_digits_is_named_when_rows_are_tokenised(prompts):
-    budget = BudgetConfig(train=[100])
-    distil = DistilConfig(questions=2, budgets_per_question=1)
-    rows = budget_corpus(DataConfig(), budget, distil, 0, prompts.count_tokens)
+def test_a_budget_beyond_two_digits_is_named_when_rows_are_tokenised(prompts, corpus):
+    rows = [replace(corpus[0], budget=TokenBudget(100))]
     with pytest.raises(ConfigError, match=r"budget\.codec"):
         to_sequences(rows, prompts, max_len=128)
 
 
-@pytest.mark.parametrize(
-    ("budget", "distil", "field"),
-    [
-        ({"train": []}, {}, "budget.train"),
-        ({"train": [1, 4, 8, 9]}, {}, "budget.train"),
-        ({"train": [4, 8]}, {}, "distil.budgets_per_question"),
-        ({}, {"budgets_per_question": 0}, "distil.budgets_per_question"),
-        ({}, {"questions": 0}, "distil.questions"),
-        ({}, {"jitter": 1.0}, "distil.jitter"),
-        ({"none_share": 1.0}, {}, "budget.none_share"),
-    ],
-)
-def test_a_wrong_setting_is_named(budget, distil, field):
-    with pytest.raises(ConfigError) as caught:
-        budget_corpus(
-            DataConfig(),
-            BudgetConfig(**{"train": [4, 8, 9, 12]} | budget),
-            DistilConfig(**distil),
-            0,
-            words,
-        )
-    assert caught.value.field == field
+def test_a_source_gives_questions_of_the_task_or_chains_of_a_data_set(prompts, rows_data):
+    task = list(record_source(DataConfig(), 3, 0, prompts, chains=True).read())
+    assert [(r.question.id, r.think) for r in task] == [(f"chain-train-{i}", "") for i in range(3)]
+    source = record_source(rows_data, 2, 0, prompts, chains=True)
+    assert source.questions == 2
+    assert [(r.question.id, len(r.think.split())) for r in source.read()] == [
+        ("q0", 3), ("q0", 6), ("q0", 40), ("q1", 6), ("q1", 7),
+    ]  # fmt: skip
 
 
-def test_steps_of_a_data_set_cannot_be_dropped(rows_data):
-    with pytest.raises(ConfigError, match="hindsight"):
-        budget_corpus(rows_data, BUDGET, DistilConfig(), 0, words)
+def test_a_source_for_a_teacher_needs_no_chains(tmp_path, prompts):
+    path = tmp_path / "bare.jsonl"
+    path.write_text('{"id": "q0", "question": "1+1?", "answer": "2"}\n' * 1)
+    data = DataConfig(source="rows", rows=RowsConfig(path=str(path), eval_path=str(path)))
+    (record,) = record_source(data, 9, 0, prompts, chains=False).read()
+    assert (record.question.answer, record.think, record.tokens_T.size) == ("2", "", 0)
+    with pytest.raises(DataError, match="has no column 'think'"):
+        record_source(data, 9, 0, prompts, chains=True)
+
+
+def test_the_key_of_a_source_follows_from_its_content(prompts, rows_data):
+    def key(questions=2, chains=False):
+        return record_source(rows_data, questions, 0, prompts, chains=chains).key
+
+    before = key()
+    assert key() == before
+    assert key(3) != before
+    assert key(chains=True) != before
+    with open(rows_data.rows.path, "a") as file:
+        file.write(json.dumps({"id": "q9", "question": "9?", "answer": "1"}) + "\n")
+    assert key() != before

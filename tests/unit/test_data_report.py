@@ -2,24 +2,23 @@
 
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.distill.acceptance import Acceptance, AcceptanceTable
 from bard_ray.distill.choice import CandidateFigures, TeacherChoice
-from bard_ray.distill.compressor import Compressed
 from bard_ray.distill.diagnostics import Diagnostics, LengthFigures
 from bard_ray.distill.stage import Candidate
+from bard_ray.distill.store import StepFacts
 from bard_ray.records import DistilRow, Message, Question
 from bard_ray.report.data_facts import histogram, mean_distance
 from bard_ray.report.data_report import (
-    BudgetFacts,
     DataReport,
     Diversity,
-    StepFacts,
-    acceptance,
     diversity,
     examples,
     lengths_by_budget,
@@ -89,12 +88,14 @@ def report():
     ]
     steps = [
         StepFacts(
-            "teach", "a" * 32, 1000, 4000, {}, {}, 1800.0, True, {"asked": 4100, "usd": 1.25}
+            "teach", "a" * 32, 1000, 1000, 4000, seconds=1800.0, parts=2, reused=2,
+            counters={"asked": 4100, "usd": 1.25},
         ),
         StepFacts(
             HOSTILE,
             "b" * 32,
             4000,
+            1000,
             1000,
             {"wrong": 2400, "too_long": 600},
             {"wrong": ["q1", HOSTILE]},
@@ -105,10 +106,12 @@ def report():
         name="demo",
         steps=steps,
         lengths=lengths_by_budget(made, words),
-        acceptance=[
-            BudgetFacts(500, 10, 7, {"too_long": 2, HOSTILE: 1}, 14),
-            BudgetFacts(1000, 0, 0),
-        ],
+        acceptance=AcceptanceTable(
+            {
+                500: Acceptance(10, 7, Counter({"too_long": 2, HOSTILE: 1}), 14, 3400, 0.5),
+                1000: Acceptance(),
+            }
+        ),
         pass_rates=[0.0, 0.25, 0.25, 0.5, 1.0],
         diversity=Diversity((0.5, 0.6), (0.4, 0.3)),
         choice=choice(),
@@ -209,21 +212,6 @@ def test_lengths_are_ordered_by_budget_with_the_unconstrained_last():
     made = [row("a", 0, "w " * 9), row("b", 1000, "w " * 5), row("c", 80, "w"), row("d", 80, "w w")]
     found = lengths_by_budget(made, words)
     assert list(found.items()) == [("80", [1, 2]), ("1000", [5]), ("none", [9])]
-
-
-def test_acceptance_counts_every_try():
-    tries = [
-        Compressed(8, "t", "a", attempts=1),
-        Compressed(4, reason="too_long", attempts=3),
-        Compressed(8, reason="wrong", attempts=2),
-        Compressed(8, reason="too_long", attempts=2),
-        Compressed(8, reason="too_long", attempts=2),
-    ]
-    assert acceptance(tries) == [
-        BudgetFacts(4, 1, 0, {"too_long": 1}, 3),
-        BudgetFacts(8, 4, 1, {"too_long": 2, "wrong": 1}, 7),
-    ]
-    assert list(acceptance(tries)[1].reasons) == ["too_long", "wrong"]
 
 
 def test_distances_are_shares_of_the_longer_chain():

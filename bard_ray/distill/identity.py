@@ -1,0 +1,62 @@
+"""What outputs follow from, as JSON and as digests: two runs that agree on it share the output."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+def identity(plugin: object) -> dict[str, Any]:
+    """What of a plug-in decides what it writes: its class and its parameters.
+
+    Parameters named in its class attribute `NEUTRAL` (speed, place, retries) are left out, so that
+    changing them makes nothing anew.
+    """
+    if not is_dataclass(plugin):
+        msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
+        raise TypeError(msg)
+    cls = type(plugin)
+    neutral = getattr(cls, "NEUTRAL", ())
+    named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
+    return {"is": f"{cls.__module__}:{cls.__qualname__}", **_code(cls), **named}
+
+
+def _code(cls: type) -> dict[str, str]:
+    """Digest of the file that a user's own class comes from: it may change between two runs."""
+    if cls.__module__.partition(".")[0] == "bard_ray":
+        return {}
+    try:
+        source = Path(inspect.getfile(cls)).read_bytes()
+    except (OSError, TypeError):  # typed into an interpreter
+        return {}
+    return {"code": hashlib.sha256(source).hexdigest()[:16]}
+
+
+def digest(content: object) -> str:
+    """128 bits of hex of any JSON value; equal content, equal digest."""
+    return hashlib.blake2b(_text(content).encode(), digest_size=16).hexdigest()
+
+
+def as_json(content: object) -> Any:
+    """Plain JSON values of content that holds plug-ins."""
+    return json.loads(_text(content))
+
+
+def _text(content: object) -> str:
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return identity(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    msg = f"{value!r} is no JSON value"
+    raise TypeError(msg)

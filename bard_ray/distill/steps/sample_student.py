@@ -1,0 +1,96 @@
+"""How often the student is right already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget
+from bard_ray.distill.identity import digest
+from bard_ray.distill.stage import Candidate, Judged
+from bard_ray.distill.step import STEPS, Tools
+from bard_ray.errors import InfrastructureError
+from bard_ray.evals.sweep import sample_graded
+from bard_ray.plugins import require_within
+from bard_ray.records import NO_ROOM, Group, GroupRequest, Outcome, Question, SamplingSpec
+
+CHUNK_QUESTIONS = 256
+SEED_DIGITS = 15  # of hex: 60 bits
+
+
+@STEPS.register("sample_student")
+@dataclass(frozen=True)
+class SampleStudent:
+    """Note the student's pass rate on every question: correct samples / samples.
+
+    Each question is sampled once, however many chains it has; its seed follows from that of the
+    run and its id. Answers that cannot be read, or never came, are not correct. Reason:
+    `not_sampled`. Source: question compression of DED (2508.09883); numbers are ours.
+
+    Attributes:
+        samples: of one question.
+        budget: thinking budget that the student is asked to keep, tokens; 0: none is named.
+        max_new_tokens: of one sample; cut to what fits into `student.max_len`.
+        temperature: 0 is greedy.
+    """
+
+    USES: ClassVar[tuple[str, ...]] = ("seed", "student", "tokenizer", "grading")
+
+    samples: int = 8
+    budget: int = 0
+    max_new_tokens: int = 16_384
+    temperature: float = 0.6
+
+    def __post_init__(self) -> None:
+        require_within("samples", self.samples, 1)
+        require_within("budget", self.budget, 0)
+        require_within("max_new_tokens", self.max_new_tokens, 1)
+        require_within("temperature", self.temperature, 0)
+
+    @property
+    def questions(self) -> int:
+        """A chunk."""
+        return CHUNK_QUESTIONS
+
+    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+        """Sample, grade, and write the rate onto all chains of each question.
+
+        Raises:
+            InfrastructureError: not one question could be sampled, whatever its length.
+        """
+        questions = list({record.question.id: record.question for record in records}.values())
+        spec = SamplingSpec(self.temperature, self.max_new_tokens)
+        groups = await sample_graded(
+            await tools.student(),
+            await tools.verifier(),
+            [self._request(i, question, tools.seed) for i, question in enumerate(questions)],
+            spec,
+            lambda done, total: None,
+        )
+        _require_any(groups)
+        rates = {g.request.question.id: _pass_rate(g) for g in groups if not g.failure}
+        return [_judged(record, rates.get(record.question.id)) for record in records]
+
+    def _request(self, number: int, question: Question, seed: int) -> GroupRequest:
+        budget: Budget = TokenBudget(self.budget) if self.budget else NO_BUDGET
+        own_seed = int(digest(["sample_student", seed, question.id])[:SEED_DIGITS], 16)
+        return GroupRequest(number, question, (budget,) * self.samples, own_seed)
+
+
+def _pass_rate(group: Group) -> float:
+    correct = sum(verdict.outcome is Outcome.CORRECT for verdict in group.verdicts)
+    return correct / len(group.verdicts)
+
+
+def _judged(record: Candidate, rate: float | None) -> Judged:
+    return (record, "not_sampled") if rate is None else (replace(record, pass_rate=rate), "")
+
+
+def _require_any(groups: Iterable[Group]) -> None:
+    """Engines or verifiers that are gone must not pass for questions nobody can sample."""
+    failures = [group.failure for group in groups]
+    lost = [failure for failure in failures if failure and not failure.startswith(NO_ROOM)]
+    if lost and all(failures):
+        msg = f"the student could not be sampled on any of {len(failures)} questions: {lost[0]}"
+        raise InfrastructureError(msg)

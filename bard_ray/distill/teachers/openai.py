@@ -1,0 +1,293 @@
+"""Any OpenAI-compatible chat endpoint as a teacher."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn
+
+from bard_ray.distill.chat import BadBodyError, Tags, explain, is_of_this_ask, read_completion
+from bard_ray.distill.ledger import Kept, ledger_path
+from bard_ray.distill.pace import Pace, backoff_s, retry_after_s
+from bard_ray.distill.teacher import TEACHERS, Ask, Host, Reply
+from bard_ray.errors import ConfigError, InfrastructureError
+from bard_ray.plugins import require_within
+
+_OURS = ("messages", "model", "n", "stream")
+_CHARS_PER_TOKEN = 3  # of prompts, on the safe side, until the server has counted
+_SEEDS = 2**63
+_RETRIED = (408, 409, 429)
+_UNPAID = "insufficient_quota"  # comes as a 429, but waiting does not help
+
+
+@TEACHERS.register("openai")
+@dataclass(frozen=True)
+class OpenAIChat:
+    """A model behind an OpenAI-compatible chat endpoint, asked through the `openai` package.
+
+    Replies are kept in a ledger, so that a killed run pays nothing twice. Retried, after
+    U(0, min(60, 2^attempt)) seconds or what `Retry-After` says: status 408, 409, 429 and 5xx, lost
+    connections, time limits, bodies that are no complete answer. Source: ours.
+
+    Attributes:
+        model: as the endpoint calls it.
+        base_url: up to and with `/v1`. `$NAME` stands for an environment variable, so that a server
+            that moves keeps its replies; written out, another address is another teacher.
+        key_env: name of the environment variable that holds the key; empty: none is sent.
+        concurrency: requests under way at a time.
+        requests_per_minute, tokens_per_minute: limits, 0: none. Tokens are estimated before a
+            request (prompt and `max_tokens`) and put right after it.
+        timeout_s: of one request, from sending it to the last byte.
+        retries: of one ask.
+        max_wait_s: a server that asks to be left alone for longer ends the run.
+        prompt_price, completion_price: of a million tokens, in any currency, for `cost`.
+        think_open, think_close: think tags, where thoughts come in the text.
+        starts_in_thought: the chat template opens the think tag.
+        continues: the server goes on with a last assistant message, with vLLM's fields
+            `continue_final_message` and `add_generation_prompt`. Its chat template must write that
+            message as it stands.
+        limit_field: what the endpoint calls the limit, `max_tokens` or `max_completion_tokens`.
+        extra_body: further fields of the request; null leaves one out, such as `seed`.
+    """
+
+    NEUTRAL: ClassVar[tuple[str, ...]] = (
+        "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
+        "retries", "max_wait_s", "prompt_price", "completion_price", "continues", "limit_field",
+    )  # fmt: skip
+
+    model: str
+    base_url: str
+    key_env: str = ""
+    concurrency: int = 32
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    timeout_s: float = 1800.0
+    retries: int = 8
+    max_wait_s: float = 600.0
+    prompt_price: float = 0.0
+    completion_price: float = 0.0
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    starts_in_thought: bool = False
+    continues: bool = False
+    limit_field: str = "max_tokens"
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_within("concurrency", self.concurrency, 1, 1000)
+        require_within("timeout_s", self.timeout_s, 0, open_low=True)
+        for name in ("requests_per_minute", "tokens_per_minute", "retries", "max_wait_s"):
+            require_within(name, getattr(self, name), 0)
+        for name in ("prompt_price", "completion_price"):
+            require_within(name, getattr(self, name), 0)
+        if not isinstance(self.extra_body, Mapping) or set(_OURS) & set(self.extra_body):
+            msg = f"extra_body must be a mapping without {', '.join(_OURS)}"
+            raise ValueError(msg)
+
+    async def open(self, name: str, host: Host) -> Kept:
+        """Ready to ask; nothing is sent yet.
+
+        Raises:
+            ConfigError: the package, the key or a variable of the address is missing.
+        """
+        return Kept(ChatTeacher(name, self, self._client(name)), ledger_path(host, self))
+
+    def _client(self, name: str) -> Any:
+        try:
+            import openai
+        except ImportError as error:
+            rule, fix = "needs the package openai", "pip install 'bard-ray[openai]'"
+            raise ConfigError(f"distil.teachers.{name}.backend", "openai", rule, fix) from error
+        key = os.environ.get(self.key_env, "") if self.key_env else "none"
+        if not key:
+            rule, fix = "is not set in the environment", f"export {self.key_env}=..."
+            raise ConfigError(f"distil.teachers.{name}.key_env", self.key_env, rule, fix)
+        url = os.path.expandvars(self.base_url)
+        if not url.startswith(("http://", "https://")) or "$" in url:
+            fix = "Write http://HOST:PORT/v1, and export the variables in it."
+            raise ConfigError(f"distil.teachers.{name}.base_url", url, "is no address", fix)
+        # Retries are ours: the client's know neither bad bodies nor counters nor full jitter.
+        return openai.AsyncOpenAI(base_url=url, api_key=key, timeout=self.timeout_s, max_retries=0)
+
+
+class _TryAgainError(Exception):
+    """One attempt failed in a way that another may not.
+
+    Attributes:
+        reason: a fixed word.
+        after_s: what the server asked for.
+    """
+
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason, self.after_s = reason, after_s
+
+
+class ChatTeacher:
+    """Sends asks to the endpoint, at its pace, until they are answered."""
+
+    def __init__(self, name: str, cfg: OpenAIChat, client: Any) -> None:
+        self._name, self._cfg, self._client = name, cfg, client
+        self._tags = Tags(cfg.think_open, cfg.think_close, cfg.starts_in_thought)
+        self._slots = asyncio.Semaphore(cfg.concurrency)
+        self._requests, self._tokens = Pace(cfg.requests_per_minute), Pace(cfg.tokens_per_minute)
+        self._draw = random.Random()  # spreads retries, decides no text
+        self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+
+    async def reply(self, ask: Ask) -> Reply:
+        """One reply, however many attempts it takes.
+
+        Raises:
+            InfrastructureError: no attempt succeeded.
+            ConfigError: the endpoint refuses key, model or parameters.
+        """
+        body = self._body(ask)
+        self._counters["asked"] += 1
+        async with self._slots:
+            for attempt in itertools.count():
+                try:
+                    return await self._attempt(ask, body)
+                except _TryAgainError as fault:
+                    await self._wait(fault, attempt)
+        raise AssertionError  # count never ends
+
+    def counters(self) -> Mapping[str, float]:
+        """What it took so far.
+
+        `requests` were sent for the `asked`; `retried` of them again, by reason; `without_usage`
+        replies came without token counts, so that tokens and `cost` are too low.
+        """
+        spent = self._counters["prompt_tokens"] * self._cfg.prompt_price
+        spent += self._counters["completion_tokens"] * self._cfg.completion_price
+        return {**self._counters, "cost": spent / 1e6}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _attempt(self, ask: Ask, body: dict[str, Any]) -> Reply:
+        estimate = ask.max_tokens
+        estimate += sum(len(turn["content"]) for turn in body["messages"]) // _CHARS_PER_TOKEN
+        await self._requests.take(1)
+        await self._tokens.take(estimate)
+        self._counters["requests"] += 1
+        reply, counted = await self._send(ask, body)
+        if counted or reply.ended == "failed":
+            self._tokens.give_back(estimate - reply.prompt_tokens - reply.completion_tokens)
+        self._counters["prompt_tokens"] += reply.prompt_tokens
+        self._counters["completion_tokens"] += reply.completion_tokens
+        self._counters["failed" if reply.ended == "failed" else "answered"] += 1
+        self._counters["without_usage"] += not counted and reply.ended != "failed"
+        return reply
+
+    async def _send(self, ask: Ask, body: dict[str, Any]) -> tuple[Reply, bool]:
+        """One request; the reply, and whether its tokens were counted.
+
+        Raises:
+            _TryAgainError: another attempt may succeed.
+            ConfigError: none will.
+        """
+        import openai
+
+        rest = {key: value for key, value in body.items() if key not in ("messages", "model")}
+        try:
+            async with asyncio.timeout(self._cfg.timeout_s):
+                answer = await self._client.chat.completions.with_raw_response.create(
+                    model=body["model"], messages=body["messages"], extra_body=rest
+                )
+            return read_completion(answer.text, ask, self._tags)
+        except (TimeoutError, openai.APITimeoutError):
+            raise _TryAgainError("timeout") from None
+        except openai.APIConnectionError:
+            raise _TryAgainError("connection") from None
+        except BadBodyError:
+            raise _TryAgainError("bad_body") from None
+        except openai.APIStatusError as error:
+            return self._refused(error.status_code, error.body, error.response.headers)
+
+    def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> tuple[Reply, bool]:
+        code, message = explain(body)
+        if (status in _RETRIED or status >= 500) and code != _UNPAID:
+            raise _TryAgainError(str(status), retry_after_s(headers))
+        if is_of_this_ask(status, code, message):
+            return Reply("", "", "failed", f"{status} {code}: {message}"), False
+        self._give_up(status, message)
+
+    def _give_up(self, status: int, message: str) -> NoReturn:
+        """The endpoint will not serve these parameters.
+
+        Raises:
+            ConfigError: always.
+        """
+        name, fix = _FIELD_AND_FIX.get(status, _FIELD_AND_FIX[400])
+        value = getattr(self._cfg, name)
+        rule = f"refused with status {status} ({message.replace(self._client.api_key, '***')})"
+        raise ConfigError(f"distil.teachers.{self._name}.{name}", value, rule, fix)
+
+    async def _wait(self, fault: _TryAgainError, attempt: int) -> None:
+        """Wait as long as is polite before the next attempt.
+
+        Raises:
+            InfrastructureError: there is none left, or the server wants too much patience.
+        """
+        last = f"{self._client.base_url}: the last fault was {fault.reason}"
+        self._counters[f"retried_{fault.reason}"] += attempt < self._cfg.retries
+        if attempt >= self._cfg.retries:
+            msg = f"teacher {self._name} gave no answer in {attempt + 1} attempts; {last}."
+            raise InfrastructureError(f"{msg} {_RESUME}")
+        if fault.after_s > self._cfg.max_wait_s:
+            msg = f"teacher {self._name} asks for {fault.after_s:.0f} s without requests; {last}."
+            raise InfrastructureError(f"{msg} {_RESUME}")
+        self._requests.hold(fault.after_s)  # it speaks to all of us, not to this ask alone
+        await asyncio.sleep(fault.after_s + backoff_s(attempt, self._draw))
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        """The request; see the vLLM fields in `continues`.
+
+        Raises:
+            ConfigError: the ask gives a thought and the endpoint goes on with none.
+        """
+        messages = [{"role": turn.role, "content": turn.content} for turn in ask.messages]
+        going_on: dict[str, Any] = {}
+        if ask.think is not None:
+            self._require_continues()
+            close = self._cfg.think_close if ask.close_think else ""
+            thought = f"{self._cfg.think_open}{ask.think}{close}"
+            messages.append({"role": "assistant", "content": thought})
+            going_on = {"continue_final_message": True, "add_generation_prompt": False}
+        body = {
+            "model": self._cfg.model,
+            "messages": messages,
+            self._cfg.limit_field: ask.max_tokens,
+            "temperature": ask.temperature,
+            "seed": ask.seed % _SEEDS,
+            **going_on,
+            **self._cfg.extra_body,
+        }
+        return {key: value for key, value in body.items() if value is not None}
+
+    def _require_continues(self) -> None:
+        if not self._cfg.continues:
+            rule = "must be on for asks that give the beginning of a thought"
+            fix = "Turn it on for a vLLM server; other endpoints cannot truncate and answer."
+            raise ConfigError(f"distil.teachers.{self._name}.continues", False, rule, fix)
+
+
+_COUNTERS = (
+    "asked", "requests", "answered", "failed", "without_usage", "prompt_tokens",
+    "completion_tokens",
+)  # fmt: skip
+_RESUME = "Replies so far are kept; the same command goes on."
+_FIELD_AND_FIX = {
+    400: ("extra_body", "Change what is sent: extra_body (null leaves a field out), limit_field."),
+    401: ("key_env", "Export a valid key, and name its variable in key_env."),
+    402: ("key_env", "The account of this key has no credit."),
+    403: ("key_env", "The key may not use this model."),
+    404: ("model", "Check model and base_url; the address usually ends with /v1."),
+    429: ("key_env", "The account of this key has no credit."),
+}

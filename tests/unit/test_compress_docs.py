@@ -1,0 +1,88 @@
+"""docs/data.md names compressors, spreads, prompts and reasons as they are."""
+
+import dataclasses
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from bard_ray.distill.compressor import COMPRESSORS, SPREADS, chooses_budget
+from bard_ray.distill.compressors.rewrite import Rewrite
+from bard_ray.distill.wording import sections
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+
+
+def table(title):
+    """First cell, which is code, to the other cells."""
+    section = TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    found = re.findall(r"^\| `([\w.]+)` \| (.*) \|$", section, re.MULTILINE)
+    return {name: rest.split(" | ") for name, rest in found}
+
+
+def parameters(cell):
+    """Names to defaults, as text; empty where none is told."""
+    named = [part.split() for part in cell.split(", ") if part != "none" and "all of" not in part]
+    return {name: " ".join(value) for name, *value in named}
+
+
+def defaults(cls):
+    return {field.name: field.default for field in dataclasses.fields(cls) if field.init}
+
+
+def test_documented_names_are_the_registered_ones():
+    told = [name for name in table("Compressors") if not name.endswith(".txt")]
+    assert sorted(told) == COMPRESSORS.names()
+    assert sorted(table("Spreads")) == SPREADS.names()
+
+
+@pytest.mark.parametrize("name", COMPRESSORS.names())
+def test_a_compressor_is_documented_as_it_is(name):
+    cls = COMPRESSORS.find(name)
+    _, writer, budgets, params, reasons = table("Compressors")[name]
+    inherited = defaults(Rewrite) if "all of `rewrite`" in params else {}
+    told = parameters(params)
+    assert set(told) | set(inherited) == set(defaults(cls))
+    for key, value in told.items():
+        assert not value or value == str(defaults(cls)[key]).lower(), key
+    text = cls.__doc__ or ""
+    assert "Source: " in text
+    for reason in re.findall(r"`(\w+)`", reasons):
+        assert f"`{reason}`" in text, reason
+    assert (writer == "yes") == (name in ("rewrite", "by_difficulty", "truncate"))
+    assert budgets.startswith("itself") == chooses_budget(COMPRESSORS.build(name, {}))
+
+
+@pytest.mark.parametrize("name", SPREADS.names())
+def test_a_spread_is_documented_as_it_is(name):
+    cls = SPREADS.find(name)
+    told = parameters(table("Spreads")[name][1])
+    assert set(told) == set(defaults(cls))
+    for key, value in told.items():
+        assert not value or value == str(defaults(cls)[key]), key
+    assert "Source: ours" in " ".join((cls.__doc__ or "").split())
+
+
+@pytest.mark.parametrize("name", sorted({*COMPRESSORS.names(), *SPREADS.names()}))
+def test_parameters_are_explained_where_they_are_defined(name):
+    registry = COMPRESSORS if name in COMPRESSORS.names() else SPREADS
+    cls = registry.find(name)
+    text = "".join(base.__doc__ or "" for base in cls.__mro__)
+    for field in dataclasses.fields(cls):
+        assert re.search(rf"^ +(\w+, )*{field.name}(, \w+)*: ", text, re.MULTILINE), field.name
+
+
+def test_prompt_files_are_documented_as_they_are():
+    told = {name: cells for name, cells in table("Compressors").items() if name.endswith(".txt")}
+    folder = files("bard_ray.distill.prompts")
+    assert set(told) == {entry.name for entry in folder.iterdir() if entry.name.endswith(".txt")}
+    for name, (_, needed, allowed) in told.items():
+        text = (folder / name).read_text("utf-8")
+        used = {word for word in re.findall(r"\{(\w+)\}", text) if name != "feedback.txt"}
+        assert used <= set(re.findall(r"\{(\w+)\}", needed + allowed))
+        for word in re.findall(r"\{(\w+)\}", needed):
+            assert word in used
+    assert set(re.findall(r"\[(\w+)\]", told["feedback.txt"][1])) == set(
+        sections(Rewrite().remarks)
+    )

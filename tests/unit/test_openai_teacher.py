@@ -1,0 +1,333 @@
+"""The teacher behind an HTTP endpoint: what it sends, what it reads, and what faults cost."""
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from bard_ray.distill.chat import BadBodyError, Tags, read_completion
+from bard_ray.distill.pace import Pace, backoff_s, retry_after_s
+from bard_ray.distill.teacher import Ask, Reply, make_backends
+from bard_ray.errors import ConfigError, InfrastructureError
+from bard_ray.records import Message
+from tests.chat_server import ChatServer, DirectoryHost, fixed, says
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "sk-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def _loopback(monkeypatch):
+    """No proxy of this machine between the client and the server, and short waits."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    monkeypatch.setattr("bard_ray.distill.pace.FIRST_BACKOFF_S", 0.02)
+
+
+def ask(number=0, **changes):
+    fields = {"messages": (Message("user", f"{number}?"),), "max_tokens": 16, "seed": number}
+    return Ask(**(fields | changes))
+
+
+async def with_teacher(server, directory, asks, **params):
+    """Ask all at once; replies (or errors) and counters."""
+    entry = {"backend": "openai", "model": "m", "base_url": server.url, **params}
+    teacher = await make_backends({"r1": entry})["r1"].open("r1", DirectoryHost(directory))
+    replies = await asyncio.gather(*map(teacher.reply, asks), return_exceptions=True)
+    await teacher.close()
+    return replies, teacher.counters()
+
+
+def echo(body):
+    return f"<think>about {body['messages'][0]['content']}</think>\n\\boxed{{{body['seed']}}}"
+
+
+async def test_requests_and_replies(tmp_path):
+    async with ChatServer(says(echo)) as server:
+        (reply,), counters = await with_teacher(
+            server, tmp_path, [ask(7, temperature=0.0)], key_env="TEACHER_KEY",
+            extra_body={"top_p": 0.9, "temperature": None}, prompt_price=2.0,
+            completion_price=8.0, limit_field="max_completion_tokens",
+        )  # fmt: skip
+    assert reply == Reply("about 7?", "\\boxed{7}", "stop", "", 10, 5)
+    assert server.requests == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "7?"}],
+            "max_completion_tokens": 16,
+            "seed": 7,
+            "top_p": 0.9,
+        }
+    ]
+    assert server.headers[0]["authorization"] == f"Bearer {SECRET}"
+    assert counters == {
+        "asked": 1, "requests": 1, "answered": 1, "failed": 0, "without_usage": 0,
+        "prompt_tokens": 10, "completion_tokens": 5, "reused": 0, "unreadable": 0,
+        "cost": pytest.approx((10 * 2 + 5 * 8) / 1e6),
+    }  # fmt: skip
+    assert SECRET not in "".join(path.read_text() for path in tmp_path.iterdir())
+
+
+async def test_faults_cost_retries_and_nothing_else(tmp_path):
+    faults = ["429", "reset", "reset_middle", "truncated", "500", "html", "slow", "503", "409"]
+    async with ChatServer(says(echo), faults * 3, slow_s=1.5) as server:
+        asks = [ask(number) for number in range(30)]
+        replies, counters = await with_teacher(
+            server, tmp_path, asks, timeout_s=1.0, concurrency=8, retries=30
+        )
+        assert [reply.answer_text for reply in replies] == [f"\\boxed{{{n}}}" for n in range(30)]
+        # Each was delivered once, and after that never asked for again.
+        assert sorted(server.delivered.values()) == [1] * 30
+        assert len(server.requests) == counters["requests"] == 30 + 27
+        assert sum(server.lost.values()) == 6
+        assert server.most_under_way <= 8
+        retried = {k: v for k, v in counters.items() if k.startswith("retried")}
+        assert retried == {
+            "retried_429": 3, "retried_connection": 6, "retried_bad_body": 6, "retried_500": 3,
+            "retried_timeout": 3, "retried_503": 3, "retried_409": 3,
+        }  # fmt: skip
+        again, reused = await with_teacher(server, tmp_path, asks)
+        assert again == replies
+        assert reused["requests"] == 0
+        assert reused["reused"] == 30
+
+
+async def test_retry_after_holds_every_request_back(tmp_path):
+    async with ChatServer(says(echo), ["429"]) as server:  # with Retry-After: 0.3
+        await with_teacher(server, tmp_path, [ask(number) for number in range(4)], concurrency=1)
+    assert server.times[1] - server.times[0] >= 0.3
+    async with ChatServer(says(echo), ["429"]) as server:
+        _, counters = await with_teacher(server, tmp_path / "b", [ask()], max_wait_s=0.2)
+        assert counters["answered"] == 0
+        assert len(server.requests) == 1
+
+
+async def test_an_endpoint_that_is_gone_ends_the_run_and_what_is_there_stays(tmp_path, monkeypatch):
+    asks = [ask(number) for number in range(4)]
+    params = {"base_url": "$TEACHER_AT/v1", "concurrency": 1, "retries": 2}
+    async with ChatServer(says(echo), ["", "", *["500"] * 100]) as server:
+        monkeypatch.setenv("TEACHER_AT", server.url.removesuffix("/v1"))
+        replies, counters = await with_teacher(server, tmp_path, asks, **params)
+        assert [type(reply) for reply in replies] == [Reply] * 2 + [InfrastructureError] * 2
+        assert str(replies[2]) == (
+            f"teacher r1 gave no answer in 3 attempts; {server.url}/: the last fault was 500. "
+            "Replies so far are kept; the same command goes on."
+        )
+        assert counters["retried_500"] == 4
+    async with ChatServer(says(echo)) as moved:  # the same teacher at another address
+        monkeypatch.setenv("TEACHER_AT", moved.url.removesuffix("/v1"))
+        replies, _ = await with_teacher(moved, tmp_path, asks, **params)
+        assert [reply.answer_text for reply in replies] == [f"\\boxed{{{n}}}" for n in range(4)]
+        assert [request["seed"] for request in moved.requests] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "field"),
+    [
+        (401, f"Incorrect API key {SECRET}", "key_env = 'TEACHER_KEY'"),
+        (403, "not allowed", "key_env = 'TEACHER_KEY'"),
+        (404, "The model m does not exist", "model = 'm'"),
+        (400, "Unsupported parameter: seed", "extra_body"),
+    ],
+)
+async def test_refusals_name_the_field_and_keep_the_key_secret(tmp_path, status, error, field):
+    record = {"error": {"message": error, "code": "x"}}
+    async with ChatServer(fixed(status, record)) as server:
+        (refusal,), _ = await with_teacher(server, tmp_path, [ask()], key_env="TEACHER_KEY")
+    assert isinstance(refusal, ConfigError)
+    assert f"distil.teachers.r1.{field}" in str(refusal)
+    assert error.replace(SECRET, "***") in str(refusal)
+    assert SECRET not in str(refusal)
+    assert len(server.requests) == 1
+
+
+async def test_an_empty_account_is_not_waited_for(tmp_path):
+    record = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    async with ChatServer(fixed(429, record)) as server:
+        (refusal,), _ = await with_teacher(server, tmp_path, [ask()])
+    assert isinstance(refusal, ConfigError)
+    assert "has no credit" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("context_length_exceeded", "This is long."),
+        (400, "This model's maximum context length is 256 tokens. However, you requested 300."),
+        ("content_filter", "The response was filtered"),
+    ],
+)
+async def test_an_ask_that_is_too_long_fails_alone(tmp_path, code, message):
+    record = {"error": {"message": message, "code": code}}
+    async with ChatServer(fixed(400, record)) as server:
+        (reply,), counters = await with_teacher(server, tmp_path, [ask()])
+    assert (reply.ended, reply.think, reply.answer_text) == ("failed", "", "")
+    assert message in reply.failure
+    assert (counters["failed"], counters["answered"], counters["requests"]) == (1, 0, 1)
+
+
+async def test_a_given_thought_is_gone_on_with(tmp_path):
+    async with ChatServer(says(lambda body: " 37</think>\\boxed{7}")) as server:
+        asks = [ask(think="a+19b*", close_think=False), ask(think="a+19", close_think=True)]
+        replies, _ = await with_teacher(
+            server, tmp_path, asks, continues=True, think_open="<t>", concurrency=1
+        )
+        (refusal,), _ = await with_teacher(server, tmp_path / "b", asks[:1])
+    assert replies[0] == Reply(" 37", "\\boxed{7}", "stop", "", 10, 5)
+    for request in server.requests:
+        assert request["continue_final_message"] is True
+        assert request["add_generation_prompt"] is False
+    assert [request["messages"][1] for request in server.requests] == [
+        {"role": "assistant", "content": "<t>a+19b*"},
+        {"role": "assistant", "content": "<t>a+19</think>"},
+    ]
+    assert isinstance(refusal, ConfigError)
+    assert "distil.teachers.r1.continues" in str(refusal)
+
+
+def test_backends_that_cannot_work_are_refused_before_anything_is_sent(tmp_path, monkeypatch):
+    def opened(**params):
+        entry = {"backend": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1", **params}
+        return asyncio.run(make_backends({"r1": entry})["r1"].open("r1", DirectoryHost(tmp_path)))
+
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    for params, words in (
+        ({"key_env": "NO_SUCH_KEY"}, r"r1\.key_env = 'NO_SUCH_KEY': is not set"),
+        ({"base_url": "http://$NO_SUCH_HOST/v1"}, r"r1\.base_url = .*is no address"),
+        ({"base_url": "127.0.0.1:8000"}, r"r1\.base_url"),
+        ({"concurrency": 0}, "concurrency must be at least 1"),
+        ({"extra_body": {"n": 4}}, "extra_body"),
+        ({"key": SECRET}, "is no parameter of openai"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            opened(**params)
+
+
+def completion(finish="stop", usage=True, **message):
+    record = {"choices": [{"finish_reason": finish, "message": message}]}
+    return json.dumps(
+        record | ({"usage": {"prompt_tokens": 3, "completion_tokens": 4}} if usage else {})
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "opens", "think", "answer"),
+    [
+        ({"content": "<think>\nhm\n</think>\n\n4 "}, False, "hm", "4"),
+        ({"content": "hm</think>4"}, False, "hm", "4"),  # the template opened the tag
+        ({"content": "4"}, False, "", "4"),
+        ({"content": "hm"}, True, "hm", ""),  # cut off while it thought
+        ({"content": "<think>hm"}, False, "hm", ""),
+        ({"content": "4", "reasoning_content": "hm"}, False, "hm", "4"),
+        ({"content": "4", "reasoning": "hm", "reasoning_content": None}, True, "hm", "4"),
+        ({"content": None, "reasoning": "hm"}, False, "hm", ""),
+        ({"content": "x\ud83d"}, False, "", "x?"),
+    ],
+)
+def test_thoughts_are_found_wherever_they_are(message, opens, think, answer):
+    reply, counted = read_completion(completion(**message), ask(), Tags(starts_open=opens))
+    assert (reply.think, reply.answer_text, counted) == (think, answer, True)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (3, 4)
+
+
+def test_how_a_completion_ended():
+    ended = {
+        finish: read_completion(completion(finish, content="x"), ask(), Tags())[0].ended
+        for finish in ("stop", "length", "content_filter", "eos_token")
+    }
+    assert ended == {
+        "stop": "stop", "length": "length", "content_filter": "failed", "eos_token": "stop"
+    }  # fmt: skip
+    reply, counted = read_completion(completion(usage=False, content="x"), ask(), Tags())
+    assert (reply.completion_tokens, counted) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "", "<html>", completion(content="hello")[:40], "[]", "{}", '{"choices": []}',
+        '{"error": {"message": "overloaded"}}', completion(None, content="x"),
+        completion("abort", content="x"), completion(content=["x"]),
+    ],
+)  # fmt: skip
+def test_bodies_that_are_no_answers(body):
+    with pytest.raises(BadBodyError):
+        read_completion(body, ask(), Tags())
+
+
+async def test_answers_without_usage_are_counted(tmp_path):
+    record = json.loads(completion(usage=False, content="x"))
+    async with ChatServer(fixed(200, record)) as server:
+        _, counters = await with_teacher(server, tmp_path, [ask(n) for n in range(3)])
+    assert (counters["without_usage"], counters["prompt_tokens"], counters["cost"]) == (3, 0, 0)
+
+
+async def test_requests_are_spread_over_the_minute(tmp_path):
+    async with ChatServer(says(echo)) as server:
+        asks = [ask(number) for number in range(5)]
+        await with_teacher(server, tmp_path, asks, requests_per_minute=600)
+    gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
+    assert min(gaps) > 0.05  # 0.1 s each, less what the way to the server varies
+    assert server.times[-1] - server.times[0] > 0.36
+
+
+async def test_tokens_that_were_not_used_are_given_back():
+    pace = Pace(6000)  # 100 a second
+    start = time.monotonic()
+    await pace.take(100)
+    pace.give_back(80)
+    await pace.take(1)
+    assert 0.19 < time.monotonic() - start < 0.6
+    pace.hold(0.3)
+    await pace.take(1)
+    assert time.monotonic() - start > 0.49
+
+
+def test_backoff_is_full_jitter(monkeypatch):
+    monkeypatch.setattr("bard_ray.distill.pace.FIRST_BACKOFF_S", 1.0)
+    draw = random.Random(0)
+    for attempt, longest in ((0, 1), (3, 8), (50, 60)):
+        waits = [backoff_s(attempt, draw) for _ in range(2000)]
+        assert 0 <= min(waits) < 0.02 * longest
+        assert 0.98 * longest < max(waits) <= longest
+
+
+def test_retry_after_is_read_in_all_its_forms():
+    assert retry_after_s({"retry-after": "7"}) == 7
+    assert retry_after_s({"retry-after": "1.5", "retry-after-ms": "250"}) == 0.25
+    assert retry_after_s({"retry-after": formatdate(time.time() + 30)}) == pytest.approx(30, abs=3)
+    assert retry_after_s({"retry-after": formatdate(time.time() - 30)}) == 0
+    assert retry_after_s({}) == retry_after_s({"retry-after": "soon"}) == 0
+
+
+async def test_a_killed_process_pays_again_only_for_what_was_under_way(tmp_path):
+    async def answer(path, body):
+        await asyncio.sleep(0.02)
+        return await says(echo)(path, body)
+
+    async with ChatServer(answer) as server:
+        command = [sys.executable, "-m", "tests.ask_many", server.url, str(tmp_path), "60"]
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+        while server.delivered.total() < 20:
+            assert process.returncode is None
+            await asyncio.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        (ledger,) = tmp_path.iterdir()
+        kept = ledger.read_bytes().count(b"\n")
+        assert 15 <= kept < 60
+        second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+        out, _ = await second.communicate()
+    record = json.loads(out)
+    assert record["texts"] == [f"\\boxed{{{number}}}" for number in range(60)]
+    assert (record["reused"], record["requests"]) == (kept, 60 - kept)
+    # Twice was asked only what was under way, four at most, when the process died.
+    assert len(server.requests) - 60 <= 4
+    assert sum(count > 1 for count in server.delivered.values()) <= 4

@@ -1,0 +1,206 @@
+"""A teacher behind a sampler: asks travel together, texts come apart at the tags, given thoughts
+are gone on from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors.engine import TokenOutput
+from actors.rollout import Filling, token_requests
+from actors.wire import pack_groups, unpack_groups
+from bard_ray.config.schema import ChainConfig, TinyModelConfig
+from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.distill.teacher import Ask, EngineSpec, identity, make_backends, prompt_format
+from bard_ray.distill.teachers.rollout import EngineTeacher
+from bard_ray.errors import ConfigError, InfrastructureError
+from bard_ray.records import Finish, Group, Message
+from bard_ray.rl.sequences import sequence_tokens
+
+MAX_LEN = 60
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny")
+    write_tiny_model(path, TinyModelConfig(), ChainConfig(), seed=0, max_len=MAX_LEN)
+    return prompt_format(str(path), EngineSpec(str(path)))
+
+
+class Scripted:
+    """Samples what `writes` says for a request's seed, through the worker's own code."""
+
+    def __init__(self, prompts, writes=lambda seed: "a1</think>2", fails=None, hold=None):
+        self.prompts, self.writes, self.fails, self.hold = prompts, writes, fails, hold
+        self.calls, self.prompt_texts, self.groups = [], [], []
+        self.running = self.most_running = 0
+
+    async def sample(self, requests, spec):
+        self.calls.append((spec, [request.seed for request in requests]))
+        self.running += len(requests)
+        self.most_running = max(self.most_running, self.running)
+        if self.hold is not None:
+            await self.hold.wait()
+        for request in reversed(requests):
+            await asyncio.sleep(0.001)
+            self.running -= 1
+            yield self._group(request, spec)
+
+    def _group(self, request, spec):
+        if self.fails:
+            if isinstance(self.fails, Exception):
+                raise self.fails
+            return Group(request, failure=self.fails)
+        (item,) = token_requests(request, spec, self.prompts, MAX_LEN, "n")
+        self.prompt_texts.append(self.prompts.decode(item.prompt_T))
+        ((ids_T, _),) = self.prompts.token_ends([self.writes(request.seed)])
+        whole = np.append(ids_T, np.int32(self.prompts.eos_id))
+        kept_T = whole[: item.max_new_tokens]
+        finish: Finish = "stop" if kept_T.size == whole.size else "length"
+        zeros_T = np.zeros(kept_T.size, np.int32)
+        output = TokenOutput(kept_T, zeros_T.astype(np.float32), zeros_T, finish, id=item.id)
+        filling = Filling(self.prompts, spec)
+        filling.expect((0, 0), request, [item])
+        full = filling.add(output)
+        assert full is not None
+        [(_, group)] = unpack_groups(pack_groups([full]), {(0, 0): request})
+        self.groups.append(group)
+        return group
+
+
+def ask(seed=0, text="8a+1?", max_tokens=40, temperature=0.6, **given):
+    return Ask((Message("user", text),), max_tokens, temperature, seed, **given)
+
+
+def teacher_of(sampler, in_flight=100):
+    return EngineTeacher("t", sampler, sampler.prompts, in_flight)
+
+
+async def test_asks_travel_together_and_each_gets_its_own_reply(prompts):
+    sampler = Scripted(prompts, lambda seed: f"a{seed}</think>{seed}")
+    teacher = teacher_of(sampler)
+    asks = [ask(seed, temperature=0.0 if seed % 3 == 0 else 0.6) for seed in range(9)]
+    replies = await asyncio.gather(*map(teacher.reply, asks))
+    assert [(r.think, r.answer_text) for r in replies] == [(f"a{s}", str(s)) for s in range(9)]
+    sent = {spec.temperature: seeds for spec, seeds in sampler.calls}
+    assert sent == {0.0: [0, 3, 6], 0.6: [1, 2, 4, 5, 7, 8]}
+    assert teacher.counters()["asked"] == 9
+
+
+async def test_only_so_many_asks_are_with_the_workers_at_a_time(prompts):
+    sampler = Scripted(prompts)
+    teacher = teacher_of(sampler, in_flight=3)
+    replies = await asyncio.gather(*(teacher.reply(ask(seed)) for seed in range(10)))
+    assert all(r.ended == "stop" for r in replies)
+    assert sampler.most_running == 3
+
+
+async def test_a_reply_is_cut_at_the_tags_and_says_how_it_ended(prompts):
+    sampler = Scripted(prompts, lambda seed: ["a9b7</think>7", "a9b7c8"][seed])
+    teacher = teacher_of(sampler)
+    whole, cut, endless = await asyncio.gather(
+        teacher.reply(ask(0)), teacher.reply(ask(0, max_tokens=3)), teacher.reply(ask(1))
+    )
+    assert (whole.think, whole.answer_text, whole.ended) == ("a9b7", "7", "stop")
+    assert (cut.think, cut.answer_text, cut.ended) == ("a9b", "", "length")
+    assert (endless.think, endless.answer_text, endless.ended) == ("a9b7c8", "", "stop")
+    assert (whole.prompt_tokens, whole.completion_tokens) == (5, 7)
+    assert teacher.counters() == {
+        "asked": 3,
+        "failed": 0,
+        "cut_off": 1,
+        "prompt_tokens": 15,
+        "completion_tokens": 7 + 3 + 7,
+    }
+
+
+async def test_a_given_thought_is_gone_on_from_and_not_repeated(prompts):
+    sampler = Scripted(prompts, lambda seed: "b7</think>7")
+    reply = await teacher_of(sampler).reply(ask(think="a9"))
+    assert sampler.prompt_texts == ["8a+1?<think>a9"]
+    assert (reply.think, reply.answer_text) == ("b7", "7")
+    (rollout,) = sampler.groups[0].rollouts
+    assert [s.role for s in rollout.segments] == ["prompt", "forced", "think", "answer"]
+    assert [bool(s.mask_T.all()) for s in rollout.segments] == [False, False, True, True]
+    assert (rollout.thinking_tokens, rollout.closed) == (4, True)
+    assert prompts.decode(sequence_tokens(rollout)) == "8a+1?<think>a9b7</think>7"
+
+
+@pytest.mark.parametrize(("given", "forced"), [("a9b7", 5), ("", 1)])
+async def test_behind_a_closed_thought_comes_the_answer(prompts, given, forced):
+    sampler = Scripted(prompts, lambda seed: "7")
+    reply = await teacher_of(sampler).reply(ask(think=given, close_think=True))
+    assert sampler.prompt_texts == [f"8a+1?<think>{given}</think>"]
+    assert (reply.think, reply.answer_text, reply.ended) == ("", "7", "stop")
+    (rollout,) = sampler.groups[0].rollouts
+    sizes = [(s.role, s.tokens_T.size) for s in rollout.segments[1:]]
+    assert sizes == [("forced", forced), ("answer", 2)]
+    assert (reply.prompt_tokens, reply.completion_tokens) == (5 + forced, 2)
+
+
+async def test_what_no_retry_would_mend_is_a_failed_reply(prompts):
+    sampler = Scripted(prompts, fails="its prompt leaves no room in student.max_len=60")
+    teacher = teacher_of(sampler)
+    reply = await teacher.reply(ask())
+    assert (reply.ended, reply.failure) == ("failed", sampler.fails)
+    alone = await teacher.reply(Ask((Message("system", "Be brief."),), 10))
+    assert (alone.ended, alone.failure) == ("failed", "its messages hold none of a user")
+    assert teacher.counters()["failed"] == 2
+
+
+@pytest.mark.parametrize(
+    "fails", ["lost with its rollout worker 3 times", InfrastructureError("x")]
+)
+async def test_a_lost_engine_is_raised_to_everyone_and_never_a_reply(prompts, fails):
+    teacher = teacher_of(Scripted(prompts, fails=fails))
+    replies = await asyncio.gather(
+        *(teacher.reply(ask(seed)) for seed in range(3)), return_exceptions=True
+    )
+    assert [type(reply) for reply in replies] == [InfrastructureError] * 3
+
+
+async def test_whoever_waits_is_told_when_the_teacher_is_closed(prompts):
+    teacher = teacher_of(Scripted(prompts, hold=asyncio.Event()), in_flight=2)
+    tasks = [asyncio.create_task(teacher.reply(ask(seed))) for seed in range(2)]
+    await asyncio.sleep(0.02)
+    tasks.append(asyncio.create_task(teacher.reply(ask(2))))
+    await asyncio.sleep(0)
+    tasks[2].cancel()  # one who gave up before
+    await teacher.close()
+    replies = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    kinds = [InfrastructureError, InfrastructureError, asyncio.CancelledError]
+    assert [type(reply) for reply in replies] == kinds
+
+
+def test_a_configuration_names_it_and_its_speed_is_no_part_of_what_it_writes():
+    entry = {"backend": "rollout", "model": "m", "gpus": 2, "tensor_parallel": 2}
+    backends = make_backends({"a": entry, "b": {**entry, "workers": 4, "in_flight": 9}})
+    assert identity(backends["a"]) == identity(backends["b"])
+    longer = make_backends({"c": {**entry, "max_len": 64}})["c"]
+    assert identity(backends["a"]) != identity(longer)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tensor_parallel": 2}, "gpus must be 2 or more"),
+        ({"cpus": 0.0}, "cpus must be above 0"),
+        ({"dtype": "int8"}, "dtype must be float32 or bfloat16"),
+        ({"device": "cpu"}, "is no parameter of rollout"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(change, says):
+    with pytest.raises(ConfigError, match=says):
+        make_backends({"a": {"backend": "rollout", "model": "m", **change}})
+
+
+def test_a_model_without_such_tags_is_refused_by_its_own_name(prompts):
+    path = prompts.tokenizer.name_or_path
+    with pytest.raises(ConfigError, match="teacher's tokenizer") as caught:
+        prompt_format(path, EngineSpec(path, think_close="</thought>"))
+    assert caught.value.field == "distil.teachers"
+    assert Path(str(caught.value.value)).name == Path(path).name
