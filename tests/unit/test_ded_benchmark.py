@@ -1,6 +1,7 @@
 """The DED benchmark reads what runs leave and concludes from it."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ CHOICE = TeacherChoice("clean", (CandidateFigures("clean", 10, 2, 8, 0.5, 0.1),)
 
 def leave(run, accuracy, rows, teacher, choice=None):
     """What a finished run leaves."""
-    variant = {"rel_err": 0.1, "in_band": 0.5, "overrun": 0.2, "accuracy": accuracy}
+    variant: Any = {"rel_err": 0.1, "in_band": 0.5, "overrun": 0.2, "accuracy": accuracy}
     variant |= {"broken": 0, "failed": 0, "by_budget": {}}
     write_results(run / "results.json", Results({}, {"sft": variant}))
     facts = {"rows_sft": rows, "teacher": teacher}
