@@ -361,10 +361,10 @@ def test_the_short_stage_takes_what_it_is_not_told_from_the_supervised_one():
 
 def test_the_sweep_spans_the_taught_budgets():
     plan = smoke_plan(EvalConfig(temperature=0.7, max_new_tokens=99), range(4, 31), seed=2)
-    assert [b.tokens for b in plan.budgets] == [4, 10, 17, 24, 30]
+    assert [token_limit(b) for b in plan.budgets] == [4, 10, 17, 24, 30]
     assert (plan.spec.temperature, plan.spec.max_new_tokens, plan.seed) == (0.7, 99, 2)
-    assert [b.tokens for b in smoke_plan(EvalConfig(), [8, 500], 0).budgets] == [8, 500]
-    assert [b.tokens for b in smoke_plan(EvalConfig(), [8], 0).budgets] == [8]
+    assert [token_limit(b) for b in smoke_plan(EvalConfig(), [8, 500], 0).budgets] == [8, 500]
+    assert [token_limit(b) for b in smoke_plan(EvalConfig(), [8], 0).budgets] == [8]
 
 
 def test_questions_of_the_synthetic_task_are_held_out_and_not_those_of_the_evaluation():

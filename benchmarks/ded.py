@@ -1,0 +1,239 @@
+"""Does choosing a teacher and curating little data pay? DED's two claims on the tiny task.
+
+    python -m benchmarks.ded [--seeds 0 1 2] [--quick] [--json FILE] [field=value ...]
+
+For every seed whole runs of the tiny recipe, supervised only (`rl.enabled=false`), on one base
+student:
+
+- teachers: the smoke test chooses between a clean, a sloppy and a verbose teacher; then a student
+  is trained on the whole corpus of each, to see whether the choice was right,
+- corpora: questions that the base student fails, and the chains of each that are farthest apart,
+  out of a pool (`curated`), against as many rows of random questions (`random`) and against five
+  times as many (`random_5x`), all of one teacher who writes chains of different kinds. All train
+  for the same number of epochs, so `random_5x` takes five times the steps.
+
+Accuracy and adherence are means over the budgets of the evaluation; `score` is accuracy times the
+share in the band. `ratio` is the score of `curated` over that of `random`, mean over the seeds, and
+`ratio_5x` over that of `random_5x`; `chose_best` is the share of seeds in which the smoke test
+chose the teacher of the best student. Runs are kept under `build/`: the same command goes on where
+it was stopped, `--fresh` starts over. The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bard_ray.distill.choice import TeacherChoice
+from bard_ray.report.results import read_results
+from benchmarks.common import CACHE, finish, machine, run_recipe
+from recipes.bard_tiny import config as recipe
+
+FIGURES = ("accuracy", "in_band", "rel_err", "overrun")
+MORE = 5
+TEACHERS = {
+    "clean": {"backend": "exact"},
+    "sloppy": {"backend": "exact", "slip": 0.05},
+    "verbose": {"backend": "exact", "recheck": 0.3, "wander": 0.2},
+}
+# Chains of one question differ: some skip steps or write them short, some go wrong.
+VARIED = {"varied": {"backend": "exact", "slip": 0.03, "skip": 0.1, "plain": 0.3, "recheck": 0.1}}
+RANDOM_STEPS: list[Any] = ["teach", "grade", "correct"]
+CURATED_STEPS: list[Any] = [
+    {"teach": {"chains": 8}},
+    "grade",
+    "correct",
+    "think_tags",
+    {"length": {"max_tokens": 64}},
+    "near_duplicates",
+    {"decontaminate": {"ngram": 64}},
+    {"sample_student": {"samples": 8, "max_new_tokens": 60, "temperature": 1.0}},
+    {"pass_rate": {"max_rate": 0.75}},
+    {"diverse": {"keep": 2}},
+]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything, and overrides that go with it."""
+
+    questions: int = 6000  # a teacher's whole corpus
+    smoke: int = 2000  # questions of a candidate in the smoke test: 250 tell nothing (LOG.md)
+    pool: int = 8000  # questions that the curated corpus is chosen from
+    overrides: tuple[str, ...] = ()
+
+
+QUICK = Sizes(100, 60, 200, ("base.rows=1000", "data.eval_questions=16"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run gave: the figures of its student, the rows it was trained on, its teacher."""
+
+    figures: Mapping[str, float]
+    rows: int
+    teacher: str
+
+    @property
+    def score(self) -> float:
+        """Accuracy times the share in the band."""
+        return self.figures["accuracy"] * self.figures["in_band"]
+
+
+def json_override(field: str, value: object) -> str:
+    """An override whose value is a list or a mapping."""
+    return f"{field}={json.dumps(value)}"
+
+
+class Lab:
+    """The runs of one seed: they share a base student and what the data pipeline keeps."""
+
+    def __init__(self, root: Path, seed: int, sizes: Sizes, extra: Sequence[str]) -> None:
+        self._root, self._seed, self._sizes = root / f"seed{seed}", seed, sizes
+        self._extra = [*sizes.overrides, *extra]
+
+    def path(self, name: str) -> Path:
+        """Directory of a run."""
+        return self._root / name
+
+    def run(self, name: str, overrides: Sequence[str]) -> Outcome:
+        """Make a run, or what is left of it."""
+        first = self.path("smoke")
+        shared = [f"student.path={first / 'checkpoints' / 'base'}", "base.enabled=false"]
+        where = [f"run.dir={self._root}", f"run.name={name}", f"run.seed={self._seed}"]
+        off = ["rl.enabled=false", "sft_full.enabled=false"]
+        base = [] if name == "smoke" else shared
+        run_recipe(*where, *off, *self._extra, *base, *overrides)
+        outcome = read_outcome(self.path(name))
+        print(f"seed {self._seed}  {name}: {outcome.rows:,} rows, score {outcome.score:.3f}")
+        return outcome
+
+    def teachers(self) -> tuple[TeacherChoice, dict[str, Outcome]]:
+        """The smoke test's choice, and the student of every teacher's whole corpus."""
+        sizes = self._sizes
+        common = [json_override("distil.teachers", TEACHERS), f"distil.questions={sizes.questions}"]
+        chosen = self.run("smoke", [*common, f"distil.smoke.questions={sizes.smoke}"])
+        choice = read_choice(self.path("smoke"))
+        found = {choice.winner: chosen}
+        for name in TEACHERS:
+            if name not in found:
+                found[name] = self.run(f"teacher_{name}", [*common, f"distil.teacher={name}"])
+        return choice, found
+
+    def corpora(self) -> dict[str, Outcome]:
+        """Students of the curated corpus, of as many random rows, and of more."""
+        config = recipe()
+        common = [json_override("distil.teachers", VARIED)]
+        steps = json_override("distil.steps", CURATED_STEPS)
+        curated = self.run("curated", [*common, steps, f"distil.questions={self._sizes.pool}"])
+        budgeted = curated.rows * (1 - config.budget.none_share)
+        same = max(1, round(budgeted / config.distil.budgets_per_question))
+        found = {"curated": curated}
+        for name, times in (("random", 1), (f"random_{MORE}x", MORE)):
+            steps = json_override("distil.steps", RANDOM_STEPS)
+            found[name] = self.run(name, [*common, steps, f"distil.questions={times * same}"])
+        return found
+
+
+def read_outcome(run: Path) -> Outcome:
+    """Figures of the supervised student, from what a finished run left."""
+    variant = read_results(run / "results.json").variants["sft"]
+    facts = json.loads((run / "state.json").read_text())["stages"]["distil"]["facts"]
+    figures = {name: float(variant[name] or 0.0) for name in FIGURES}  # type: ignore[literal-required]
+    return Outcome(figures, int(facts["rows_sft"]), str(facts.get("teacher", "")))
+
+
+def read_choice(run: Path) -> TeacherChoice:
+    """The smoke test's choice, from the data report of a finished run."""
+    content = json.loads((run / "data" / "report.json").read_text())["choice"]
+    if content is None:
+        sys.exit(f"{run}: its data report tells of no choice between teachers")
+    return TeacherChoice.from_json(content)
+
+
+def over_seeds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """Mean, least and largest of every figure over the seeds."""
+    rows = [{**o.figures, "score": o.score, "rows": float(o.rows)} for o in outcomes]
+    return {
+        name: {
+            "mean": round(statistics.mean(row[name] for row in rows), 4),
+            "min": round(min(row[name] for row in rows), 4),
+            "max": round(max(row[name] for row in rows), 4),
+        }
+        for name in rows[0]
+    }
+
+
+def render(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """A line a variant: mean and, in brackets, least and largest over the seeds."""
+    columns = ["rows", *FIGURES, "score"]
+    lines = [f"{'':16}" + "".join(f"{column:>22}" for column in columns)]
+    for name, figures in summary.items():
+        cells = (figures[column] for column in columns)
+        shown = (f"{c['mean']:.3g} ({c['min']:.3g} to {c['max']:.3g})" for c in cells)
+        lines.append(f"{name:16}" + "".join(f"{text:>22}" for text in shown))
+    return "\n".join(lines)
+
+
+def conclude(
+    choices: Sequence[TeacherChoice],
+    teachers: Sequence[Mapping[str, Outcome]],
+    corpora: Sequence[Mapping[str, Outcome]],
+) -> dict[str, Any]:
+    """Ratios and tables over the seeds, which all three sequences run over."""
+    more = f"random_{MORE}x"
+    ratios = [found["curated"].score / max(1e-9, found["random"].score) for found in corpora]
+    ratios_more = [found["curated"].score / max(1e-9, found[more].score) for found in corpora]
+    best = [max(found, key=lambda name: found[name].score) for found in teachers]
+    right = [c.winner == name for c, name in zip(choices, best, strict=True)]
+    summary = {
+        name: over_seeds([found[name] for found in seeds])
+        for seeds in (teachers, corpora)
+        for name in seeds[0]
+    }
+    return {
+        "ratio": round(statistics.mean(ratios), 4),
+        "ratio_min": round(min(ratios), 4),
+        "ratio_max": round(max(ratios), 4),
+        "ratio_5x": round(statistics.mean(ratios_more), 4),
+        "chose_best": round(statistics.mean(right), 4),
+        "chosen": [choice.winner for choice in choices],
+        "best": best,
+        "smoke": [choice.to_json() for choice in choices],
+        "variants": summary,
+    }
+
+
+def main() -> int:
+    """Run, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="field=value")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="one seed, small: does it work at all")
+    parser.add_argument("--fresh", action="store_true", help="start over")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_intermixed_args()
+    seeds, sizes = (args.seeds[:1], QUICK) if args.quick else (args.seeds, Sizes())
+    root, extra = CACHE / ("ded-quick" if args.quick else "ded"), list(args.overrides)
+    if args.fresh:
+        extra.append("run.fresh=true")
+    facts = machine()
+    labs = [Lab(root, seed, sizes, extra) for seed in seeds]
+    told = [lab.teachers() for lab in labs]
+    found = conclude([c for c, _ in told], [t for _, t in told], [lab.corpora() for lab in labs])
+    print(render(found["variants"]))
+    settings = {"seeds": seeds, "sizes": vars(sizes), "overrides": args.overrides}
+    finish({"benchmark": "ded", **facts, **found, **settings}, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

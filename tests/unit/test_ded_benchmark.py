@@ -1,0 +1,96 @@
+"""The DED benchmark reads what runs leave and concludes from it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bard_ray.config.load import load
+from bard_ray.distill.choice import CandidateFigures, TeacherChoice
+from bard_ray.report.results import Results, write_results
+from benchmarks import ded
+from benchmarks.ded import CURATED_STEPS, Lab, Outcome, Sizes, conclude, json_override, render
+from recipes.bard_tiny import config as recipe
+
+CHOICE = TeacherChoice("clean", (CandidateFigures("clean", 10, 2, 8, 0.5, 0.1),))
+
+
+def leave(run, accuracy, rows, teacher, choice=None):
+    """What a finished run leaves."""
+    variant: Any = {"rel_err": 0.1, "in_band": 0.5, "overrun": 0.2, "accuracy": accuracy}
+    variant |= {"broken": 0, "failed": 0, "by_budget": {}}
+    write_results(run / "results.json", Results({}, {"sft": variant}))
+    facts = {"rows_sft": rows, "teacher": teacher}
+    (run / "state.json").write_text(json.dumps({"stages": {"distil": {"facts": facts}}}))
+    (run / "data").mkdir()
+    content = {"choice": choice.to_json() if choice else None}
+    (run / "data" / "report.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Runs that only leave their results; accuracy by the run's name."""
+    accuracy = {"smoke": 0.8, "teacher_sloppy": 0.5, "teacher_verbose": 0.6}
+    accuracy |= {"curated": 0.6, "random": 0.4, "random_5x": 0.8}
+    made = {}
+
+    def run_recipe(*overrides):
+        from pathlib import Path
+
+        given = dict(override.partition("=")[::2] for override in overrides)
+        name = given["run.name"]
+        made[name] = overrides
+        rows = 380 if name == "curated" else int(given["distil.questions"]) * 4
+        choice = CHOICE if name == "smoke" else None
+        leave(Path(given["run.dir"]) / name, accuracy[name], rows, "clean", choice)
+
+    monkeypatch.setattr(ded, "run_recipe", run_recipe)
+    return made
+
+
+def test_random_corpora_are_as_large_as_the_curated_one_and_five_times_that(commands, tmp_path):
+    lab = Lab(tmp_path, 3, Sizes(), [])
+    choice, teachers = lab.teachers()
+    corpora = lab.corpora()
+    assert choice == CHOICE
+    assert set(teachers) == {"clean", "sloppy", "verbose"}
+    # 380 rows, 5 % of them without a budget, 4 budgets a question
+    assert "distil.questions=90" in commands["random"]
+    assert "distil.questions=450" in commands["random_5x"]
+    base = f"student.path={tmp_path}/seed3/smoke/checkpoints/base"
+    assert [name for name, given in commands.items() if base not in given] == ["smoke"]
+    assert corpora["random_5x"].score == pytest.approx(0.4)
+
+
+def test_the_ratios_are_those_of_the_scores(commands, tmp_path):
+    lab = Lab(tmp_path, 0, Sizes(), [])
+    choice, teachers = lab.teachers()
+    found = conclude([choice], [teachers], [lab.corpora()])
+    assert (found["ratio"], found["ratio_5x"], found["chose_best"]) == (1.5, 0.75, 1.0)
+    assert found["best"] == ["clean"]
+    assert found["variants"]["sloppy"]["accuracy"] == {"mean": 0.5, "min": 0.5, "max": 0.5}
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_wrong_choice_is_told():
+    def outcome(accuracy):
+        return Outcome({"accuracy": accuracy, "in_band": 1.0, "rel_err": 0, "overrun": 0}, 9, "")
+
+    teachers = [
+        {"clean": outcome(0.5), "verbose": outcome(0.6)},
+        {"clean": outcome(0.7), "verbose": outcome(0.6)},
+    ]
+    corpora = [{"curated": outcome(0.5), "random": outcome(0.5), "random_5x": outcome(0.5)}] * 2
+    found = conclude([CHOICE, CHOICE], teachers, corpora)
+    assert (found["chose_best"], found["best"]) == (0.5, ["verbose", "clean"])
+    assert "0.6 (0.5 to 0.7)" in render(found["variants"])
+
+
+def test_lists_and_mappings_can_be_given_as_overrides():
+    given = [
+        json_override("distil.steps", CURATED_STEPS),
+        json_override("distil.teachers", ded.VARIED),
+    ]
+    config = load(recipe(), given)
+    assert config.distil.steps == CURATED_STEPS
+    assert config.distil.teachers == ded.VARIED
