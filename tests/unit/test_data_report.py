@@ -88,7 +88,14 @@ def report():
     ]
     steps = [
         StepFacts(
-            "teach", "a" * 32, 1000, 1000, 4000, seconds=1800.0, parts=2, reused=2,
+            "teach",
+            "a" * 32,
+            1000,
+            1000,
+            4000,
+            seconds=1800.0,
+            parts=2,
+            reused=2,
             counters={"asked": 4100, "usd": 1.25},
         ),
         StepFacts(
