@@ -23,8 +23,8 @@ TAUGHT = [budget for budget in range(4, 31) if budget not in HELD_OUT]
 MEASURED = [4, 7, 8, 10, 12, 13, 16, 18, 20, 21, 24, 26, 30]
 TEACHERS = {
     "clean": {"backend": "exact"},
-    "sloppy": {"backend": "exact", "slip": 0.05},
-    "verbose": {"backend": "exact", "recheck": 0.3, "wander": 0.2},
+    "sloppy": {"backend": "exact", "slip": 0.05, "skip": 0.3},
+    "verbose": {"backend": "exact", "recheck": 0.4, "wander": 0.4},
 }
 STEPS = [
     "teach",
@@ -47,6 +47,7 @@ def config() -> s.Config:
             rows=6000, batch_rows=32, lr=2e-3
         ),  # the comparison: full chains, no budgets
         distil=s.DistilConfig(
+            smoke=s.SmokeConfig(questions=1200),
             questions=10_000, teachers=TEACHERS, steps=STEPS, budgets_per_question=4
         ),
         sft=s.SFTConfig(
