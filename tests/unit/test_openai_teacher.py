@@ -100,9 +100,15 @@ async def test_faults_cost_retries_and_nothing_else(tmp_path):
 
 
 async def test_retry_after_holds_every_request_back(tmp_path):
-    async with ChatServer(says(echo), ["429"]) as server:  # with Retry-After: 0.3
-        await with_teacher(server, tmp_path, [ask(number) for number in range(4)], concurrency=1)
-    assert server.times[1] - server.times[0] >= 0.3
+    async def answer(path, body):
+        await asyncio.sleep(0.1)
+        return await says(echo)(path, body)
+
+    async with ChatServer(answer, ["429"]) as server:  # with Retry-After: 0.3
+        await with_teacher(server, tmp_path, [ask(number) for number in range(4)], concurrency=3)
+    # The fourth ask, which was never refused, could have gone after 0.1 s.
+    assert len(server.times) == 5
+    assert server.times[3] - server.times[0] > 0.28
     async with ChatServer(says(echo), ["429"]) as server:
         _, counters = await with_teacher(server, tmp_path / "b", [ask()], max_wait_s=0.2)
         assert counters["answered"] == 0
@@ -287,6 +293,13 @@ async def test_requests_are_spread_over_the_minute(tmp_path):
     gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
     assert min(gaps) > 0.05  # 0.1 s each, less what the way to the server varies
     assert server.times[-1] - server.times[0] > 0.36
+
+
+async def test_an_answer_is_charged_with_the_tokens_it_took(tmp_path):
+    asks = [ask(number, max_tokens=1000) for number in range(4)]
+    async with ChatServer(says(echo)) as server:  # answers of 15 tokens, 1,000 a second
+        await with_teacher(server, tmp_path, asks, tokens_per_minute=60_000, concurrency=1)
+    assert 0.04 < server.times[-1] - server.times[0] < 0.9
 
 
 async def test_tokens_that_were_not_used_are_given_back():
