@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from actors.model_host import ModelHost
 from bard_ray.budget.sampler import train_budgets
 from bard_ray.data.questions import eval_questions
-from bard_ray.distill.ledger import Kept, ledger_path
 from bard_ray.distill.stage import Context as Selecting
 from bard_ray.distill.step import Tools
 from bard_ray.distill.teacher import EngineSpec, Teacher, make_backends
@@ -112,17 +111,14 @@ class Machines:
         return reference
 
     async def teacher(self, name: str) -> Teacher:
-        """A teacher of the configuration, opened once; replies that cost something are kept."""
+        """A teacher of the configuration, opened once."""
         if name not in self._teachers:
             self._teachers[name] = asyncio.create_task(self._open(name))
         return (await asyncio.shield(self._teachers[name])).teacher
 
     async def _open(self, name: str) -> Opened:
         backend = make_backends(self._context.config.distil.teachers)[name]
-        teacher = await backend.open(name, self)
-        if getattr(type(backend), "KEPT", True):
-            teacher = Kept(teacher, ledger_path(self, backend))
-        return Opened(name, teacher)
+        return Opened(name, await backend.open(name, self))
 
     async def engines(self, spec: EngineSpec) -> tuple[Sampler, PromptFormat]:
         """Rollout workers that serve another model than the student."""

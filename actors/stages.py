@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from actors.golds import validate_golds
 from actors.start import Deployment, Roles
 from bard_ray.checkpoint import write_json
+from bard_ray.config.distil import step_names
 from bard_ray.config.schema import Config, SFTConfig
 from bard_ray.data.questions import eval_questions
 from bard_ray.distill.corpus import write_corpus
@@ -134,10 +135,16 @@ async def data_stage(context: Context, progress: Progress) -> Facts:
     """Make sure that grading and RL can use the data; build the corpus of the stage `base`."""
     from actors.rl_stage import validate_draws
     from bard_ray.distill.corpus import base_corpus
+    from bard_ray.distill.source import record_source
 
     config = context.config
     golds = await validate_golds(config)
     await asyncio.to_thread(validate_draws, config)
+    if config.data.source == "rows":  # as the pipeline will read it, before anything is started
+        chains = "teach" not in step_names(config.distil)
+        questions, seed = config.distil.questions, config.run.seed
+        prompts = context.prompt_format()
+        await asyncio.to_thread(record_source, config.data, questions, seed, prompts, chains=chains)
     facts: Facts = {"golds": golds}
     if config.base.enabled:
         rows = await asyncio.to_thread(base_corpus, config.data, config.base.rows, config.run.seed)

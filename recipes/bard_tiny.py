@@ -48,7 +48,10 @@ def config() -> s.Config:
         ),  # the comparison: full chains, no budgets
         distil=s.DistilConfig(
             smoke=s.SmokeConfig(questions=1200),
-            questions=10_000, teachers=TEACHERS, steps=STEPS, budgets_per_question=4
+            questions=10_000,
+            teachers=TEACHERS,
+            steps=STEPS,
+            budgets_per_question=4,
         ),
         sft=s.SFTConfig(
             batch_rows=16, lr=2e-3

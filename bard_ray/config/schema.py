@@ -118,7 +118,7 @@ class BudgetConfig:
 
 @dataclass
 class CompressorConfig:
-    """How a chain comes to fit a budget; see docs/data.md."""
+    """How a chain comes to fit a budget; see docs/distillation.md."""
 
     name: str = "drop_steps"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class CompressorConfig:
 
 @dataclass
 class SpreadConfig:
-    """Which budgets a question is taught at; see docs/data.md."""
+    """Which budgets a question is taught at; see docs/distillation.md."""
 
     name: str = "uniform"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)

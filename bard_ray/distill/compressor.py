@@ -88,7 +88,9 @@ class Compressor(Protocol):
 
     One that finds out itself which budget a chain belongs to says so: it has an attribute `chooses`
     that is true. It is asked for all budgets that are taught, and calls those that it does not
-    choose `other_budget`; see `chooses_budget`.
+    choose `other_budget`; see `chooses_budget`. One that cannot work without a writer has a class
+    attribute `NEEDS_WRITER` that is true, one for the synthetic task alone `CHAIN_ONLY`: the
+    configuration is then refused before anything starts.
     """
 
     async def compress(

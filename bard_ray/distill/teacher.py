@@ -173,8 +173,8 @@ class Host(Protocol):
 class Backend(Protocol):
     """A way to reach a teacher: a plug-in, whose fields are its parameters.
 
-    Its replies are kept on disk by ask (`bard_ray.distill.ledger`), so that none is paid for twice,
-    unless its class has an attribute `KEPT` that is false.
+    One whose replies cost something wraps its teacher in `bard_ray.distill.ledger.Kept`, so that
+    none is paid for twice.
     """
 
     async def open(self, name: str, host: Host) -> Teacher:
@@ -202,7 +202,7 @@ def make_backends(teachers: Mapping[str, Any]) -> dict[str, Backend]:
 
 def _make_backend(name: str, entry: object) -> Backend:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("backend"), str):
-        fix = "Write {NAME: {backend: openai, model: ...}}; docs/data.md lists the backends."
+        fix = "Write {NAME: {backend: openai, model: ...}}; docs/distillation.md has the backends."
         raise ConfigError(f"distil.teachers.{name}", entry, "names no backend", fix)
     params = {str(key): value for key, value in entry.items() if key != "backend"}
     return TEACHERS.build(entry["backend"], params)

@@ -24,6 +24,7 @@ from bard_ray.data.prompt import load_prompt_format
 from bard_ray.distill.stage import Candidate
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.distill.teacher import Ask, EngineSpec, make_backends
+from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError, ResourceError
 from bard_ray.records import Message, Outcome, Verdict
 from tests.engines.conftest import MAX_LEN
@@ -152,7 +153,7 @@ def tools_of(host, prompts, sampler):
     async def reference(path):
         return await host.models.reference(path or prompts.tokenizer.name_or_path)
 
-    nothing: dict[str, Any] = dict.fromkeys(("taught", "context", "teacher"))
+    nothing: dict[str, Any] = dict.fromkeys(("taught", "context", "teacher", "teacher_name"))
     return Tools(
         seed=5, prompts=prompts, student=student, verifier=verifier, reference=reference, **nothing
     )
@@ -205,11 +206,12 @@ def _forward(path, record, prompts):
 def test_a_lost_worker_is_replaced_in_its_place_and_asked_again(host, backend, teacher, runner):
     import ray
 
-    sampler, _ = runner.run(host.engines(backend.spec))
+    sampler, host_prompts = runner.run(host.engines(backend.spec))
     ask = Ask(QUESTIONS[0].messages, 30, 1.0, seed=8)
-    before = runner.run(teacher.reply(ask))
+    asked = EngineTeacher("again", sampler, host_prompts, 4)  # whose replies nobody keeps
+    before = runner.run(asked.reply(ask))
     ray.kill(sampler._fleet.slots[0].handle)
-    assert runner.run(teacher.reply(ask)) == before
+    assert runner.run(asked.reply(ask)) == before
     assert sampler.replaced == 1
 
 

@@ -1,4 +1,4 @@
-"""docs/data.md names compressors, spreads, prompts and reasons as they are."""
+"""docs/distillation.md names compressors, spreads, prompts and reasons as they are."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from bard_ray.distill.compressor import COMPRESSORS, SPREADS, chooses_budget
 from bard_ray.distill.compressors.rewrite import Rewrite
 from bard_ray.distill.wording import sections
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "distillation.md").read_text()
 
 
 def table(title):

@@ -1,4 +1,4 @@
-"""docs/data.md says what the code does."""
+"""docs/data.md and docs/distillation.md say what the code does."""
 
 import dataclasses
 import json
@@ -12,14 +12,18 @@ from bard_ray.config.schema import RowsConfig
 from bard_ray.data.rows import load_rows
 from bard_ray.data.source import SOURCES
 from bard_ray.distill.stage import STAGES
+from bard_ray.distill.step import STEPS
+from bard_ray.distill.teacher import TEACHERS
 from bard_ray.errors import DataError
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT = (DOCS / "data.md").read_text()
+DISTILLATION = (DOCS / "distillation.md").read_text()
 
 
-def rows(title):
+def rows(title, text=TEXT):
     """First cell, which is code, to the other cells."""
-    section = TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
     found = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
     return {name: re.split(r"(?<!\\) \| ", rest) for name, rest in found}
 
@@ -30,7 +34,26 @@ def code(cell):
 
 def test_documented_names_are_the_registered_ones():
     assert sorted(rows("Formats")) == SOURCES.names()
-    assert sorted(rows("Curation")) == STAGES.names()
+    assert sorted(rows("Selections", DISTILLATION)) == STAGES.names()
+    assert sorted(rows("Steps that ask models", DISTILLATION)) == STEPS.names()
+    backends = rows("Teachers", DISTILLATION.replace("\n### The exact", "\n## The exact"))
+    assert sorted(backends) == TEACHERS.names()
+
+
+@pytest.mark.parametrize("name", TEACHERS.names())
+def test_a_backend_is_documented_with_all_its_parameters(name):
+    _, params = rows("Teachers", DISTILLATION.replace("\n### The exact", "\n## The exact"))[name]
+    told = [part.split()[0] for part in params.split(", ")]
+    assert told == [f.name for f in dataclasses.fields(TEACHERS.find(name))]
+
+
+@pytest.mark.parametrize("name", STEPS.names())
+def test_a_step_is_documented_as_it_is(name):
+    _, params, reasons = rows("Steps that ask models", DISTILLATION)[name]
+    told = [part.split()[0] for part in params.split(", ")]
+    assert set(told) == {f.name for f in dataclasses.fields(STEPS.find(name))}
+    for reason in code(reasons):
+        assert reason in (STEPS.find(name).__doc__ or ""), reason
 
 
 @pytest.mark.parametrize("name", SOURCES.names())
@@ -51,7 +74,7 @@ def test_a_format_is_documented_as_it_is(name):
 @pytest.mark.parametrize("name", STAGES.names())
 def test_a_stage_is_documented_as_it_is(name):
     stage = STAGES.find(name)
-    _, params, reasons = rows("Curation")[name]
+    _, params, reasons = rows("Selections", DISTILLATION)[name]
     defaults = {f.name: f.default for f in dataclasses.fields(stage)}
     for param, value in re.findall(r"(\w+) ([\d.]+)", params):
         assert defaults[param] == float(value), param
@@ -65,7 +88,8 @@ def test_a_stage_is_documented_as_it_is(name):
 
 def test_every_setting_named_exists():
     named = set(re.findall(r"(?<!ray\.)(data\.(?:rows\.)?[a-z_]+)", TEXT))
-    assert len(named) > 6
+    named |= set(re.findall(r"`(distil\.(?:smoke\.)?[a-z_]+)`", DISTILLATION))
+    assert len(named) > 15
     assert named <= {name for key in fields() for name in (key, key.rpartition(".")[0])}
 
 

@@ -40,6 +40,10 @@ def run(tmp_path, capsys, monkeypatch):
     return go
 
 
+# The chains of the data set, labelled with the budgets they fit.
+NATURAL = ["distil.teachers={}", "distil.steps=[]", "distil.compressor.name=hindsight"]
+
+
 def rows(tmp_path, *lines: str) -> list[str]:
     """Overrides for a data set with these lines and an ordinary model directory as student."""
     path, model = tmp_path / "rows.jsonl", tmp_path / "model"
@@ -48,7 +52,7 @@ def rows(tmp_path, *lines: str) -> list[str]:
     return [
         "data.source=rows",
         f"data.rows.path={path}",
-        "distil.compressor=hindsight",
+        *NATURAL,
         f"student.path={model}",
         *ROOM,
     ]
@@ -78,7 +82,7 @@ def test_a_missing_model_is_refused(run):
     data = [
         "data.source=rows",
         "data.rows.path=some/data",
-        "distil.compressor=hindsight",
+        *NATURAL,
         "budget.codec=sentence",
     ]
     code, out = run("student.path=nobody/no-such-model", "student.params=4e5", *data, *ROOM)

@@ -84,7 +84,9 @@ def tools(student_path, policies):
         policies.loaded = path
         return policies
 
-    nothing: dict[str, Any] = dict.fromkeys(("taught", "context", "teacher", "student", "verifier"))
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("teacher_name", "taught", "context", "teacher", "student", "verifier")
+    )
     prompts = load_prompt_format(student_path, StudentConfig(), "digits")
     return Tools(seed=0, prompts=prompts, reference=reference, **nothing)
 

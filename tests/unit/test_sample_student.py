@@ -59,7 +59,7 @@ def tools(student, seed=0):
         return Exact()
 
     nothing: dict[str, Any] = dict.fromkeys(
-        ("prompts", "taught", "context", "teacher", "reference")
+        ("teacher_name", "prompts", "taught", "context", "teacher", "reference")
     )
     return Tools(seed=seed, verifier=verifier, student=sampler, **nothing)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class DropSteps:
         jitter: half width of the relative error of the length, in [0, 1): an LLM that is asked for
             b tokens misses by some per cent, and RL has that to gain.
     """
+
+    CHAIN_ONLY: ClassVar[bool] = True
 
     jitter: float = 0.15
 

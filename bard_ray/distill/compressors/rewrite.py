@@ -68,6 +68,7 @@ class Rewrite:
     request: str = field(init=False, repr=False)
     remarks: str = field(init=False, repr=False)
     # What a file says decides what is written, not where it lies.
+    NEEDS_WRITER: ClassVar[bool] = True
     NEUTRAL: ClassVar[tuple[str, ...]] = ("prompt", "feedback")
 
     def __post_init__(self) -> None:

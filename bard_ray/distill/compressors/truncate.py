@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bard_ray.budget.signal import token_limit
 from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workbench
@@ -37,6 +38,8 @@ class Truncate:
         temperature: of the answer; 0 is greedy.
         max_tokens: of the answer, tokens of the writer.
     """
+
+    NEEDS_WRITER: ClassVar[bool] = True
 
     ratios: tuple[float, ...] = ()
     connect: str = "\n\nI have to answer now, with what I have so far."

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -49,8 +48,6 @@ class Exact:
             steps themselves are always written. The default leaves room for the longest prompt of
             14 operations and the answer in 128 tokens.
     """
-
-    KEPT: ClassVar[bool] = False  # its replies cost nothing
 
     slip: float = 0.0
     skip: float = 0.0

@@ -13,6 +13,7 @@ import numpy as np
 
 from bard_ray.budget.signal import NO_BUDGET
 from bard_ray.data.prompt import PromptFormat
+from bard_ray.distill.ledger import Kept, ledger_path
 from bard_ray.distill.teacher import TEACHERS, Ask, Ended, EngineSpec, Host, Reply
 from bard_ray.errors import InfrastructureError
 from bard_ray.plugins import require_within
@@ -243,12 +244,13 @@ class RolloutBackend:
             self.kv_cache_mb,
         )
 
-    async def open(self, name: str, host: Host) -> EngineTeacher:
-        """Have the host serve the model; returns when it does.
+    async def open(self, name: str, host: Host) -> Kept:
+        """Have the host serve the model; returns when it does. Replies are kept.
 
         Raises:
             ConfigError: the model is not on this machine, or has no tokenizer that will do.
             ResourceError: the cluster has too little room for its workers.
         """
         sampler, prompts = await host.engines(self.spec)
-        return EngineTeacher(name, sampler, prompts, self.in_flight)
+        teacher = EngineTeacher(name, sampler, prompts, self.in_flight)
+        return Kept(teacher, ledger_path(host, self))
