@@ -126,9 +126,10 @@ class Machines:
 
     async def compute(self, function: Callable[..., T], *args: Any) -> T:
         """A Ray task where the cluster has free CPUs, else a thread of this process."""
-        if self._compute is None:
-            await self._context.deployment.connect()
-            self._compute = Compute(self._context.config.distil.workers)
+        async with self._starting:
+            if self._compute is None:
+                await self._context.deployment.connect()
+                self._compute = Compute(self._context.config.distil.workers)
         return await self._compute(function, *args)
 
     def counters(self) -> dict[str, dict[str, float]]:

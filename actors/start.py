@@ -205,6 +205,7 @@ class Deployment:
         self.cluster, self.config, self.plan = cluster, config, plan
         self._model_path = model_path
         self.roles: Roles | None = None
+        self._connecting = asyncio.Lock()  # several steps of the pipeline may be the first to ask
 
     async def start(self, names: Collection[RoleName] | None = None) -> Roles:
         """The roles of these names, or all of the plan; those that run already are given again.
@@ -226,7 +227,8 @@ class Deployment:
 
     async def connect(self) -> Plan:
         """Join or start the cluster; the plan, with its worker counts settled for it."""
-        available = await asyncio.to_thread(self.cluster.connect)
+        async with self._connecting:
+            available = await asyncio.to_thread(self.cluster.connect)
         if self.cluster.started_here:
             check_resources(self.plan, available)
         else:

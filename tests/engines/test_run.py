@@ -37,7 +37,7 @@ def test_a_run_leaves_results_report_student_and_no_process(whole):
     assert whole.survivors() == []
     results = json.loads((whole.path / "results.json").read_text())
     assert set(results["variants"]) == {"sft", "rl"}
-    assert set(results["wall_s"]) == {"distil", "base", "sft", "rl", "evaluate"}
+    assert set(results["wall_s"]) == {"data", "base", "distil", "sft", "rl", "evaluate"}
     for variant in results["variants"].values():
         assert {"rel_err", "in_band", "overrun", "accuracy", "by_budget"} <= set(variant)
         assert set(variant["by_budget"]) == {"8", "24", "30", "none"}
