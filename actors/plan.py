@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bard_ray.config.distil import step_names
@@ -28,6 +28,8 @@ from bard_ray.config.memory import (
     sequence_cache_bytes,
 )
 from bard_ray.config.schema import Config
+from bard_ray.distill.teacher import EngineSpec, make_backends
+from bard_ray.distill.teachers.rollout import RolloutBackend
 from bard_ray.errors import ResourceError
 
 RoleName = Literal["rollout", "learner", "reference", "verifier"]
@@ -76,6 +78,8 @@ class Plan:
     sequence_cache: (
         float  # bytes of key-value cache one sequence of full length needs on a rollout device
     )
+    # models that serve as teachers while the corpus is made, by the configuration's names
+    teachers: Mapping[str, EngineSpec] = field(default_factory=dict)
 
     def role(self, name: RoleName) -> Role | None:
         """The role of that name; None if the run does not use it."""
@@ -127,20 +131,28 @@ def make_plan(config: Config) -> Plan:
         )
     grading = DeviceMemory({"process": VERIFIER_BYTES})
     roles.append(Role("verifier", max(1, verifier.workers), verifier.cpus, 0.0, grading))
-    return Plan(config.run.name, shape, tuple(roles), sequence_cache_bytes(config, shape))
+    cache = sequence_cache_bytes(config, shape)
+    return Plan(config.run.name, shape, tuple(roles), cache, served_teachers(config))
+
+
+def served_teachers(config: Config) -> dict[str, EngineSpec]:
+    """Teachers that run as rollout workers of their own, beside the roles."""
+    backends = make_backends(config.distil.teachers)
+    return {n: b.spec for n, b in backends.items() if isinstance(b, RolloutBackend)}
 
 
 def sized(config: Config, available: Mapping[str, float]) -> Config:
     """The configuration with `verifier.workers` settled for a cluster.
 
-    0 becomes floor((CPUs - those of the other roles) / verifier.cpus), between 1 and
-    `MAX_AUTO_VERIFIERS`. Source: ours.
+    0 becomes floor((CPUs - those of the other roles and of teachers) / verifier.cpus), between 1
+    and `MAX_AUTO_VERIFIERS`. Source: ours.
     """
     verifier = config.verifier
     if verifier.workers > 0:
         return config
     one = make_plan(config)
     free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
+    free -= sum(spec.workers * spec.cpus for spec in one.teachers.values())
     fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
     workers = min(max(fitting, 1), MAX_AUTO_VERIFIERS)
     return replace(config, verifier=replace(verifier, workers=workers))
@@ -230,6 +242,7 @@ def render(plan: Plan) -> str:
         f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'memory':>10}{'of':>10}  made of",
         *map(_row, plan.roles),
         f"{'total':<10}{'':>6}{plan.total('CPU'):>7g}{plan.total('GPU'):>6g}",
+        *(_teacher_row(name, spec) for name, spec in plan.teachers.items()),
         "",
         "memory: of each process, on its GPU where it has one; activations, logits and process are"
         " estimates",
@@ -253,6 +266,11 @@ def _row(role: Role) -> str:
     parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.parts.items())
     numbers = f"{role.count:>6}{role.cpus:>7g}{role.gpus:>6g}{_size(memory.total):>10}{limit:>10}"
     return f"{role.name:<10}{numbers}  {parts}"
+
+
+def _teacher_row(name: str, spec: EngineSpec) -> str:
+    takes = f"{spec.workers:>6}{spec.cpus:>7g}{spec.gpus:>6g}{'-':>10}{'-':>10}"
+    return f"{name[:10]:<10}{takes}  {spec.model}, a teacher while the corpus is made"
 
 
 def _size(num_bytes: float) -> str:

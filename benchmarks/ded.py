@@ -37,11 +37,7 @@ from recipes.bard_tiny import config as recipe
 
 FIGURES = ("accuracy", "in_band", "rel_err", "overrun")
 MORE = 5
-TEACHERS = {
-    "clean": {"backend": "exact"},
-    "sloppy": {"backend": "exact", "slip": 0.05},
-    "verbose": {"backend": "exact", "recheck": 0.3, "wander": 0.2},
-}
+TEACHERS = recipe().distil.teachers
 # Chains of one question differ: some skip steps or write them short, some go wrong.
 VARIED = {"varied": {"backend": "exact", "slip": 0.03, "skip": 0.1, "plain": 0.3, "recheck": 0.1}}
 RANDOM_STEPS: list[Any] = ["teach", "grade", "correct"]
@@ -53,7 +49,7 @@ CURATED_STEPS: list[Any] = [
     {"length": {"max_tokens": 64}},
     "near_duplicates",
     {"decontaminate": {"ngram": 64}},
-    {"sample_student": {"samples": 8, "max_new_tokens": 60, "temperature": 1.0}},
+    {"sample_student": {"samples": 4, "max_new_tokens": 60, "temperature": 1.0}},
     {"pass_rate": {"max_rate": 0.75}},
     {"diverse": {"keep": 2}},
 ]
@@ -63,9 +59,9 @@ CURATED_STEPS: list[Any] = [
 class Sizes:
     """How much of everything, and overrides that go with it."""
 
-    questions: int = 6000  # a teacher's whole corpus
-    smoke: int = 2000  # questions of a candidate in the smoke test: 250 tell nothing (LOG.md)
-    pool: int = 8000  # questions that the curated corpus is chosen from
+    questions: int = 3000  # a teacher's whole corpus
+    smoke: int = 1200  # questions of a candidate in the smoke test: 250 tell nothing (LOG.md)
+    pool: int = 4000  # questions that the curated corpus is chosen from
     overrides: tuple[str, ...] = ()
 
 
