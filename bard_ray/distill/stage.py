@@ -1,24 +1,21 @@
-"""Curation: a stream of teacher chains goes through stages, each of which drops some of them.
+"""Selections: stages that look at chains and drop some of them.
 
 A stage is a file of `bard_ray.distill.curate` with one frozen dataclass, or the user's own as
 `module:Class`. It judges every record of its input and gives a reason for each one it drops; the
-runner counts. Stages are pure and deterministic: same records, same verdicts.
+pipeline counts. Stages are pure and deterministic: same records, same verdicts.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from bard_ray.budget.signal import NO_BUDGET, Budget
 from bard_ray.errors import DataError
 from bard_ray.plugins import Registry
 from bard_ray.records import Floats, Ints, Outcome, Question
-
-MAX_EXAMPLES = 3  # dropped records a tally shows for each reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,73 +80,6 @@ class Stage(Protocol):
 
 
 STAGES: Registry[Stage] = Registry("distil.curate", "bard_ray.distill.curate", method="judge")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a stage did.
-
-    Attributes:
-        stage: its name.
-        kept: records that went on.
-        dropped: records that did not, by reason.
-        examples: question ids of the first few, by reason.
-    """
-
-    stage: str
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def count(self, record: Candidate, reason: str) -> None:
-        """Add one record."""
-        if not reason:
-            self.kept += 1
-            return
-        self.dropped[reason] += 1
-        shown = self.examples.setdefault(reason, [])
-        if len(shown) < MAX_EXAMPLES:
-            shown.append(record.question.id)
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in self.dropped.most_common())
-        tail = f" ({reasons})" if reasons else ""
-        return f"{self.stage}: kept {self.kept:,} of {self.kept + self.dropped.total():,}{tail}"
-
-
-def curate(
-    records: Iterable[Candidate],
-    stages: Sequence[tuple[str, Mapping[str, Any]]],
-    context: Context,
-) -> tuple[Iterator[Candidate], list[Tally]]:
-    """Send records through stages, in order.
-
-    Args:
-        records: chains; those of one question follow each other.
-        stages: name and parameters of each.
-        context: what they need beside the records.
-
-    Returns:
-        The records that are left, as a stream that does the work while it is read, and one tally a
-        stage, which is complete when the stream has ended.
-
-    Raises:
-        ConfigError: an unknown stage, or parameters that do not fit.
-        DataError: while the stream is read, if a record lacks what a stage needs.
-    """
-    stream, tallies = iter(records), []
-    for name, params in stages:
-        tally = Tally(name)
-        stream = _kept(STAGES.build(name, params).judge(stream, context), tally)
-        tallies.append(tally)
-    return stream, tallies
-
-
-def _kept(judged: Iterable[Judged], tally: Tally) -> Iterator[Candidate]:
-    for record, reason in judged:
-        tally.count(record, reason)
-        if not reason:
-            yield record
 
 
 def by_question(records: Iterable[Candidate]) -> Iterator[list[Candidate]]:

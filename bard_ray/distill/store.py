@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from bard_ray.checkpoint import write_json
-from bard_ray.distill.stage import MAX_EXAMPLES, Candidate, Judged
+from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.table import read_judged, write_judged
 from bard_ray.errors import DataError
 
 FORMAT = 1  # of the files; it enters every key
+MAX_EXAMPLES = 3  # dropped records shown for each reason
 
 
 @dataclass(frozen=True, slots=True)

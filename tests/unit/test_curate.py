@@ -9,8 +9,10 @@ from bard_ray.distill.curate.diverse import farthest_points
 from bard_ray.distill.curate.repetition import repeated_share
 from bard_ray.distill.distance import levenshtein_matrix
 from bard_ray.distill.likelihood import Provenance, provenance, sentence_probabilities
+from bard_ray.distill.select import Selection, judge, make_steps
 from bard_ray.distill.shingles import jaccard, ngrams, words
-from bard_ray.distill.stage import STAGES, Candidate, Context, curate
+from bard_ray.distill.stage import STAGES, Candidate, Context
+from bard_ray.distill.store import kept, tally
 from bard_ray.errors import ConfigError, DataError
 from bard_ray.records import Message, Outcome, Question
 
@@ -288,8 +290,8 @@ def test_provenance(probabilities, expected):
     assert provenance(teacher, student, distilled, margin=0.1) is expected
 
 
-# The runner.
-def test_stages_in_a_row_stream_and_count():
+# As steps of the pipeline.
+def test_selections_in_a_row():
     records = [
         chain("a", tokens=range(20), verdict=Outcome.CORRECT),
         chain("a", tokens=range(2), verdict=Outcome.CORRECT),
@@ -297,33 +299,22 @@ def test_stages_in_a_row_stream_and_count():
         chain("c", tokens=range(9), verdict=Outcome.CORRECT, text="3+3?"),
         chain("d", tokens=range(9), verdict=Outcome.CORRECT, text="1 + 1 ?"),
     ]
-    drawn = iter(records)
-    stages = [
-        ("length", {"min_tokens": 5, "max_tokens": 15}),
-        ("correct", {}),
-        ("near_duplicates", {}),
-    ]
-    stream, tallies = curate(drawn, stages, Context())
-    assert [record.question.id for record in stream] == ["c", "d"]
-    assert [(t.kept, dict(t.dropped)) for t in tallies] == [
+    steps = make_steps([{"length": {"min_tokens": 5, "max_tokens": 15}}, "correct"])
+    facts = []
+    for name, step in steps:
+        assert isinstance(step, Selection)
+        judged = judge(step.stage, records, Context())
+        facts.append(tally(name, "key", records, judged))
+        records = kept(judged)
+    assert [record.question.id for record in records] == ["c", "d"]
+    assert [(f.kept, f.dropped) for f in facts] == [
         (3, {"too_long": 1, "too_short": 1}),
         (2, {"wrong": 1}),
-        (2, {}),
     ]
-    assert tallies[0].examples == {"too_long": ["a"], "too_short": ["a"]}
-    assert str(tallies[1]) == "correct: kept 2 of 3 (wrong 1)"
-    assert str(tallies[2]) == "near_duplicates: kept 2 of 2"
+    assert facts[0].examples == {"too_long": ["a"], "too_short": ["a"]}
+    assert str(facts[1]) == "correct: kept 2 of 3 (wrong 1)"
 
 
-def test_a_stream_is_read_as_it_goes():
-    endless = (chain(str(n), tokens=range(n)) for n in itertools.count())
-    stream, (tally,) = curate(endless, [("length", {"min_tokens": 3})], Context())
-    assert next(stream).question.id == "3"
-    assert tally.dropped == {"too_short": 3}
-
-
-def test_unknown_stages_and_parameters_are_refused():
-    with pytest.raises(ConfigError, match=r"is no known plug-in\. Did you mean length"):
-        curate([], [("lenght", {})], Context())
+def test_unknown_parameters_are_refused():
     with pytest.raises(ConfigError, match="is no parameter of length"):
-        curate([], [("length", {"max": 3})], Context())
+        make_steps([{"length": {"max": 3}}])

@@ -12,7 +12,8 @@ from bard_ray.config.schema import ChainConfig, StudentConfig, TinyModelConfig
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.distill.likelihood import aligned_ends, sentence_cuts, spread_means
-from bard_ray.distill.stage import Candidate, Context, curate
+from bard_ray.distill.select import judge
+from bard_ray.distill.stage import STAGES, Candidate, Context
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.errors import ConfigError, DataError
 from bard_ray.records import Message, Question
@@ -135,10 +136,9 @@ async def test_what_comes_out_can_be_selected_by_divergence(models):
     given = tools(models[0], Policies())
     records = [record(given, think) for think in ("a+19b*37", "a9b7", "a+19")]
     judged = await run(given, models[2], records)
-    stages = [("divergence", {"keep": 1, "margin": 0.0})]
-    kept, (tally,) = curate([r for r, _ in judged], stages, Context())
-    assert len(list(kept)) == 1
-    assert tally.dropped == {"little_to_learn": 2}
+    stage = STAGES.build("divergence", {"keep": 1, "margin": 0.0})
+    reasons = [reason for _, reason in judge(stage, [r for r, _ in judged], Context())]
+    assert sorted(reasons) == ["", "little_to_learn", "little_to_learn"]
 
 
 async def test_calls_are_bounded_in_tokens_and_lose_nothing(models):
