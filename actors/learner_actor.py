@@ -1,15 +1,17 @@
-"""What an actor hosts of the learner: a rank, plus the two things only an actor can know or do."""
+"""What an actor hosts of the learner: a rank, plus what only an actor can know or do."""
 
 from __future__ import annotations
 
 from actors.engine import FlatWeights
 from actors.learner import LearnerRank
+from actors.wire import SequenceColumns, unpack_sequences
 from bard_ray.config.schema import LearnerConfig
 from bard_ray.errors import InvariantError
+from bard_ray.roles import LossSpec
 
 
 class LearnerActor(LearnerRank):
-    """A learner rank that knows its node's address and hands weights to the object store."""
+    """A learner rank that knows its node's address and what travels through the object store."""
 
     def __init__(
         self, rank: int, world_size: int, config: LearnerConfig, seed: int, loopback: bool
@@ -25,6 +27,17 @@ class LearnerActor(LearnerRank):
         import ray.util
 
         return self.rendezvous_address(ray.util.get_node_ip_address())
+
+    def step_columns(
+        self,
+        columns: SequenceColumns,
+        loss: LossSpec,
+        lr: float,
+        global_tokens: int,
+        num_micro_batches: int,
+    ) -> dict[str, float]:
+        """`step` over this rank's share, as it came over the wire."""
+        return self.step(unpack_sequences(columns), loss, lr, global_tokens, num_micro_batches)
 
     def publish(self, dtype: str) -> tuple[tuple[tuple[str, ...], int], FlatWeights]:
         """Rank 0: what was gathered, and the weights themselves.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors.supervise import call
+from actors.wire import pack_sequences
 from bard_ray.config.schema import LearnerConfig
 from bard_ray.learn.pack import PackSpec, plan_step
 from bard_ray.records import StepStats, TrainSequence
@@ -44,8 +45,9 @@ class RayLearner:
         plan = plan_step([s.tokens_T.size for s in sequences], len(self._ranks), self._spec)
         trained = sum(int(s.mask_T[1:].sum()) for s in sequences)
         work = [
-            rank.step.remote(
-                [sequences[i] for i in share], loss, lr, trained, plan.num_micro_batches
+            rank.step_columns.remote(
+                pack_sequences([sequences[i] for i in share]),
+                *(loss, lr, trained, plan.num_micro_batches),
             )
             for rank, share in zip(self._ranks, plan.shares, strict=True)
         ]

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 # Rollout g of a group samples with seed * stride + g, so no two groups share a stream.
 SEED_STRIDE = 1_000_003
+# Finished groups wait for others to travel with, `HOLD_S` at a time, at most `MAX_HOLDS` times, and
+# no longer than until they are one in `COMPANY` of those under way.
 HOLD_S = 0.02  # about one engine step of the tiny recipe
+MAX_HOLDS = 3
+COMPANY = 16
 
 # Finished groups on their way out; an error ends the stream, None the reader.
 Finished = asyncio.Queue[tuple[Ticket, Group] | Exception | None]
@@ -211,8 +215,8 @@ class RolloutWorker:
     async def groups(self) -> AsyncIterator[bytes]:
         """Yield finished groups, packed by `actors.wire`, until somebody else reads them.
 
-        While others are under way, groups wait `HOLD_S` for the next ones: each item costs the
-        engine's thread the interpreter lock.
+        While others are under way, groups wait for the next ones: each item costs the engine's
+        thread the interpreter lock.
 
         Raises:
             InfrastructureError: the engine is lost.
@@ -226,8 +230,7 @@ class RolloutWorker:
                 finished.put_nowait(item)
         while True:
             items = [await finished.get()]
-            if self._open:
-                await asyncio.sleep(HOLD_S)
+            await self._hold(finished)
             while not finished.empty():
                 items.append(finished.get_nowait())
             full = [item for item in items if isinstance(item, tuple)]
@@ -238,6 +241,14 @@ class RolloutWorker:
                     raise item
             if None in items:
                 return
+
+    async def _hold(self, finished: Finished) -> None:
+        """Wait for company for one group, as long as there is any to wait for."""
+        for held in range(MAX_HOLDS):
+            enough = held > 0 and COMPANY * (1 + finished.qsize()) >= self._open
+            if enough or not self._open:
+                return
+            await asyncio.sleep(HOLD_S)
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.

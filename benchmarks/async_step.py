@@ -11,14 +11,18 @@ One cluster, one set of actors, and in each round, on the same cores:
 - sync: the RL loop with `rl.max_lag=0`.
 
 `ratio` is the async step over the larger of the two alone, `speed_up` sync over async, and
-`ideal_speed_up` (generate + train) / max(generate, train). The first `WARM` steps of a run are left
-out. The last line printed is one JSON object.
+`ideal_speed_up` (generate + train) / max(generate, train). `bound` is what the cores allow: the
+processor seconds of an async step, all processes together, over the number of cores, in units of
+that larger one; where it is above 1 no schedule of the same work reaches 1. `cpu_s` are those
+seconds by role, `cpu_alone_s` those of generating and training alone. The first `WARM` steps of a
+run are left out. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -44,11 +48,15 @@ from bard_ray.rl.loop import train_rl
 from bard_ray.rl.state import RLState
 from bard_ray.roles import LossSpec, Published
 from benchmarks.common import Clock, finish, machine, trained_student
+from benchmarks.processes import cpu_seconds, used
 from recipes.bard_tiny import config as recipe
 
 WARM = 5
 TARGET = 1.10
+CORES = len(os.sched_getaffinity(0))
 Batch = tuple[Sequence[TrainSequence], LossSpec, float]
+Seconds = dict[str, float]  # by role
+Round = tuple[dict[str, float], Seconds, Seconds]
 
 
 class KeptBatches:
@@ -109,29 +117,28 @@ class Bench:
         await self._roles.sampler.publish(await self._roles.learner.publish(), self._version)
         return self._version
 
-    async def loop(self, max_lag: int) -> dict[str, float]:
-        """The RL loop; seconds and sampled tokens a step, stall, and the engine's busy share.
+    async def loop(self, max_lag: int) -> dict[str, Any]:
+        """The RL loop; seconds and sampled tokens a step, processor seconds, busy share of engines.
 
-        The share leaves out the end of the run, when nothing is left to ask for.
+        The last two leave out the end of the run, when nothing is left to ask for.
         """
         roles, config = self._roles, self._config
         spec = rl_spec(replace(config, rl=replace(config.rl, max_lag=max_lag)))
         state = RLState(base_version=await self._begin())
         learner, sampler = KeptBatches(roles.learner), CountedSampler(roles.sampler)
         clocks: list[tuple[float, int]] = []
-        readings, stalls = [], []
+        readings: list[tuple[Any, Seconds]] = []
         steady = (WARM, max(WARM + 1, spec.steps - max_lag - 1))
         clock = Clock()
 
         async def on_step(now: RLState, values: dict[str, float]) -> None:
             clocks.append((clock.seconds, sampler.tokens))
-            stalls.append(values.get("time/stall_s", 0.0))
             if now.step in steady:
-                readings.append(await roles.sampler.stats())
+                readings.append((await roles.sampler.stats(), cpu_seconds()))
 
         loop_roles = RLRoles(sampler, roles.verifier, learner, roles.reference)
         await train_rl(loop_roles, make_reward(config.rl.reward), spec, state, on_step)
-        busy = busy_share(readings[0], readings[-1])
+        (before, cpu_before), (after, cpu_after) = readings
         self._version += spec.steps
         if max_lag:
             self.batches = learner.batches[WARM:]
@@ -140,27 +147,29 @@ class Bench:
         return {
             "step_s": seconds / steps,
             "tokens": tokens / steps,
-            "stall_s": statistics.median(stalls),
-            "busy_share": busy,
+            "busy_share": busy_share(before, after),
+            "cpu_s": _over(used(cpu_before, cpu_after), steady[1] - steady[0]),
         }
 
-    async def train_alone(self) -> float:
-        """Seconds a step over the kept batches, nothing else running."""
+    async def train_alone(self) -> tuple[float, Seconds]:
+        """Seconds a step over the kept batches, nothing else running, and processor seconds."""
         await self._begin()
         await self._roles.learner.step(*self.batches[0])
-        clock = Clock()
+        before, clock = cpu_seconds(), Clock()
         for batch in self.batches:
             await self._roles.learner.step(*batch)
-        return clock.seconds / len(self.batches)
+        steps = len(self.batches)
+        return clock.seconds / steps, _over(used(before, cpu_seconds()), steps)
 
-    async def generate_alone(self, groups: int) -> float:
-        """Tokens a second with as many groups under way as the window has slots."""
+    async def generate_alone(self, groups: int) -> tuple[float, Seconds]:
+        """Seconds and processor seconds a token, as many groups under way as there are slots."""
         await self._begin()
         spec = rl_spec(self._config)
         lag = spec.flow.lag
         slots = window_slots(lag.max_lag, lag.prompts_per_step)
         requests = [spec.flow.request(n, BatchStats()) for n in range(groups)]
-        sampler, clock = CountedSampler(self._roles.sampler), Clock()
+        sampler = CountedSampler(self._roles.sampler)
+        before, clock = cpu_seconds(), Clock()
         waiting = iter(requests[slots:])
 
         async def serve(share: Sequence[GroupRequest]) -> None:
@@ -171,16 +180,20 @@ class Bench:
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(serve(requests[:slots]))
-        return sampler.tokens / clock.seconds
+        per_token = _over(used(before, cpu_seconds()), sampler.tokens)
+        return clock.seconds / sampler.tokens, per_token
 
-    async def round(self, groups: int) -> dict[str, float]:
-        """All four once."""
+    async def round(self, groups: int) -> Round:
+        """All four once: the figures, and processor seconds a step by role together and alone."""
         running = await self.loop(self._config.rl.max_lag)
-        train_s = await self.train_alone()
-        generate_s = running["tokens"] / await self.generate_alone(groups)
+        train_s, train_cpu = await self.train_alone()
+        token_s, token_cpu = await self.generate_alone(groups)
         sync = await self.loop(0)
+        generate_s = running["tokens"] * token_s
         larger = max(train_s, generate_s)
-        return {
+        generate_cpu = _over(token_cpu, 1.0 / running["tokens"])
+        alone = {role: train_cpu.get(role, 0.0) + s for role, s in generate_cpu.items()}
+        figures = {
             "ratio": running["step_s"] / larger,
             "async_s": running["step_s"],
             "train_alone_s": train_s,
@@ -189,7 +202,18 @@ class Bench:
             "speed_up": sync["step_s"] / running["step_s"],
             "ideal_speed_up": (train_s + generate_s) / larger,
             "engine_busy_share": running["busy_share"],
+            "bound": sum(running["cpu_s"].values()) / CORES / larger,
         }
+        return figures, running["cpu_s"], alone
+
+
+def _over(seconds: Seconds, count: float) -> Seconds:
+    return {role: s / count for role, s in seconds.items()}
+
+
+def medians(rounds: Sequence[Seconds]) -> Seconds:
+    """Of each name over the rounds."""
+    return {name: round(statistics.median(r[name] for r in rounds), 3) for name in rounds[0]}
 
 
 @asynccontextmanager
@@ -209,7 +233,7 @@ async def roles_up(config: Config, model: str) -> AsyncIterator[Roles]:
             cluster.close()
 
 
-async def measure(config: Config, model: str, rounds: int) -> list[dict[str, float]]:
+async def measure(config: Config, model: str, rounds: int) -> list[Round]:
     """Figures of every round; one warm-up round of a few steps goes before."""
     slots = window_slots(config.rl.max_lag, config.rl.prompts_per_step)
     async with roles_up(config, model) as roles:
@@ -218,7 +242,7 @@ async def measure(config: Config, model: str, rounds: int) -> list[dict[str, flo
         results = []
         for number in range(rounds):
             results.append(await bench.round(max(6 * slots, 64)))
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in results[-1].items())
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in results[-1][0].items())
             print(f"round {number + 1}: {shown}", flush=True)
     return results
 
@@ -241,9 +265,10 @@ def main() -> int:
     apply_driver_env()
     config = load(recipe(), ["rl.kl_coef=0", f"rl.steps={args.steps}", *args.overrides])
     results = asyncio.run(measure(config, model, args.rounds))
-    medians = {name: round(statistics.median(r[name] for r in results), 3) for name in results[0]}
+    figures, together, alone = (medians(part) for part in zip(*results, strict=True))
     settings = {"steps": args.steps, "rounds": args.rounds, "max_lag": config.rl.max_lag}
-    record = {"benchmark": "async_step", **facts, "target": TARGET, **medians, **settings}
+    record = {"benchmark": "async_step", **facts, "target": TARGET, **figures, **settings}
+    record |= {"cores": CORES, "cpu_s": together, "cpu_alone_s": alone}
     finish(record | {"overrides": args.overrides}, args.json)
     return 0
 

@@ -76,6 +76,7 @@ class AnswerPart(NamedTuple):
 
 def answer_part(answer_T: Ints, tags: ThinkTags) -> AnswerPart:
     """Measure the token ids after the closing tag; both counts are 0 if it never came."""
-    ended = answer_T.size > 0 and answer_T[-1] == tags.end_id
-    extra = np.isin(answer_T, [i for i in (tags.open_id, tags.close_id) if i is not None])
-    return AnswerPart(answer_T.size - bool(ended), int(extra.sum()))
+    ids = answer_T.tolist()  # a list: answers are short, and every rollout passes here
+    ended = bool(ids) and ids[-1] == tags.end_id
+    extra = ids.count(tags.close_id) + (0 if tags.open_id is None else ids.count(tags.open_id))
+    return AnswerPart(len(ids) - ended, extra)

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -412,3 +413,12 @@ async def test_the_worker_grades_and_answers_pings_while_it_does() -> None:
         assert (counts.graded, counts.timeouts) == (2, 1)
     finally:
         await worker.close()
+
+
+def test_children_are_forked_with_math_verify_already_there():
+    """Else every child that needs it pays for the import and is taken for one that hangs."""
+    program = (
+        "import sys; from bard_ray.verify import grade, zygote; zygote.warm_up(grade.grade);"
+        " sys.exit('math_verify' not in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

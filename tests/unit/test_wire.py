@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from actors.wire import pack_groups, unpack_groups
+from actors.wire import pack_groups, pack_sequences, unpack_groups, unpack_sequences
 from bard_ray.budget.signal import TokenBudget
 from bard_ray.budget.span import ThinkTags
-from bard_ray.records import Group, GroupRequest, Message, Question
+from bard_ray.records import Group, GroupRequest, Message, Question, TrainSequence
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 
 CLOSE = 5
@@ -66,3 +67,34 @@ def test_several_groups_a_failed_one_and_one_nobody_wants():
     assert came[0, 8].failure == "its prompt leaves no room"
     assert came[0, 8].rollouts == ()
     assert len(came[1, 7].rollouts) == 2
+
+
+def sequence(length: int, *have: str) -> TrainSequence:
+    """With those of its optional arrays that are named."""
+    values_T = np.linspace(0, length, length).astype(np.float32)
+    optional = {f"{name}_T": values_T + i for i, name in enumerate(have)}
+    tokens_T = np.arange(length, dtype=np.int32)
+    return TrainSequence(tokens_T, tokens_T % 3 == 1, budget_bin=length % 4, **optional)
+
+
+@pytest.mark.parametrize(
+    "sequences",
+    [
+        [],
+        [sequence(4), sequence(1)],
+        [sequence(n, "advantages", "behaviour", "reference") for n in (3, 9, 2)],
+        [sequence(3, "behaviour"), sequence(5, "advantages"), sequence(2)],
+    ],
+    ids=["none", "supervised", "policy", "mixed"],
+)
+def test_sequences_come_out_as_they_went_in(sequences: list[TrainSequence]):
+    after = unpack_sequences(pack_sequences(sequences))
+    assert len(after) == len(sequences)
+    for got, want in zip(after, sequences, strict=True):
+        assert got.budget_bin == want.budget_bin
+        for name in ("tokens_T", "mask_T", "advantages_T", "behaviour_T", "reference_T"):
+            a, b = getattr(got, name), getattr(want, name)
+            assert (a is None) == (b is None), name
+            if b is not None:
+                assert a.dtype == b.dtype
+                assert a.tolist() == b.tolist()

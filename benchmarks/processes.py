@@ -1,0 +1,69 @@
+"""Processor seconds of this process and all that it started, by role.
+
+On a machine whose cores are all busy, wall time says who waited; processor time says for whom.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+PARENT, USER, SYSTEM = 1, 11, 12  # places in /proc/<pid>/stat after the name
+RAY_TITLE = "ray::"
+ROLES = {
+    "RolloutWorker": "rollout",
+    "LearnerActor": "learner",
+    "VerifierWorker": "verifier",
+    "ReferenceWorker": "reference",
+}
+
+
+def cpu_seconds(root: int | None = None) -> dict[str, float]:
+    """Seconds so far by role: driver, rollout, learner, verifier, reference, ray.
+
+    Children count as what started them. Processes that have ended are missing.
+    """
+    found = {pid: read for pid in _pids() if (read := _read(pid)) is not None}
+    root = os.getpid() if root is None else root
+    children: dict[int, list[int]] = defaultdict(list)
+    for pid, (parent, _, _) in found.items():
+        children[parent].append(pid)
+    totals: dict[str, float] = defaultdict(float)
+    open_ = [(root, "driver")]
+    while open_:
+        pid, role = open_.pop()
+        _, seconds, _ = found[pid]
+        totals[role] += seconds
+        open_ += [(child, _role(found[child][2], role)) for child in children[pid]]
+    return dict(totals)
+
+
+def used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Seconds between two readings by role."""
+    return {role: after[role] - before.get(role, 0.0) for role in after}
+
+
+def _role(title: str, of_parent: str) -> str:
+    """What a process is by its title, else what its parent is; the driver's children are Ray's."""
+    name = title.removeprefix(RAY_TITLE).partition(".")[0].partition("(")[0]
+    if title.startswith(RAY_TITLE):
+        return ROLES.get(name, "ray")
+    return "ray" if of_parent == "driver" else of_parent
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _read(pid: int) -> tuple[int, float, str] | None:
+    """Parent, processor seconds and command line of a process; None if it has just ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    seconds = (int(fields[USER]) + int(fields[SYSTEM])) * TICK_S
+    return int(fields[PARENT]), seconds, title.replace(b"\0", b" ").decode(errors="replace").strip()
