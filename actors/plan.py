@@ -144,7 +144,7 @@ def served_teachers(config: Config) -> dict[str, EngineSpec]:
 def sized(config: Config, available: Mapping[str, float]) -> Config:
     """The configuration with `verifier.workers` settled for a cluster.
 
-    0 becomes floor((CPUs - those of the other roles and of teachers) / verifier.cpus), between 1
+    0 becomes floor((CPUs - those of the other roles and of teachers that are up) / verifier.cpus), between 1
     and `MAX_AUTO_VERIFIERS`. Source: ours.
     """
     verifier = config.verifier
@@ -152,10 +152,16 @@ def sized(config: Config, available: Mapping[str, float]) -> Config:
         return config
     one = make_plan(config)
     free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
-    free -= sum(spec.workers * spec.cpus for spec in one.teachers.values())
+    free -= _teacher_cpus(one, config.distil.compressor.writer)
     fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
     workers = min(max(fitting, 1), MAX_AUTO_VERIFIERS)
     return replace(config, verifier=replace(verifier, workers=workers))
+
+
+def _teacher_cpus(plan: Plan, writer: str) -> float:
+    """CPUs of the teachers that are up at a time: the largest one, and the one that rewrites."""
+    takes = {name: spec.workers * spec.cpus for name, spec in plan.teachers.items()}
+    return takes.pop(writer, 0.0) + max(takes.values(), default=0.0)
 
 
 def check_resources(plan: Plan, available: Mapping[str, float]) -> None:

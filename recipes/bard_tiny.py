@@ -21,6 +21,7 @@ from bard_ray.config import schema as s
 HELD_OUT = [7, 13, 21, 26]  # never taught: the evaluation shows what the student makes of them
 TAUGHT = [budget for budget in range(4, 31) if budget not in HELD_OUT]
 MEASURED = [4, 7, 8, 10, 12, 13, 16, 18, 20, 21, 24, 26, 30]
+# The smoke test chooses between them: flawless; with slips and steps left out; with steps repeated.
 TEACHERS = {
     "clean": {"backend": "exact"},
     "sloppy": {"backend": "exact", "slip": 0.05, "skip": 0.3},
@@ -47,8 +48,8 @@ def config() -> s.Config:
             rows=6000, batch_rows=32, lr=2e-3
         ),  # the comparison: full chains, no budgets
         distil=s.DistilConfig(
-            smoke=s.SmokeConfig(questions=1200),
-            questions=10_000,
+            smoke=s.SmokeConfig(questions=1200),  # a few hundred cannot tell teachers apart
+            questions=10_500,
             teachers=TEACHERS,
             steps=STEPS,
             budgets_per_question=4,

@@ -53,10 +53,10 @@ def test_tiny_placement_fills_two_cpus():
 
 
 @pytest.mark.parametrize(
-    ("cpus", "workers"), [(2, 1), (40, 8), (33, 1), (36.5, 4), (500, MAX_AUTO_VERIFIERS)]
+    ("cpus", "workers"), [(2, 1), (48, 8), (33, 1), (44.5, 4), (500, MAX_AUTO_VERIFIERS)]
 )
 def test_the_verifier_pool_takes_the_cpus_that_are_left(cpus, workers):
-    config = sized(bard_8b.config(), {"CPU": float(cpus)})  # the other roles take 32
+    config = sized(bard_8b.config(), {"CPU": float(cpus)})  # the other roles take 32, teachers 8
     assert config.verifier.workers == workers
 
 
