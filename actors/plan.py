@@ -144,8 +144,8 @@ def served_teachers(config: Config) -> dict[str, EngineSpec]:
 def sized(config: Config, available: Mapping[str, float]) -> Config:
     """The configuration with `verifier.workers` settled for a cluster.
 
-    0 becomes floor((CPUs - those of the other roles and of teachers that are up) / verifier.cpus), between 1
-    and `MAX_AUTO_VERIFIERS`. Source: ours.
+    0 becomes floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
+    between 1 and `MAX_AUTO_VERIFIERS`. Source: ours.
     """
     verifier = config.verifier
     if verifier.workers > 0:

@@ -28,7 +28,7 @@ def tiny(*overrides):
     return make_plan(load(bard_tiny.config(), overrides))
 
 
-CLUSTER = {"CPU": 40.0, "GPU": 8.0}  # one node of eight GPUs
+CLUSTER = {"CPU": 48.0, "GPU": 8.0}  # one node of eight GPUs
 
 
 def large(*overrides):
