@@ -9,13 +9,15 @@ student:
   is trained on the whole corpus of each, to see whether the choice was right,
 - corpora: questions that the base student fails, and the chains of each that are farthest apart,
   out of a pool (`curated`), against as many rows of random questions (`random`) and against five
-  times as many (`random_5x`), all of one teacher who writes chains of different kinds. All train
-  for the same number of epochs, so `random_5x` takes five times the steps.
+  times as many (`random_5x`), all of one teacher who writes chains of different kinds. These train
+  for one epoch, so `random_5x` takes five times the steps; `curated_long` reads the curated rows
+  five times.
 
 Accuracy and adherence are means over the budgets of the evaluation; `score` is accuracy times the
 share in the band. `ratio` is the score of `curated` over that of `random`, mean over the seeds, and
-`ratio_5x` over that of `random_5x`; `chose_best` is the share of seeds in which the smoke test
-chose the teacher of the best student. Runs are kept under `build/`: the same command goes on where
+`ratio_5x` that of `curated_long`, the same number of steps, over that of `random_5x`; `chose_best`
+is the share of seeds in which the smoke test chose the teacher of the best student.
+Runs are kept under `build/`: the same command goes on where
 it was stopped, `--fresh` starts over. The last line printed is one JSON object.
 """
 
@@ -129,8 +131,11 @@ class Lab:
         steps = json_override("distil.steps", CURATED_STEPS)
         curated = self.run("curated", [*common, steps, f"distil.questions={self._sizes.pool}"])
         budgeted = curated.rows * (1 - config.budget.none_share)
-        same = max(1, round(budgeted / config.distil.budgets_per_question))
-        found = {"curated": curated}
+        kept = correct_share(self.path("curated"))
+        same = max(1, round(budgeted / config.distil.budgets_per_question / kept))
+        pool = f"distil.questions={self._sizes.pool}"
+        longer = self.run("curated_long", [*common, steps, pool, f"sft.epochs={MORE}"])
+        found = {"curated": curated, "curated_long": longer}
         for name, times in (("random", 1), (f"random_{MORE}x", MORE)):
             steps = json_override("distil.steps", RANDOM_STEPS)
             found[name] = self.run(name, [*common, steps, f"distil.questions={times * same}"])
@@ -143,6 +148,13 @@ def read_outcome(run: Path) -> Outcome:
     facts = json.loads((run / "state.json").read_text())["stages"]["distil"]["facts"]
     figures = {name: float(variant[name] or 0.0) for name in FIGURES}  # type: ignore[literal-required]
     return Outcome(figures, int(facts["rows_sft"]), str(facts.get("teacher", "")))
+
+
+def correct_share(run: Path) -> float:
+    """Share of the teacher's chains that are correct: random questions lose the others too."""
+    steps = json.loads((run / "data" / "report.json").read_text())["steps"]
+    (correct,) = (step for step in steps if step["name"] == "correct")
+    return float(correct["kept"] / max(1, correct["records"]))
 
 
 def read_choice(run: Path) -> TeacherChoice:
@@ -185,7 +197,7 @@ def conclude(
     """Ratios and tables over the seeds, which all three sequences run over."""
     more = f"random_{MORE}x"
     ratios = [found["curated"].score / max(1e-9, found["random"].score) for found in corpora]
-    ratios_more = [found["curated"].score / max(1e-9, found[more].score) for found in corpora]
+    ratios_more = [found["curated_long"].score / max(1e-9, found[more].score) for found in corpora]
     best = [max(found, key=lambda name: found[name].score) for found in teachers]
     right = [c.winner == name for c, name in zip(choices, best, strict=True)]
     summary = {

@@ -23,7 +23,8 @@ def leave(run, accuracy, rows, teacher, choice=None):
     facts = {"rows_sft": rows, "teacher": teacher}
     (run / "state.json").write_text(json.dumps({"stages": {"distil": {"facts": facts}}}))
     (run / "data").mkdir()
-    content = {"choice": choice.to_json() if choice else None}
+    steps = [{"name": "correct", "records": 100, "kept": 75}]
+    content = {"choice": choice.to_json() if choice else None, "steps": steps}
     (run / "data" / "report.json").write_text(json.dumps(content))
 
 
@@ -31,7 +32,7 @@ def leave(run, accuracy, rows, teacher, choice=None):
 def commands(monkeypatch):
     """Runs that only leave their results; accuracy by the run's name."""
     accuracy = {"smoke": 0.8, "teacher_sloppy": 0.5, "teacher_verbose": 0.6}
-    accuracy |= {"curated": 0.6, "random": 0.4, "random_5x": 0.8}
+    accuracy |= {"curated": 0.6, "curated_long": 0.7, "random": 0.4, "random_5x": 0.8}
     made = {}
 
     def run_recipe(*overrides):
@@ -40,7 +41,7 @@ def commands(monkeypatch):
         given = dict(override.partition("=")[::2] for override in overrides)
         name = given["run.name"]
         made[name] = overrides
-        rows = 380 if name == "curated" else int(given["distil.questions"]) * 4
+        rows = 380 if name.startswith("curated") else int(given["distil.questions"]) * 4
         choice = CHOICE if name == "smoke" else None
         leave(Path(given["run.dir"]) / name, accuracy[name], rows, "clean", choice)
 
@@ -54,9 +55,10 @@ def test_random_corpora_are_as_large_as_the_curated_one_and_five_times_that(comm
     corpora = lab.corpora()
     assert choice == CHOICE
     assert set(teachers) == {"clean", "sloppy", "verbose"}
-    # 380 rows, 5 % of them without a budget, 4 budgets a question
-    assert "distil.questions=90" in commands["random"]
-    assert "distil.questions=450" in commands["random_5x"]
+    # 380 rows, 5 % of them without a budget, 4 budgets a question, 3 of 4 chains correct
+    assert "distil.questions=120" in commands["random"]
+    assert "distil.questions=600" in commands["random_5x"]
+    assert "sft.epochs=5" in commands["curated_long"]
     base = f"student.path={tmp_path}/seed3/smoke/checkpoints/base"
     assert [name for name, given in commands.items() if base not in given] == ["smoke"]
     assert corpora["random_5x"].score == pytest.approx(0.4)
@@ -66,7 +68,7 @@ def test_the_ratios_are_those_of_the_scores(commands, tmp_path):
     lab = Lab(tmp_path, 0, Sizes(), [])
     choice, teachers = lab.teachers()
     found = conclude([choice], [teachers], [lab.corpora()])
-    assert (found["ratio"], found["ratio_5x"], found["chose_best"]) == (1.5, 0.75, 1.0)
+    assert (found["ratio"], found["ratio_5x"], found["chose_best"]) == (1.5, 0.875, 1.0)
     assert found["best"] == ["clean"]
     assert found["variants"]["sloppy"]["accuracy"] == {"mean": 0.5, "min": 0.5, "max": 0.5}
     json.dumps(found, allow_nan=False)
@@ -80,7 +82,8 @@ def test_a_wrong_choice_is_told():
         {"clean": outcome(0.5), "verbose": outcome(0.6)},
         {"clean": outcome(0.7), "verbose": outcome(0.6)},
     ]
-    corpora = [{"curated": outcome(0.5), "random": outcome(0.5), "random_5x": outcome(0.5)}] * 2
+    names = ("curated", "curated_long", "random", "random_5x")
+    corpora = [{name: outcome(0.5) for name in names}] * 2
     found = conclude([CHOICE, CHOICE], teachers, corpora)
     assert (found["chose_best"], found["best"]) == (0.5, ["verbose", "clean"])
     assert "0.6 (0.5 to 0.7)" in render(found["variants"])
