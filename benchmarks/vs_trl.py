@@ -12,18 +12,28 @@ without its dependencies into `--trl-dir` when it is not there.
 samples/s counts the rollouts that an update was made of, and the time from the end of update `WARM`
 to the end of the last. TRL puts groups of equal rewards into its updates, BARD does not and samples
 others instead; `ratio_seen` counts those too. The last line printed is one JSON object.
+
+    python -m benchmarks.vs_trl --curve DIR [--steps 100] [--json FILE] [--plot FILE]
+
+adds one pair of runs with the next seed to those kept in DIR, and compares what both learn from the
+same number of rollouts: mean reward of the groups whose rewards differ, against rollouts seen, with
+a 95 % band over the seeds. `ratio` is BARD's mean over TRL's over the whole curve, `difference`
+BARD's less TRL's, seed by seed, with its band. `by_updates` is the same against rollouts trained
+on: TRL counts groups of equal rewards as trained on, so that BARD, which replaces them, has seen
+more by then.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +62,8 @@ CANDIDATES = [
     {"bf16": bf16, "steps_per_generation": reuse} for bf16 in (False, True) for reuse in (1, 2)
 ]
 CURVE_POINTS = 8
+# Student's t for a two-sided band of 95 % by degrees of freedom, from 1 on.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 # Two threads that sleep while they wait: spinning ones are up to 20 times slower beside anything.
 TRL_THREADS = 2
 TRL_ENV = {
@@ -107,9 +119,12 @@ def run_ours(model: str, steps: int, overrides: Sequence[str]) -> Run:
     )
 
 
-def run_trl(model: str, steps: int, trl_dir: Path, choice: dict[str, Any]) -> Run:
+def run_trl(
+    model: str, steps: int, trl_dir: Path, choice: dict[str, Any], overrides: Sequence[str] = ()
+) -> Run:
     """One run of TRL in a process of its own."""
-    options = {"model": model, "overrides": shared(steps), "threads": TRL_THREADS, **choice}
+    given = [*shared(steps), *overrides]
+    options = {"model": model, "overrides": given, "threads": TRL_THREADS, **choice}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.trl_side", json.dumps(options)],
         cwd=ROOT,
@@ -162,6 +177,57 @@ def curve(runs: Sequence[Run], edges: Sequence[int]) -> list[float | None]:
     return means
 
 
+def band(values: Sequence[float]) -> tuple[float, float] | None:
+    """Mean of a few values, and half of its 95 % band (Student's t); None without two of them."""
+    if len(values) < 2:
+        return None
+    half = T_95[min(len(values) - 1, len(T_95)) - 1] * statistics.stdev(values)
+    return round(statistics.mean(values), 4), round(half / math.sqrt(len(values)), 4)
+
+
+def compare_curves(pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
+    """Both curves with bands over seeds, and the paired difference of their means."""
+    end = min(run.seen[-1] for pair in pairs for run in pair)
+    edges = [end * i // CURVE_POINTS for i in range(CURVE_POINTS + 1)]
+    by_seed = [[curve([run], edges) for run in pair] for pair in pairs]
+
+    def points(side: int) -> list[tuple[float, float] | None]:
+        columns = zip(*(curves[side] for curves in by_seed), strict=True)
+        return [band([v for v in column if v is not None]) for column in columns]
+
+    means = [[statistics.mean(v for v in c if v is not None) for c in both] for both in by_seed]
+    return {
+        "seeds": len(pairs),
+        "ratio": round(sum(a for a, _ in means) / sum(b for _, b in means), 3),
+        "difference": band([a - b for a, b in means]),
+        "means": [[round(mean, 4) for mean in both] for both in means],
+        "curve": {"seen": edges[1:], "bard": points(0), "trl": points(1)},
+    }
+
+
+def add_to_curves(directory: Path, args: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Run one more pair, keep it in `directory`, and compare all that are there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = sorted(directory.glob("seed-*.json"))
+    seed = [f"run.seed={len(files)}"]
+    pair = [
+        run_ours(model, args.steps, [*seed, *args.overrides]),
+        run_trl(model, args.steps, args.trl_dir, CANDIDATES[0], seed),
+    ]
+    file = directory / f"seed-{len(files)}.json"
+    file.write_text(json.dumps([asdict(run) for run in pair]))
+    kept = [json.loads(each.read_text()) for each in [*files, file]]
+    runs = [(Run(**ours), Run(**theirs)) for ours, theirs in kept]
+    by_updates = [(trained_on(ours), theirs) for ours, theirs in runs]
+    return compare_curves(runs) | {"by_updates": compare_curves(by_updates)}
+
+
+def trained_on(run: Run) -> Run:
+    """A run of ours with the rollouts it was trained on in place of those it saw."""
+    batch = GROUP * PROMPTS
+    return replace(run, seen=tuple(batch * (i + 1) for i in range(len(run.rewards))))
+
+
 def summary(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, Any]:
     """Medians, ratios and both learning curves."""
     rate = {
@@ -181,11 +247,15 @@ def summary(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, Any]:
 
 def print_curve(figures: dict[str, Any]) -> None:
     """Both learning curves side by side."""
-    print(f"\n{'rollouts seen':>14}{'BARD':>9}{'TRL':>9}   mean reward of groups that vary")
+    print(f"\n{'rollouts seen':>14}{'BARD':>15}{'TRL':>15}   mean reward of groups that vary")
     points = figures["curve"]
 
-    def cell(value: float | None) -> str:
-        return f"{'-':>9}" if value is None else f"{value:9.3f}"
+    def cell(value: Sequence[float] | float | None) -> str:
+        if value is None:
+            return f"{'-':>15}"
+        if isinstance(value, float):
+            return f"{value:15.3f}"
+        return f"{value[0]:8.3f} ± {value[1]:.3f}"
 
     for seen, ours, theirs in zip(points["seen"], points["bard"], points["trl"], strict=True):
         print(f"{seen:14,}{cell(ours)}{cell(theirs)}")
@@ -197,8 +267,14 @@ def draw_curves(path: Path, figures: dict[str, Any]) -> None:
 
     def draw(axes: Axes) -> None:
         for name, colour in zip(("bard", "trl"), COLOURS, strict=False):
-            values = [float("nan") if v is None else v for v in points[name]]
+            pairs = [v if isinstance(v, tuple) else (v, 0.0) for v in points[name]]
+            values = [float("nan") if v is None else v for v, _ in pairs]
             axes.plot(points["seen"], values, marker="o", color=colour, label=name.upper())
+            low, high = (
+                [v + sign * half for v, (_, half) in zip(values, pairs, strict=True)]
+                for sign in (-1, 1)
+            )
+            axes.fill_between(points["seen"], low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set_xlabel("rollouts seen")
         axes.set_ylabel("mean reward of groups that vary")
 
@@ -210,6 +286,14 @@ def main() -> int:
     args = _arguments()
     facts, model = machine(), args.model or trained_student()
     version = ensure_trl(args.trl_dir)
+    if args.curve:
+        figures = add_to_curves(args.curve, args, model)
+        print_curve(figures)
+        if args.plot:
+            draw_curves(args.plot, figures)
+        rest = {"steps": args.steps, "overrides": args.overrides, "version": version}
+        finish({"benchmark": "vs_trl_curve", **facts, **figures, **rest}, args.json)
+        return 0
     choice, rates = (CANDIDATES[0], {}) if args.quick else fastest(model, args.trl_dir, 12 + WARM)
     ours: list[Run] = []
     theirs: list[Run] = []
@@ -240,6 +324,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trl-dir", type=Path, default=ROOT / "build" / "trl")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--curve", type=Path, metavar="DIR", help="one more seed of the curves")
     parser.add_argument("--quick", action="store_true", help="one repeat of 10 updates")
     args = parser.parse_intermixed_args()
     if args.quick:
