@@ -48,7 +48,8 @@ def config() -> s.Config:
             rows=6000, batch_rows=32, lr=2e-3
         ),  # the comparison: full chains, no budgets
         distil=s.DistilConfig(
-            smoke=s.SmokeConfig(questions=1200),  # a few hundred cannot tell teachers apart
+            # A few hundred questions, or 64 to measure with, cannot tell teachers apart.
+            smoke=s.SmokeConfig(questions=1200, eval_questions=256),
             questions=10_500,
             teachers=TEACHERS,
             steps=STEPS,
