@@ -205,4 +205,11 @@ def _make_backend(name: str, entry: object) -> Backend:
         fix = "Write {NAME: {backend: openai, model: ...}}; docs/distillation.md has the backends."
         raise ConfigError(f"distil.teachers.{name}", entry, "names no backend", fix)
     params = {str(key): value for key, value in entry.items() if key != "backend"}
-    return TEACHERS.build(entry["backend"], params)
+    try:
+        return TEACHERS.build(entry["backend"], params)
+    except ConfigError as error:  # an entry has no section `params` of its own
+        here = f"distil.teachers.{name}"
+        field = error.field.replace("distil.teachers.params", here)
+        field = field.replace("distil.teachers.backend", f"{here}.backend")
+        fix = error.fix.partition("; distil.teachers.params")[0].rstrip(".")
+        raise ConfigError(field, error.value, error.rule, f"{fix}.") from error
