@@ -18,27 +18,29 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.cluster import Cluster, in_submitted_job
-from actors.plan import (
+from actors.cluster.env import apply_driver_env
+from actors.cluster.ray_cluster import Cluster, in_submitted_job
+from actors.cluster.supervise import root_cause
+from actors.placement.deployment import Deployment
+from actors.placement.model_paths import student_directory
+from actors.placement.plan import (
     Plan,
     check_memory,
     check_resources,
     host_memory_gib,
-    make_plan,
+    plan_placement,
     render,
     sized,
     summary,
 )
-from actors.settings import apply_driver_env
-from actors.stages import Context, Stage, read_evals, stages_of
-from actors.start import Deployment
-from actors.student import student_directory
-from actors.supervise import root_cause
-from bard_ray.config.check import check
+from actors.stages.context import Context, Stage
+from actors.stages.evaluate import read_evals
+from actors.stages.order import stages_of
 from bard_ray.config.load import load, to_yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import BardError, ConfigError, InfrastructureError, UserError
 from bard_ray.metrics import MetricsWriter
+from bard_ray.preflight.check import check
 from bard_ray.progress import Console, duration
 from bard_ray.report.results import Results, read_results, write_results
 from bard_ray.report.table import render_table
@@ -62,7 +64,7 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
             real = float(os.cpu_count() or 1)
             has = _local_resources(config)
             config = sized(config, has | {"CPU": min(has["CPU"], real)})
-        plan = make_plan(config)
+        plan = plan_placement(config)
         if arguments.dry_run:
             return _dry_run(console, config, plan)
         error_log = Path(config.run.dir) / config.run.name / "logs" / "driver.log"
@@ -229,7 +231,7 @@ class _Driver:
 
     def _finish(self, run: RunDirectory) -> None:
         """Write results, report and export, and print the table."""
-        from actors.export import export_student
+        from actors.stages.export import export_student
         from bard_ray.report.html import write_report
 
         facts = {

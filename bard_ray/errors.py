@@ -6,7 +6,7 @@ Who is at fault decides the class, and the class decides what the driver does.
   before anything expensive starts. The driver prints its one paragraph, no traceback, and exits
   with `exit_code`.
 * A fault of the machinery (`InfrastructureError`: a call timed out, an actor died, weights did not
-  arrive) may be retried or the part replaced; see `actors.supervise` for the policy.
+  arrive) may be retried or the part replaced; see `actors.cluster.supervise` for the policy.
 * A broken invariant (`InvariantError`) is a bug of ours: the run stops and says which balance did
   not hold.
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bard_ray.errors import InvariantError
+from bard_ray.files import write_lines
 
 Record = dict[str, Any]
 
@@ -40,12 +41,12 @@ BINS = ("short", "middle", "long", "none")
 _BINNED = {
     "lag_mean": Metric("steps", "token mean", "lag of tokens, {bin}"),
     "lag_max": Metric("steps", "max", "largest lag, {bin}"),
-    "ratio_mean": Metric("1", "token mean", "policy over behaviour probability, {bin}"),
+    "ratio_mean": Metric("1", "token mean", "policy over behavior probability, {bin}"),
     "cut": Metric("share", "token mean", "tokens clipped, truncated or masked, {bin}"),
-    "behaviour_kl": Metric("nats", "token mean", "k3 estimate of KL(behaviour || policy), {bin}"),
+    "behavior_kl": Metric("nats", "token mean", "k3 estimate of KL(behavior || policy), {bin}"),
     "tokens": Metric("share", "token mean", "share of the step's trained tokens, {bin}"),
     "trained": Metric("groups", "sum", "groups trained on, {bin}"),
-    "flat": Metric("groups", "sum", "groups without reward variance, {bin}"),
+    "zero_variance": Metric("groups", "sum", "groups without reward variance, {bin}"),
     "surplus": Metric("groups", "sum", "over-sampled groups given up, {bin}"),
 }
 _BIN_WORDS = {
@@ -93,7 +94,7 @@ TABLE: dict[str, Metric] = {
     "rl/loss": Metric("1", "token mean", "corrected policy loss, KL term included"),
     "rl/kl": Metric("nats", "token mean", "k3 estimate of KL(policy || reference)"),
     "rl/entropy": Metric("nats", "token mean", "entropy of the policy at the trained positions"),
-    "rl/ratio_mean": Metric("1", "token mean", "policy probability over behaviour probability"),
+    "rl/ratio_mean": Metric("1", "token mean", "policy probability over behavior probability"),
     "rl/ratio_max": Metric("1", "max", "largest such ratio of the step"),
     "rl/clip_low": Metric(
         "share", "token mean", "tokens with a negative advantage whose gradient the clip took away"
@@ -110,8 +111,8 @@ TABLE: dict[str, Metric] = {
     "rl/ess": Metric(
         "share", "(sum w)^2 / (N sum w^2)", "effective sample size over the N trained tokens"
     ),
-    "rl/behaviour_kl": Metric(
-        "nats", "token mean", "k3 estimate of KL(behaviour || policy) on the sampled tokens"
+    "rl/behavior_kl": Metric(
+        "nats", "token mean", "k3 estimate of KL(behavior || policy) on the sampled tokens"
     ),
     "rl/grad_norm": Metric("1", "last", "gradient norm over all ranks, before clipping"),
     "rl/lr": Metric("1", "last", "learning rate of the step"),
@@ -130,7 +131,9 @@ TABLE: dict[str, Metric] = {
     "rl/tokens_per_s": Metric("tokens/s", "mean", "rl/tokens over the wall time of the step"),
     "rl/samples_per_s": Metric("1/s", "mean", "rollouts of the step over its wall time"),
     "rl/groups_trained": Metric("groups", "sum", "groups trained on in the step"),
-    "rl/groups_flat": Metric("groups", "sum", "groups without reward variance, replaced by others"),
+    "rl/groups_zero_variance": Metric(
+        "groups", "sum", "groups without reward variance, replaced by others"
+    ),
     "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
     "rl/groups_surplus": Metric(
         "groups", "sum", "over-sampled groups given up, enough groups before them being trainable"
@@ -138,7 +141,7 @@ TABLE: dict[str, Metric] = {
     "rl/groups_in_flight": Metric(
         "groups", "last", "groups admitted and not yet filed or trained, after the step"
     ),
-    # Verdicts given since the step before, flat and later groups included.
+    # Verdicts given since the step before, those of untrained groups included.
     "verdict/correct": Metric("verdicts", "sum", "graded and right"),
     "verdict/wrong": Metric("verdicts", "sum", "graded and not right"),
     "verdict/unparsable": Metric(
@@ -229,12 +232,7 @@ class MetricsWriter:
         """
         self._file.close()
         kept = [r for r in read_metrics(self._path) if r["stage"] != stage or r["step"] <= step]
-        aside = self._path.with_suffix(".jsonl.tmp")
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self._path)
+        write_lines(self._path, map(json.dumps, kept))
         self._file = self._path.open("a", encoding="utf-8")
         if stage in self._boards:
             self._boards.pop(stage).close()

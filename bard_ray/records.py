@@ -7,15 +7,13 @@ float32, masks bool, versions int32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from bard_ray.budget.signal import NO_BUDGET, Budget
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -26,6 +24,83 @@ SegmentRole = Literal["prompt", "think", "answer", "forced"]
 Finish = Literal["stop", "length", "abort"]
 
 NO_ROOM = "its prompt leaves no room"  # begins the failure of a group that no retry would mend
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBudget:
+    """At most `tokens` thinking tokens, counted between the think tags on token ids."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EffortBudget:
+    """A fraction in (0, 1] of the effort the model would spend unconstrained."""
+
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModeBudget:
+    """A named mode ("low", "high"); the configuration says what it means."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagBudget:
+    """A literal control tag put into the prompt as it stands."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoBudget:
+    """Unconstrained thinking: the prompt carries no budget and fidelity is 1."""
+
+
+Budget = TokenBudget | EffortBudget | ModeBudget | TagBudget | NoBudget
+NO_BUDGET = NoBudget()
+
+
+def token_limit(budget: Budget) -> int | None:
+    """Thinking-token limit of a budget; None where the budget names no number of tokens."""
+    return budget.tokens if isinstance(budget, TokenBudget) else None
+
+
+def budget_label(budget: Budget) -> str:
+    """Short text for tables, file names and metric keys.
+
+    `27`, `effort=0.5`, `mode=low`, `tag=[Easy]`, `none`.
+    """
+    match budget:
+        case TokenBudget(tokens):
+            return str(tokens)
+        case EffortBudget(fraction):
+            return f"effort={fraction:g}"
+        case ModeBudget(name):
+            return f"mode={name}"
+        case TagBudget(text):
+            return f"tag={text}"
+        case NoBudget():
+            return "none"
+
+
+def parse_budget(text: str) -> Budget:
+    """Inverse of `budget_label`.
+
+    Raises:
+        ValueError: the text is no budget.
+    """
+    if text == "none":
+        return NO_BUDGET
+    key, _, value = text.partition("=")
+    makers: dict[str, Callable[[str], Budget]] = {
+        "effort": lambda v: EffortBudget(float(v)),
+        "mode": ModeBudget,
+        "tag": TagBudget,
+    }
+    return makers[key](value) if key in makers else TokenBudget(int(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +124,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class DistilRow:
+class DistillRow:
     """One SFT row: a question, its budget, the chain between the think tags, the answer part.
 
     The budget is the one the chain was compressed to.
@@ -69,7 +144,7 @@ class Segment:
         role: who wrote it. `think` ends with the closing tag where the model wrote one; `forced`
             text was put in by a protocol and is never trained on.
         tokens_T: token ids.
-        logprobs_T: behaviour log-probs of the sampling distribution; 0 where nothing was sampled.
+        logprobs_T: behavior log-probs of the sampling distribution; 0 where nothing was sampled.
         mask_T: True where the token enters the loss.
         versions_T: weight version that sampled each token; -1 where nothing was sampled.
     """
@@ -176,7 +251,7 @@ class GroupRequest:
 class SamplingSpec:
     """How to sample.
 
-    top_p is 1 and top_k off by construction: else behaviour log-probs are not the policy's.
+    top_p is 1 and top_k off by construction: else behavior log-probs are not the policy's.
 
     Attributes:
         force_budget: close the thinking span at the budget's token limit (budget forcing), by the
@@ -193,7 +268,7 @@ class SamplingSpec:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One question, G rollouts, and what was learnt of them on the way through the roles.
+    """One question, G rollouts, and what was learned of them on the way through the roles.
 
     A failed group is filed too: `failure` gives the reason and `rollouts` is empty.
 
@@ -201,7 +276,7 @@ class Group:
         rewards_G: one reward a rollout.
         segment_rewards: rewards of single segments, for rewards that have them: by role, [G, S]
             with column s for the s-th segment of that role; NaN where a rollout has none.
-        advantage_shift_G: added to the advantages after normalisation, for rewards that have it.
+        advantage_shift_G: added to the advantages after normalization, for rewards that have it.
     """
 
     request: GroupRequest
@@ -228,7 +303,7 @@ class TrainSequence:
     Attributes:
         mask_T: tokens that enter the loss.
         advantages_T: per-token advantage (RL), or None (SFT).
-        behaviour_T: behaviour log-probs (RL), or None.
+        behavior_T: behavior log-probs (RL), or None.
         reference_T: reference log-probs (when a KL term needs them), or None.
         budget_bin: which of `bard_ray.metrics.BINS` its statistics belong to (RL).
     """
@@ -236,7 +311,7 @@ class TrainSequence:
     tokens_T: Ints
     mask_T: Bools
     advantages_T: Floats | None = None
-    behaviour_T: Floats | None = None
+    behavior_T: Floats | None = None
     reference_T: Floats | None = None
     budget_bin: int = 0
 
@@ -257,7 +332,7 @@ __all__ = [
     "AnswerKind",
     "Bools",
     "Budget",
-    "DistilRow",
+    "DistillRow",
     "Finish",
     "Floats",
     "GradeItem",

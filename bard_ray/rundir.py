@@ -17,18 +17,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from bard_ray.checkpoint import write_json
 from bard_ray.config.load import from_yaml, to_yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import RunStateError
-from bard_ray.report.results import write_atomically
+from bard_ray.files import write_json, write_text
 
 # Sections of the configuration that each stage's output follows from, besides those of the stages
 # before it. The rest (workers, learner ranks, cluster, verbosity) may differ between attempts.
 SECTIONS = {
     "data": ("data",),
     "base": ("student", "base"),
-    "distil": ("student", "data", "budget", "distil"),
+    "distill": ("student", "data", "budget", "distill"),
     "sft_full": ("sft_full",),
     "sft": ("sft",),
     "rl": ("rl",),
@@ -37,11 +36,11 @@ SECTIONS = {
 # Fields of other sections that a stage's output follows from: which corpora, which variants.
 FIELDS = {
     "data": [f"base.{f}" for f in ("enabled", "rows")],
-    "distil": [f"{s}.{f}" for s in ("sft_full", "sft") for f in ("enabled", "rows")],
+    "distill": [f"{s}.{f}" for s in ("sft_full", "sft") for f in ("enabled", "rows")],
     "evaluate": [f"{s}.enabled" for s in ("sft_full", "sft", "rl")],
 }
 # Of those, what changes the speed only.
-NEUTRAL = ("distil.workers", "distil.store")
+NOT_FINGERPRINTED = ("distill.workers", "distill.store")
 RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
@@ -69,7 +68,7 @@ class RunDirectory:
                 _require_same(path, config, stages)
             else:  # weights of an attempt that ended before its first stage did
                 shutil.rmtree(path / "checkpoints", ignore_errors=True)
-            write_atomically(path / "config.yaml", to_yaml(config))
+            write_text(path / "config.yaml", to_yaml(config))
         except BaseException:
             lock.close()
             raise
@@ -169,7 +168,7 @@ def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:
         for name in FIELDS.get(stage, ()) if stage in begun else ():
             section, field = name.split(".")
             flat[name] = tree[section][field]
-    return {name: value for name, value in flat.items() if name not in NEUTRAL}
+    return {name: value for name, value in flat.items() if name not in NOT_FINGERPRINTED}
 
 
 def _flatten(name: str, value: object, out: dict[str, object]) -> None:

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from bard_ray.distill.acceptance import AcceptanceTable
-from bard_ray.distill.compressor import Workbench
+from bard_ray.distill.compressor import CompressorTools
 from bard_ray.distill.compressors.rewrite import Rewrite
-from bard_ray.distill.stage import Candidate
-from bard_ray.distill.teacher import Ask, Reply
+from bard_ray.distill.filter import Candidate
+from bard_ray.distill.teacher import Reply, TeacherRequest
 from bard_ray.records import GradeItem, Message, Question, Verdict
 from bard_ray.verify.grade import grade
 
@@ -53,9 +53,9 @@ class SloppyWriter:
     learns: float = 0.4
     wrong: float = 0.0
     unformed: float = 0.0
-    asks: list[Ask] = field(default_factory=list)
+    asks: list[TeacherRequest] = field(default_factory=list)
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def reply(self, ask: TeacherRequest) -> Reply:
         """A text that follows from the ask alone."""
         self.asks.append(ask)
         generator = np.random.default_rng(ask.seed)
@@ -103,7 +103,7 @@ async def measure(args: argparse.Namespace, attempts: int) -> AcceptanceTable:
     writer = SloppyWriter(args.bias, args.spread, wrong=args.wrong, unformed=args.unformed)
     rule, table = Rewrite(low=args.low, high=args.high, attempts=attempts), AcceptanceTable()
     for number, length in enumerate(lengths.tolist()):
-        bench = Workbench(writer, count_words, grade_here, np.random.default_rng((1, number)))
+        bench = CompressorTools(writer, count_words, grade_here, np.random.default_rng((1, number)))
         for result in await rule.compress(chain_of_length(number, length), BUDGETS, bench):
             num_tokens = count_words([result.think])[0]
             table.add(result.budget, num_tokens, result.reason, result.attempts)

@@ -32,13 +32,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.cluster import Cluster
-from actors.plan import make_plan
-from actors.rl_stage import busy_share, rl_optim, rl_spec
-from actors.settings import apply_driver_env
-from actors.start import Roles, Starter, bundles
+from actors.cluster.env import apply_driver_env
+from actors.cluster.ray_cluster import Cluster
+from actors.placement.deployment import Roles, Starter, bundles
+from actors.placement.plan import plan_placement
+from actors.stages.rl import busy_share, rl_optim, rl_spec
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
+from bard_ray.learn.spec import LossSpec
 from bard_ray.records import Group, GroupRequest, SamplingSpec, StepStats, TrainSequence
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
@@ -46,7 +47,7 @@ from bard_ray.rl.admission import window_slots
 from bard_ray.rl.flow import RLRoles
 from bard_ray.rl.loop import train_rl
 from bard_ray.rl.state import RLState
-from bard_ray.roles import LossSpec, Published
+from bard_ray.roles import Published
 from benchmarks.common import Clock, finish, machine, trained_student
 from benchmarks.processes import cpu_seconds, used
 from recipes.bard_tiny import config as recipe
@@ -219,7 +220,7 @@ def medians(rounds: Sequence[Seconds]) -> Seconds:
 @asynccontextmanager
 async def roles_up(config: Config, model: str) -> AsyncIterator[Roles]:
     """A cluster of its own with every role started."""
-    plan = make_plan(config)
+    plan = plan_placement(config)
     with tempfile.TemporaryDirectory() as logs:
         cluster = Cluster(config.cluster, Path(logs), verbose=False)
         try:

@@ -90,19 +90,19 @@ def split(model: str) -> dict[str, float]:
 
 def print_parts(started: float, model: str) -> None:
     """Start the roles of the tiny recipe with a stopwatch; `started` is in seconds of the epoch."""
-    from actors.settings import apply_driver_env
+    from actors.cluster.env import apply_driver_env
 
     apply_driver_env()
-    from actors.cluster import Cluster
-    from actors.plan import make_plan
-    from actors.stages import stages_of
-    from bard_ray.config.check import check
+    from actors.cluster.ray_cluster import Cluster
+    from actors.placement.plan import plan_placement
+    from actors.stages.order import stages_of
     from bard_ray.config.load import load
+    from bard_ray.preflight.check import check
     from recipes.bard_tiny import config as recipe
 
     config = load(recipe(), [])
     check(config)
-    plan = make_plan(config)
+    plan = plan_placement(config)
     stages_of(config)  # imports what the command imports
     parts = {"imports": time.time() - started}
     with tempfile.TemporaryDirectory() as logs:
@@ -121,8 +121,8 @@ async def _start(cluster: Any, plan: Any, config: Any, model: str, parts: dict[s
 async def _timed_start(
     cluster: Any, plan: Any, config: Any, model: str, parts: dict[str, float]
 ) -> None:
-    from actors.stages import sft_optim
-    from actors.start import Starter, bundles
+    from actors.placement.deployment import Starter, bundles
+    from actors.stages.sft import sft_optim
 
     last = time.perf_counter()
 
@@ -157,7 +157,7 @@ def _first_batch(config: Any, model: str) -> tuple[Any, Any, float]:
     """A batch of the first supervised stage."""
     from bard_ray.data.prompt import load_prompt_format
     from bard_ray.distill.corpus import base_corpus, to_sequences
-    from bard_ray.roles import LossSpec
+    from bard_ray.learn.spec import LossSpec
 
     prompts = load_prompt_format(model, config.student, config.budget.codec)
     rows = base_corpus(config.data, config.base.batch_rows, config.run.seed)

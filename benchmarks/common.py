@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "build" / "benchmarks"  # not in git
 BUSY_LOAD = 0.5  # load average above which the machine counts as busy before a benchmark starts
-COLOURS = ("#1f5fbf", "#d9730d", "#6b7480", "#b83280", "#2a8a6a", "#8a6d1a")
+COLORS = ("#1f5fbf", "#d9730d", "#6b7480", "#b83280", "#2a8a6a", "#8a6d1a")
 
 # A short-lived student: enough supervised steps for groups to have reward variance.
 SHORT_STUDENT = [
     "base.rows=4000",
     "sft_full.enabled=false",
-    "distil.questions=2000",
-    "distil.teacher=clean",
+    "distill.questions=2000",
+    "distill.teacher=clean",
     "evaluate.enabled=false",
 ]
 
@@ -76,7 +76,7 @@ def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment with the checkout on the path and no given cluster.
 
     Ray gives its workers a low priority; here they get that of the processes they are compared
-    with, else a neighbour on the machine would slow down one side only.
+    with, else a neighbor on the machine would slow down one side only.
     """
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     paths = [str(ROOT), *env.get("PYTHONPATH", "").split(os.pathsep)]

@@ -19,12 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.engine_common import CPU_BATCHED_TOKENS
-from actors.settings import actor_env, apply_driver_env, engine_env
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from actors.cluster.env import actor_env, apply_driver_env, engine_env
+from actors.rollout.vllm_common import CPU_BATCHED_TOKENS
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
-from bard_ray.records import GroupRequest, SamplingSpec
+from bard_ray.records import NO_BUDGET, GroupRequest, SamplingSpec, TokenBudget
 from bard_ray.rewards.stats import BatchStats
 from benchmarks.common import Clock, serve
 
@@ -33,7 +32,7 @@ class Work:
     """The groups everybody serves: group `number` is the same for every contestant."""
 
     def __init__(self, config: Config, budgets: Sequence[int]) -> None:
-        from actors.rl_stage import request_maker
+        from actors.stages.rl import request_maker
 
         self._request = request_maker(config)
         self._budgets = budgets
@@ -62,7 +61,7 @@ class Bare:
     def __init__(self, config: Config, model: str, work: Work) -> None:
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        from actors.engine_common import engine_args, warmup_requests
+        from actors.rollout.vllm_common import engine_args, warmup_requests
         from bard_ray.data.prompt import load_prompt_format
 
         self._config, self._work = config, work
@@ -82,7 +81,7 @@ class Bare:
 
     def _loop(self, groups: Iterable[Sequence[Any]], slots: int) -> int:
         """Serve groups with `slots` of them under way; one ends with its last request."""
-        from actors.engine_common import engine_prompt, read_output, sampling_params
+        from actors.rollout.vllm_common import engine_prompt, read_output, sampling_params
 
         engine, waiting = self._engine, iter(groups)
         missing: dict[str, int] = {}
@@ -125,7 +124,7 @@ def token_requests(
     config: Config, prompts: Any, groups: Sequence[GroupRequest], work: Work
 ) -> Iterator[Any]:
     """The engine's requests of each group, made when the group is due."""
-    from actors.rollout import token_requests as of_group
+    from actors.rollout.worker import token_requests as of_group
 
     for group in groups:
         yield of_group(group, work.spec, prompts, config.student.max_len, str(group.number))
@@ -182,7 +181,7 @@ class Offline:
 
 
 def offline_params(request: Any) -> Any:
-    """What `actors.engine_common.sampling_params` asks for, in vLLM's documented way."""
+    """What `actors.rollout.vllm_common.sampling_params` asks for, in vLLM's documented way."""
     from vllm import SamplingParams
 
     return SamplingParams(
@@ -215,15 +214,15 @@ class Ray:
         return self._runner.run(self._serve(groups, slots_of(question, self._work.size)))
 
     async def _start(self, workers: int) -> None:
-        from actors.clients import RaySampler
-        from actors.cluster import Cluster
-        from actors.plan import make_plan
-        from actors.start import Starter, bundles
+        from actors.cluster.ray_cluster import Cluster
+        from actors.placement.deployment import Starter, bundles
+        from actors.placement.plan import plan_placement
+        from actors.rollout.client import RaySampler
 
         config = self._config
         config.rollout.workers = self._workers = workers
         config.rl.kl_coef = 0.0
-        plan = make_plan(config)
+        plan = plan_placement(config)
         plan = replace(plan, roles=tuple(r for r in plan.roles if r.name == "rollout"))
         self._cluster = Cluster(config.cluster, Path(self._logs.name), verbose=False)
         await asyncio.to_thread(self._cluster.connect)

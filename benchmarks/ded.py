@@ -39,7 +39,7 @@ from recipes.bard_tiny import config as recipe
 
 FIGURES = ("accuracy", "in_band", "rel_err", "overrun")
 MORE = 5
-TEACHERS = recipe().distil.teachers
+TEACHERS = recipe().distill.teachers
 # Chains of one question differ: some skip steps or write them short, some go wrong.
 VARIED = {"varied": {"backend": "exact", "slip": 0.03, "skip": 0.1, "plain": 0.3, "recheck": 0.1}}
 RANDOM_STEPS: list[Any] = ["teach", "grade", "correct"]
@@ -115,37 +115,40 @@ class Lab:
     def teachers(self) -> tuple[TeacherChoice, dict[str, Outcome]]:
         """The smoke test's choice, and the student of every teacher's whole corpus."""
         sizes = self._sizes
-        common = [json_override("distil.teachers", TEACHERS), f"distil.questions={sizes.questions}"]
-        chosen = self.run("smoke", [*common, f"distil.smoke.questions={sizes.smoke}"])
+        common = [
+            json_override("distill.teachers", TEACHERS),
+            f"distill.questions={sizes.questions}",
+        ]
+        chosen = self.run("smoke", [*common, f"distill.smoke.questions={sizes.smoke}"])
         choice = read_choice(self.path("smoke"))
         found = {choice.winner: chosen}
         for name in TEACHERS:
             if name not in found:
-                found[name] = self.run(f"teacher_{name}", [*common, f"distil.teacher={name}"])
+                found[name] = self.run(f"teacher_{name}", [*common, f"distill.teacher={name}"])
         return choice, found
 
     def corpora(self) -> dict[str, Outcome]:
         """Students of the curated corpus, of as many random rows, and of more."""
         config = recipe()
-        common = [json_override("distil.teachers", VARIED)]
-        steps = json_override("distil.steps", CURATED_STEPS)
-        curated = self.run("curated", [*common, steps, f"distil.questions={self._sizes.pool}"])
+        common = [json_override("distill.teachers", VARIED)]
+        steps = json_override("distill.steps", CURATED_STEPS)
+        curated = self.run("curated", [*common, steps, f"distill.questions={self._sizes.pool}"])
         budgeted = curated.rows * (1 - config.budget.none_share)
         kept = correct_share(self.path("curated"))
-        same = max(1, round(budgeted / config.distil.budgets_per_question / kept))
-        pool = f"distil.questions={self._sizes.pool}"
+        same = max(1, round(budgeted / config.distill.budgets_per_question / kept))
+        pool = f"distill.questions={self._sizes.pool}"
         longer = self.run("curated_long", [*common, steps, pool, f"sft.epochs={MORE}"])
         found = {"curated": curated, "curated_long": longer}
         for name, times in (("random", 1), (f"random_{MORE}x", MORE)):
-            steps = json_override("distil.steps", RANDOM_STEPS)
-            found[name] = self.run(name, [*common, steps, f"distil.questions={times * same}"])
+            steps = json_override("distill.steps", RANDOM_STEPS)
+            found[name] = self.run(name, [*common, steps, f"distill.questions={times * same}"])
         return found
 
 
 def read_outcome(run: Path) -> Outcome:
     """Figures of the supervised student, from what a finished run left."""
     variant = read_results(run / "results.json").variants["sft"]
-    facts = json.loads((run / "state.json").read_text())["stages"]["distil"]["facts"]
+    facts = json.loads((run / "state.json").read_text())["stages"]["distill"]["facts"]
     figures = {name: float(variant[name] or 0.0) for name in FIGURES}  # type: ignore[literal-required]
     return Outcome(figures, int(facts["rows_sft"]), str(facts.get("teacher", "")))
 

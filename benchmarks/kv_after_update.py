@@ -27,11 +27,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from actors.cluster import ActorSpec, Cluster
-from actors.engine import TokenOutput, TokenRequest
-from actors.rollout import RolloutWorker
-from actors.settings import apply_driver_env, engine_env
-from actors.supervise import call
+from actors.cluster.env import apply_driver_env, engine_env
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.cluster.supervise import call
+from actors.rollout.engine import TokenOutput, TokenRequest
+from actors.rollout.worker import RolloutWorker
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,

@@ -34,16 +34,16 @@ from typing import Any
 
 import numpy as np
 
-from actors.cluster import ActorSpec, Cluster
-from actors.learner_actor import LearnerActor
-from actors.learner_client import RayLearner
-from actors.settings import apply_driver_env, learner_env, thread_env
-from actors.student import student_directory
+from actors.cluster.env import apply_driver_env, learner_env, thread_env
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.learner.actor import LearnerActor
+from actors.learner.client import RayLearner
+from actors.placement.model_paths import student_directory
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config, LearnerConfig
 from bard_ray.learn.pack import MicroBatch, PackSpec, pack
+from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.records import TrainSequence
-from bard_ray.roles import LossSpec, OptimSpec
 from recipes.bard_tiny import config as recipe
 
 Seconds = tuple[float, float]
@@ -70,7 +70,7 @@ def sequences(config: Config) -> list[TrainSequence]:
                     tokens_T=rng.integers(0, VOCAB, length).astype(np.int32),
                     mask_T=np.arange(length) >= prompt,
                     advantages_T=np.full(length, rng.normal(), np.float32),
-                    behaviour_T=np.full(length, -3.0, np.float32),
+                    behavior_T=np.full(length, -3.0, np.float32),
                 )
             )
     return out
@@ -107,7 +107,7 @@ class Bare:
         self.adam = torch.optim.AdamW(self.policy.parameters(), lr=LR, fused=True)
         self.trained = sum(int(batch.mask_RT.sum()) for batch in batches)
         self.columns = [
-            [torch.from_numpy(a[b.mask_RT]) for a in (b.advantages_RT, b.behaviour_RT)]
+            [torch.from_numpy(a[b.mask_RT]) for a in (b.advantages_RT, b.behavior_RT)]
             for b in batches
         ]
 
@@ -115,9 +115,9 @@ class Bare:
         """One optimizer step with the default loss, truncated importance sampling."""
         import torch
 
-        for batch, (advantages_N, behaviour_N) in zip(self.batches, self.columns, strict=True):
+        for batch, (advantages_N, behavior_N) in zip(self.batches, self.columns, strict=True):
             logprobs_N, _ = self.policy(batch, 1.0)
-            weight_N = (logprobs_N.detach() - behaviour_N).exp().clamp(max=2.0)
+            weight_N = (logprobs_N.detach() - behavior_N).exp().clamp(max=2.0)
             (-(weight_N * advantages_N * logprobs_N).sum() / self.trained).backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), OPTIM.grad_clip)
         self.adam.step()

@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bard_ray.distill.curate.diverse import Diverse
-from bard_ray.distill.stage import Candidate, Context
+from bard_ray.distill.filter import Candidate, FilterContext
+from bard_ray.distill.filters.diverse import Diverse
 from bard_ray.records import Ints, Message, Question
 
 VOCABULARY = 150_000
@@ -66,7 +66,7 @@ def seconds(make: Maker, args: argparse.Namespace) -> tuple[float, float]:
         chains = make(generator, args.chains, args.tokens)
         group = [Candidate(question, "t", "a", tokens_T) for tokens_T in chains]
         start, cpu_start = time.perf_counter(), time.process_time()
-        kept = sum(not reason for _, reason in stage.judge(group, Context()))
+        kept = sum(not reason for _, reason in stage.judge(group, FilterContext()))
         wall += time.perf_counter() - start
         cpu += time.process_time() - cpu_start
         assert kept == args.keep

@@ -33,9 +33,9 @@ def measure(run_dir: Path) -> dict[str, object]:
 
     Returns:
         `samples_per_s` and `tokens_per_s` count what was trained on; `tokens_sampled_per_s` counts
-        flat groups too. `seconds_per_step` are medians: the learner waits, trains or publishes, one
-        after the other. `group_s` are mean seconds a group spent in each role, which overlap with
-        the learner and each other.
+        zero-variance groups too. `seconds_per_step` are medians: the learner waits, trains or
+        publishes, one after the other. `group_s` are mean seconds a group spent in each role, which
+        overlap with the learner and each other.
     """
     steps = [r for r in read_metrics(run_dir / "metrics.jsonl") if r["stage"] == "rl"][WARM:]
     wall_s = sum(r["time/step_s"] for r in steps)
@@ -47,8 +47,8 @@ def measure(run_dir: Path) -> dict[str, object]:
     def median(name: str) -> float:
         return round(statistics.median(r[name] for r in steps if name in r), 4)
 
-    flat = total("rl/groups_flat")
-    sampled = 1 + flat / total("rl/groups_trained")
+    zero_variance = total("rl/groups_zero_variance")
+    sampled = 1 + zero_variance / total("rl/groups_trained")
     return {
         "samples_per_s": round(total("rl/samples_per_s") / len(steps), 1),
         "tokens_per_s": round(total("rl/tokens") / wall_s, 1),

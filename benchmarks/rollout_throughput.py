@@ -21,7 +21,7 @@ in the other order every second round, on the same prompts, seeds, limits and en
 The last three use one engine and are compared with one worker (`--against none` leaves them out).
 `ratio` is ray / bare and `vs_offline` ray / the faster offline one, medians over the rounds of the
 last setting with one worker. Ray gives its workers a lower priority than others; here it does not,
-else a neighbour would slow down one contestant only. The last line printed is one JSON object.
+else a neighbor would slow down one contestant only. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common import COLOURS, Child, finish, machine, plot, spread
+from benchmarks.common import COLORS, Child, finish, machine, plot, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,7 +190,7 @@ def draw(path: Path, points: Sequence[Point]) -> None:
     def body(axes: Axes) -> None:
         for index, (label, line) in enumerate(lines.items()):
             x, y = zip(*line, strict=True)
-            axes.plot(x, y, marker="o", color=COLOURS[index % len(COLOURS)], label=label)
+            axes.plot(x, y, marker="o", color=COLORS[index % len(COLORS)], label=label)
         axes.set_xlabel("requests in flight")
         axes.set_ylabel("tokens/s")
         axes.set_ylim(bottom=0)

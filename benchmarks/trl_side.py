@@ -22,7 +22,7 @@ from bard_ray.data.prompt import PromptFormat, load_prompt_format
 from bard_ray.records import GradeItem, Group, GroupRequest, Rollout, SamplingSpec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
-from bard_ray.rl.advantages import is_flat
+from bard_ray.rl.advantages import has_zero_variance
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 from bard_ray.verify.grade import grade
 
@@ -51,7 +51,7 @@ class Scorer:
             rewards_G = np.asarray(rewarded.rewards_G, np.float32)
             rewards += rewards_G.tolist()
             self.all += rewards_G.tolist()
-            self.varied += [] if is_flat(rewards_G) else rewards_G.tolist()
+            self.varied += [] if has_zero_variance(rewards_G) else rewards_G.tolist()
         return rewards
 
     def _group(self, request: GroupRequest, completions: list[list[int]]) -> Group:
@@ -85,7 +85,7 @@ class Scorer:
 
 def make_requests(config: Config) -> list[GroupRequest]:
     """The groups of the whole run, in the order in which BARD admits them, each with one budget."""
-    from actors.rl_stage import request_maker
+    from actors.stages.rl import request_maker
 
     make = request_maker(config)
     return [make(n, BatchStats()) for n in range(config.rl.steps * config.rl.prompts_per_step)]
@@ -112,7 +112,7 @@ def grpo_settings(config: Config, options: dict[str, Any], directory: str) -> di
         "epsilon": rl.clip_low,
         "epsilon_high": rl.clip_high,
         "loss_type": "dapo",
-        "scale_rewards": "group" if rl.std_normalise else "none",
+        "scale_rewards": "group" if rl.std_normalize else "none",
         "learning_rate": rl.lr,
         "lr_scheduler_type": "linear",
         "warmup_steps": rl.warmup_steps,

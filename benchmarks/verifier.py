@@ -35,12 +35,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from actors.cluster import ActorSpec, Cluster
-from actors.verifier import VerifierWorker
-from actors.verifier_client import RayVerifier
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.verifier.client import RayVerifier
+from actors.verifier.worker import VerifierWorker
 from bard_ray.config.schema import ClusterConfig
 from bard_ray.records import Outcome, Verdict
-from bard_ray.verify.process import GradingProcess
+from bard_ray.verify.process.grading import GradingProcess
 from benchmarks.verifier_items import HOSTILE_SHARE, Known, clean_items, with_hostile
 
 WORKERS = 2
@@ -140,7 +140,7 @@ def descendants_cpu_s(pid: int) -> float:
     total = 0.0
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
-            if "bard_ray.verify.zygote" in Path(f"/proc/{child}/cmdline").read_text():
+            if "bard_ray.verify.process.zygote" in Path(f"/proc/{child}/cmdline").read_text():
                 fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
                 total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
                 total += descendants_cpu_s(child)

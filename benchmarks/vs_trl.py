@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from bard_ray.metrics import read_metrics
 from benchmarks.common import (
-    COLOURS,
+    COLORS,
     ROOT,
     child_env,
     finish,
@@ -108,7 +108,7 @@ def run_ours(model: str, steps: int, overrides: Sequence[str]) -> Run:
         records = read_metrics(Path(directory) / "ours" / "metrics.jsonl")
     records = [r for r in records if r["stage"] == "rl"]
     trained = [r["rl/groups_trained"] * GROUP for r in records]
-    seen = [t + r["rl/groups_flat"] * GROUP for t, r in zip(trained, records, strict=True)]
+    seen = [t + r["rl/groups_zero_variance"] * GROUP for t, r in zip(trained, records, strict=True)]
     seconds = sum(r["time/step_s"] for r in records[WARM:])
     totals = [int(sum(seen[: i + 1])) for i in range(len(seen))]
     return Run(
@@ -167,7 +167,7 @@ def fastest(model: str, trl_dir: Path, steps: int) -> tuple[dict[str, Any], dict
 
 
 def curve(runs: Sequence[Run], edges: Sequence[int]) -> list[float | None]:
-    """Mean reward of all updates of all runs between neighbouring counts of rollouts seen."""
+    """Mean reward of all updates of all runs between neighboring counts of rollouts seen."""
     means: list[float | None] = []
     for low, high in pairwise(edges):
         inside = [
@@ -266,15 +266,15 @@ def draw_curves(path: Path, figures: dict[str, Any]) -> None:
     points = figures["curve"]
 
     def draw(axes: Axes) -> None:
-        for name, colour in zip(("bard", "trl"), COLOURS, strict=False):
+        for name, color in zip(("bard", "trl"), COLORS, strict=False):
             pairs = [v if isinstance(v, tuple) else (v, 0.0) for v in points[name]]
             values = [float("nan") if v is None else v for v, _ in pairs]
-            axes.plot(points["seen"], values, marker="o", color=colour, label=name.upper())
+            axes.plot(points["seen"], values, marker="o", color=color, label=name.upper())
             low, high = (
                 [v + sign * half for v, (_, half) in zip(values, pairs, strict=True)]
                 for sign in (-1, 1)
             )
-            axes.fill_between(points["seen"], low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(points["seen"], low, high, color=color, alpha=0.15, linewidth=0)
         axes.set_xlabel("rollouts seen")
         axes.set_ylabel("mean reward of groups that vary")
 

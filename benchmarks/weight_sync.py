@@ -40,12 +40,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from actors.cluster import ActorSpec, Cluster
-from actors.engine import FlatWeights, TokenRequest
-from actors.learner_actor import LearnerActor
-from actors.rollout import RolloutWorker
-from actors.settings import apply_driver_env, engine_env, learner_env
-from actors.supervise import call
+from actors.cluster.env import apply_driver_env, engine_env, learner_env
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.cluster.supervise import call
+from actors.learner.actor import LearnerActor
+from actors.rollout.engine import TokenRequest
+from actors.rollout.worker import RolloutWorker
+from actors.weights.flat_buffer import FlatWeights
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,
@@ -55,7 +56,7 @@ from bard_ray.config.schema import (
     StudentConfig,
     TinyModelConfig,
 )
-from bard_ray.roles import OptimSpec
+from bard_ray.learn.spec import OptimSpec
 
 MAX_LEN = 256
 PROMPT_TOKENS = 12

@@ -36,7 +36,7 @@ TEACHERS = {
     "qwen3": {**SERVED, "model": "Qwen/Qwen3-32B"},  # paper: candidate (DED), compressor (BARD)
     "r1_distill": {**SERVED, "model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"},
     # BARD's example is DeepSeek-R1 itself, behind an endpoint:
-    # distil.teachers.r1='{backend: openai, model: deepseek-reasoner, base_url: ..., key_env: ...}'
+    # distill.teachers.r1='{backend: openai, model: deepseek-reasoner, base_url: ..., key_env: ...}'
 }
 STEPS = [
     "near_duplicates",
@@ -69,13 +69,13 @@ def config() -> s.Config:
         student=s.StudentConfig(path="Qwen/Qwen3-8B-Base", params=8.19e9, max_len=MAX_LEN),
         data=s.DataConfig(source="rows", rows=chains),
         budget=s.BudgetConfig(codec="sentence", train=TAUGHT, held_out=HELD_OUT),
-        distil=s.DistilConfig(
+        distill=s.DistillConfig(
             questions=4_000,
             teachers=TEACHERS,
             smoke=s.SmokeConfig(candidates=list(TEACHERS)),  # paper (DED); its size: ours
             steps=STEPS,
             compressor=s.CompressorConfig("rewrite", writer="qwen3"),  # paper (BARD)
-            spread=s.SpreadConfig("log_uniform"),
+            allocation=s.BudgetAllocationConfig("log_uniform"),
             budgets_per_question=4,
         ),
         base=s.SFTConfig(enabled=False),  # this student is pretrained

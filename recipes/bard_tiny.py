@@ -1,6 +1,6 @@
 """The whole of BARD in minutes on two CPU cores.
 
-A student of 0.4 M parameters learns labelled-operation chains.
+A student of 0.4 M parameters learns labeled-operation chains.
 
 Nothing is a stand-in but the size: Ray actors, vLLM, DeepSpeed, the verifier pool and weight
 syncing are those of the 8B recipe. The student has no pretraining, so a first stage (`base`)
@@ -47,7 +47,7 @@ def config() -> s.Config:
         sft_full=s.SFTConfig(
             rows=6000, batch_rows=32, lr=2e-3
         ),  # the comparison: full chains, no budgets
-        distil=s.DistilConfig(
+        distill=s.DistillConfig(
             # A few hundred questions, or 64 to measure with, cannot tell teachers apart.
             smoke=s.SmokeConfig(questions=1200, eval_questions=256),
             questions=10_500,

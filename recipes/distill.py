@@ -1,6 +1,6 @@
-"""The data of a recipe alone: questions to a curated, budget-labelled corpus, and a report on it.
+"""The data of a recipe alone: questions to a curated, budget-labeled corpus, and a report on it.
 
-Steps keep their outputs in `distil.store`, so the recipe itself, run later on the same machine,
+Steps keep their outputs in `distill.store`, so the recipe itself, run later on the same machine,
 makes none of them again.
 
     python recipes/distill.py --recipe bard_tiny

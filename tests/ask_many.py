@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from bard_ray.distill.teacher import Ask
+from bard_ray.distill.teacher import TeacherRequest
 from bard_ray.distill.teachers.openai import OpenAIChat
 from bard_ray.records import Message
 from tests.chat_server import DirectoryHost
@@ -19,7 +19,7 @@ from tests.chat_server import DirectoryHost
 async def main(url: str, directory: str, count: int) -> None:
     backend = OpenAIChat(model="m", base_url=url, concurrency=4)
     teacher = await backend.open("t", DirectoryHost(Path(directory)))
-    asks = [Ask((Message("user", f"question {i}"),), 16, seed=i) for i in range(count)]
+    asks = [TeacherRequest((Message("user", f"question {i}"),), 16, seed=i) for i in range(count)]
     replies = await asyncio.gather(*(teacher.reply(ask) for ask in asks))
     texts = [reply.answer_text for reply in replies]
     print(json.dumps({"texts": texts, **teacher.counters()}))

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bard_ray.budget.draw import SAMPLERS, SCHEDULES, BudgetSampler, BudgetSchedule, Draw
-from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget
 from bard_ray.config.schema import BudgetConfig, RLConfig
-from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
-from bard_ray.records import Question
+from bard_ray.records import NO_BUDGET, Budget, Question, TokenBudget
+from bard_ray.streams import Stream, rng
 
 
 def train_budgets(cfg: BudgetConfig) -> list[int]:
@@ -45,8 +44,8 @@ class BudgetSource:
     They follow from (seed, number), the question, and, for samplers that look at it, the accuracy
     so far. The schedule goes by the nominal step, number // prompts_per_step, and stays where it is
     after the last one: it is the same whenever a number is asked for, where the steps really done
-    depend on how fast roles are. Groups that are not trained on (flat, failed, surplus) use up
-    numbers too, so with a share f of them it runs ahead of the real step by 1 / (1 - f).
+    depend on how fast roles are. Groups that are not trained on (zero variance, failed, surplus)
+    use up numbers too, so with a share f of them it runs ahead of the real step by 1 / (1 - f).
     """
 
     taught: tuple[int, ...]

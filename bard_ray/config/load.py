@@ -21,6 +21,13 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
 STEPS = list[Any]  # type of the list of the data pipeline's steps
+# Fields and sections that had another name once, and what they are called now.
+RENAMED = {
+    "distil": "distill",
+    "distil.spread": "distill.allocation",
+    "distill.spread": "distill.allocation",
+    "rl.std_normalise": "rl.std_normalize",
+}
 PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
 NAMES = dict[str, str]  # type of a field that gives things of the user's own their names
 
@@ -137,7 +144,17 @@ def _require_known(key: str, value: object) -> None:
             "is a section, not a field",
             f"Set one of its fields, for example {inside[0]}.",
         )
+    if renamed := _new_name(key):
+        raise ConfigError(key, value, f"is now called {renamed}", f"Write {renamed} instead.")
     raise ConfigError(key, value, "is no field of the configuration", _hint(key))
+
+
+def _new_name(key: str) -> str:
+    """What a field is called now that had another name once; empty: it never had one."""
+    for old in sorted(RENAMED, key=len, reverse=True):
+        if key == old or key.startswith(f"{old}."):
+            return RENAMED[old] + key.removeprefix(old)
+    return ""
 
 
 def _hint(key: str) -> str:

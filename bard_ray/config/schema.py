@@ -49,7 +49,7 @@ class StudentConfig:
 
 @dataclass
 class ChainConfig:
-    """The synthetic task: a start digit and labelled operations on a running value modulo 10."""
+    """The synthetic task: a start digit and labeled operations on a running value modulo 10."""
 
     ops: list[str] = field(default_factory=lambda: ["+1", "*3"])
     min_ops: int = 10
@@ -89,7 +89,7 @@ class DataConfig:
 
 
 @dataclass
-class SamplerConfig:
+class BudgetSamplerConfig:
     """Which budgets a group asks for; see docs/budgets.md."""
 
     name: str = "uniform"  # or module:Class
@@ -97,7 +97,7 @@ class SamplerConfig:
 
 
 @dataclass
-class ScheduleConfig:
+class BudgetScheduleConfig:
     """Which budgets may be asked for at a step; see docs/budgets.md."""
 
     name: str = "constant"  # or module:Class
@@ -112,8 +112,8 @@ class BudgetConfig:
     train: list[int] = field(default_factory=list)
     held_out: list[int] = field(default_factory=list)
     none_share: float = 0.05  # share of unconstrained prompts, in SFT rows and in RL
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)  # RL only
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)  # RL only
+    sampler: BudgetSamplerConfig = field(default_factory=BudgetSamplerConfig)  # RL only
+    schedule: BudgetScheduleConfig = field(default_factory=BudgetScheduleConfig)  # RL only
 
 
 @dataclass
@@ -122,11 +122,11 @@ class CompressorConfig:
 
     name: str = "drop_steps"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)
-    writer: str = ""  # the entry of `distil.teachers` that rewrites, for compressors that need one
+    writer: str = ""  # the entry of `distill.teachers` that rewrites, for compressors that need one
 
 
 @dataclass
-class SpreadConfig:
+class BudgetAllocationConfig:
     """Which budgets a question is taught at; see docs/distillation.md."""
 
     name: str = "uniform"  # or module:Class
@@ -146,10 +146,10 @@ class SmokeConfig:
 
 
 @dataclass
-class DistilConfig:
-    """From questions to a curated, budget-labelled corpus."""
+class DistillConfig:
+    """From questions to a curated, budget-labeled corpus."""
 
-    store: str = ""  # where steps keep their outputs, for all runs; empty: <run.dir>/distil
+    store: str = ""  # where steps keep their outputs, for all runs; empty: <run.dir>/distill
     questions: int = 10_000  # taken from the data, before any are dropped
     # candidate teachers by name, {r1: {backend: openai, model: ...}}; empty: the data has chains
     teachers: dict[str, Any] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class DistilConfig:
     # what happens to questions and chains, in order, as names or {name: {parameter: value}}
     steps: list[Any] = field(default_factory=list)
     compressor: CompressorConfig = field(default_factory=CompressorConfig)
-    spread: SpreadConfig = field(default_factory=SpreadConfig)
+    allocation: BudgetAllocationConfig = field(default_factory=BudgetAllocationConfig)
     budgets_per_question: int = 4
     # the same question at several budgets; off: one chain a question, longer for harder ones
     contrastive: bool = True
@@ -170,7 +170,7 @@ class SFTConfig:
     """One supervised stage."""
 
     enabled: bool = True
-    # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distil`
+    # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distill`
     rows: int = 0
     epochs: float = 1.0
     batch_rows: int = 32
@@ -234,7 +234,7 @@ class RLConfig:
     clip_high: float = 0.28
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     kl_coef: float = 0.001  # weight of KL(policy || SFT student); 0 starts no reference worker
-    std_normalise: bool = True
+    std_normalize: bool = True
     temperature: float = 1.0
     max_new_tokens: int = 60
     # steps between resumable checkpoints; 0: at the end of the stage only
@@ -346,7 +346,7 @@ class Config:
     student: StudentConfig = field(default_factory=StudentConfig)
     data: DataConfig = field(default_factory=DataConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    distil: DistilConfig = field(default_factory=DistilConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     base: SFTConfig = field(default_factory=SFTConfig)
     sft_full: SFTConfig = field(default_factory=SFTConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)

@@ -1,4 +1,4 @@
-"""The labelled-operation chain task.
+"""The labeled-operation chain task.
 
 A question is a start digit and N lettered operations on a running value modulo 10.
 
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from bard_ray.config.schema import ChainConfig
-from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
 from bard_ray.records import Message, Question
+from bard_ray.streams import Stream, rng
 
 Split = Literal["train", "base", "eval", "smoke", "rl"]
 
@@ -96,10 +96,10 @@ def chain_of(question: Question) -> Chain:
     start, ops = question.meta.get("start"), question.meta.get("ops")
     if not isinstance(start, int) or not isinstance(ops, (list, tuple)):
         raise ConfigError(
-            "distil.compressor",
+            "distill.compressor",
             "drop_steps",
             f"can only shorten chains of the synthetic task, not {question.id!r}",
-            "Use distil.compressor=hindsight for teacher chains of a data set.",
+            "Use distill.compressor=hindsight for teacher chains of a data set.",
         )
     return Chain(start, tuple(cast("list[str]", ops)))
 

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import DataError
 from bard_ray.records import Message, Question
+from bard_ray.streams import Stream, rng
 
 INSTRUCTION = r"Answer with the letter of the correct option in \boxed{}."
 

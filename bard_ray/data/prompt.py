@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bard_ray.budget.signal import Budget, BudgetCodec, CodecName, label, make_codec
+from bard_ray.budget.codec import BudgetCodec, CodecName, make_codec
 from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import StudentConfig
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import DistilRow, Ints, Question, ThinkPrefix
+from bard_ray.records import Budget, DistillRow, Ints, Question, ThinkPrefix, budget_label
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +64,7 @@ class PromptFormat:
 
     def prompt_ids(self, question: Question, budget: Budget, show_budget: bool = True) -> Ints:
         """The prompt as token ids (T,). Raises as `prompt_text` does."""
-        return self._tokenise([self.prompt_text(question, budget, show_budget)])[0]
+        return self._tokenize([self.prompt_text(question, budget, show_budget)])[0]
 
     def completion_ids(self, think_text: str, answer_text: str) -> Ints:
         """Thinking, closing tag, answer, eos as token ids (T,)."""
@@ -72,7 +72,7 @@ class PromptFormat:
 
     def prefix_ids(self, prefix: ThinkPrefix) -> Ints:
         """A given thought as token ids (T,), behind the prompt's; the closing tag if it has one."""
-        ids_T = self._tokenise([prefix.text])[0]
+        ids_T = self._tokenize([prefix.text])[0]
         return np.append(ids_T, np.int32(self.close_id)) if prefix.closed else ids_T
 
     def token_ends(self, texts: Sequence[str]) -> list[tuple[Ints, Ints]]:
@@ -95,8 +95,8 @@ class PromptFormat:
             for ids, offsets in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
         ]
 
-    def row_ids(self, rows: Sequence[DistilRow]) -> list[tuple[Ints, Ints]]:
-        """Prompt and completion ids of every row, tokenised in batches.
+    def row_ids(self, rows: Sequence[DistillRow]) -> list[tuple[Ints, Ints]]:
+        """Prompt and completion ids of every row, tokenized in batches.
 
         Raises as `prompt_text` does.
         """
@@ -104,15 +104,15 @@ class PromptFormat:
             [self._conversation(row.question, row.budget, show_budget=True) for row in rows]
         )
         completions = self._completions([(row.think, row.answer_text) for row in rows])
-        return list(zip(self._tokenise(texts), completions, strict=True))
+        return list(zip(self._tokenize(texts), completions, strict=True))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in tokens of this student."""
-        return [ids_T.size for ids_T in self._tokenise(texts)]
+        return [ids_T.size for ids_T in self._tokenize(texts)]
 
     def text_ids(self, texts: Sequence[str]) -> list[Ints]:
         """Token ids of each text (T,), nothing added."""
-        return self._tokenise(texts)
+        return self._tokenize(texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids without eos, padding and other special tokens; think tags stay."""
@@ -144,7 +144,7 @@ class PromptFormat:
             raise ConfigError(
                 "budget.codec",
                 name,
-                f"cannot write the budget {label(budget)}: {error}",
+                f"cannot write the budget {budget_label(budget)}: {error}",
                 "Use budget.codec=sentence, or smaller budgets.",
             ) from error
 
@@ -166,14 +166,14 @@ class PromptFormat:
 
     def _completions(self, pairs: Sequence[tuple[str, str]]) -> list[Ints]:
         # Joined as ids, so that the closing tag is its one token whatever stands before it.
-        thinks = self._tokenise([think for think, _ in pairs])
-        answers = self._tokenise([answer for _, answer in pairs])
+        thinks = self._tokenize([think for think, _ in pairs])
+        answers = self._tokenize([answer for _, answer in pairs])
         close_T, eos_T = np.array([self.close_id], np.int32), np.array([self.eos_id], np.int32)
         return [
             np.concatenate([t, close_T, a, eos_T]) for t, a in zip(thinks, answers, strict=True)
         ]
 
-    def _tokenise(self, texts: Sequence[str]) -> list[Ints]:
+    def _tokenize(self, texts: Sequence[str]) -> list[Ints]:
         if not texts:
             return []
         unique = list(dict.fromkeys(texts))  # answers repeat a lot
@@ -191,7 +191,7 @@ class PromptFormat:
         return [ids[text] for text in texts]
 
     def _single_id(self, tag: str) -> int:
-        ids_T = self._tokenise([tag])[0]
+        ids_T = self._tokenize([tag])[0]
         if ids_T.size != 1 or ids_T[0] == self.tokenizer.unk_token_id:
             raise ConfigError(
                 "student.think_close",
@@ -203,7 +203,7 @@ class PromptFormat:
 
     def _open_id(self) -> int | None:
         """Id of the opening tag, None where it is several tokens: prompts need it as text only."""
-        ids_T = self._tokenise([self.think_open])[0]
+        ids_T = self._tokenize([self.think_open])[0]
         single = ids_T.size == 1 and ids_T[0] != self.tokenizer.unk_token_id
         return int(ids_T[0]) if single else None
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 from bard_ray.config.schema import DataConfig
 from bard_ray.data.chain import chain_question
 from bard_ray.data.rows import TeacherRow, evaluation_rows, load_rows
-from bard_ray.data.streams import Stream, rng
 from bard_ray.errors import ConfigError
 from bard_ray.records import Question
+from bard_ray.streams import Stream, rng
 
 _DRAWS = 100  # of the synthetic task, for each question of a smoke test
 
@@ -91,7 +91,7 @@ def smoke_questions(
             texts.add(question.messages)
     if not found:
         rule = "leaves no question of the data to try the students of the candidates on"
-        raise ConfigError("distil.smoke.questions", len(ids), rule, "Lower it.")
+        raise ConfigError("distill.smoke.questions", len(ids), rule, "Lower it.")
     return found
 
 

@@ -1,1 +1,1 @@
-"""From teacher chains to budget-labelled rows for supervised fine-tuning."""
+"""From teacher chains to budget-labeled rows for supervised fine-tuning."""

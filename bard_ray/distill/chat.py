@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bard_ray.distill.teacher import Ask, Ended, Reply
+from bard_ray.distill.teacher import Ended, Reply, TeacherRequest
 
 _SHOWN_CHARS = 300
 _NOT_ENDED = (None, "abort", "error")  # the server stopped, not the model
@@ -46,7 +46,7 @@ class Tags:
         return (inside if opened else before), after
 
 
-def read_completion(body: str, ask: Ask, tags: Tags) -> tuple[Reply, bool]:
+def read_completion(body: str, ask: TeacherRequest, tags: Tags) -> tuple[Reply, bool]:
     """The reply in a body, and whether the body says how many tokens it took.
 
     A thought comes as `reasoning_content` or `reasoning` of the message, or between tags in its
@@ -100,7 +100,7 @@ def is_of_this_ask(status: int, code: str, message: str) -> bool:
 _COUNTED = ("prompt", "completion")
 
 
-def _parts(thought: str, content: str, ask: Ask, tags: Tags) -> tuple[str, str]:
+def _parts(thought: str, content: str, ask: TeacherRequest, tags: Tags) -> tuple[str, str]:
     if ask.think is not None and ask.close_think:
         return "", thought + content  # a server that looks for thoughts may see one in the answer
     if ask.think is not None:

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bard_ray.budget.signal import label, token_limit
 from bard_ray.distill.diagnostics import Diagnostics, LengthFigures
 from bard_ray.errors import InfrastructureError
-from bard_ray.records import Group, Outcome, Rollout, Verdict
+from bard_ray.records import Group, Outcome, Rollout, Verdict, budget_label, token_limit
 
 NOISE = 2.0  # standard errors that a lead has to exceed
 
@@ -81,7 +80,7 @@ def answers_by_question(groups: Sequence[Group], expected: int) -> dict[str, lis
 def _answer(rollout: Rollout, verdict: Verdict) -> Answer:
     limit = token_limit(rollout.budget)
     return Answer(
-        label(rollout.budget),
+        budget_label(rollout.budget),
         rollout.closed and verdict.outcome is Outcome.CORRECT,
         limit is None or within_budget(rollout.thinking_tokens, limit),
         rollout.thinking_tokens,

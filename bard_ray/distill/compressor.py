@@ -1,8 +1,8 @@
 """Compressors: from one chain to the same chain at several budgets.
 
 A compressor is a file of `bard_ray.distill.compressors` with one frozen dataclass, or the user's
-own as `module:Class`. Which budgets a question gets is not its business but that of a spread, see
-`Spread`.
+own as `module:Class`. Which budgets a question gets is not its business but that of an allocation,
+see `BudgetAllocation`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.teacher import Teacher
 from bard_ray.plugins import Registry
 from bard_ray.records import GradeItem, Verdict
@@ -66,7 +66,7 @@ class Compressed:
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class CompressorTools:
     """What a compressor may use.
 
     Attributes:
@@ -94,7 +94,7 @@ class Compressor(Protocol):
     """
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         """One result a budget, in order; those that failed carry their reason.
 
@@ -105,14 +105,14 @@ class Compressor(Protocol):
 
 
 def chooses_budget(compressor: Compressor) -> bool:
-    """Whether it chooses among all taught budgets itself, so that it needs no spread."""
+    """Whether it chooses among all taught budgets itself, so that it needs no allocation."""
     return bool(getattr(compressor, "chooses", False))
 
 
-class Spread(Protocol):
+class BudgetAllocation(Protocol):
     """Chooses the budgets that a question is taught at.
 
-    One that needs to know the lengths of all natural chains first is a `Fitting` too.
+    One that needs to know the lengths of all natural chains first is a `FittedAllocation` too.
     """
 
     def choose(
@@ -133,20 +133,22 @@ class Spread(Protocol):
 
 
 @runtime_checkable
-class Fitting(Protocol):
-    """A spread that goes by all natural chains, not by those of one question alone."""
+class FittedAllocation(Protocol):
+    """An allocation that goes by all natural chains, not by those of one question alone."""
 
-    def fit(self, lengths: Sequence[int]) -> Spread:
-        """The spread to be used with chains of these lengths, in tokens of the student."""
+    def fit(self, lengths: Sequence[int]) -> BudgetAllocation:
+        """The allocation to be used with chains of these lengths, in tokens of the student."""
         ...
 
 
-def fitted(spread: Spread, lengths: Sequence[int]) -> Spread:
-    """The spread for chains of these lengths: the same one, unless it is to be fitted."""
-    return spread.fit(lengths) if isinstance(spread, Fitting) else spread
+def fit_allocation(allocation: BudgetAllocation, lengths: Sequence[int]) -> BudgetAllocation:
+    """The allocation for chains of these lengths: the same one, unless it has to be fitted."""
+    return allocation.fit(lengths) if isinstance(allocation, FittedAllocation) else allocation
 
 
 COMPRESSORS: Registry[Compressor] = Registry(
-    "distil.compressor", "bard_ray.distill.compressors", method="compress"
+    "distill.compressor", "bard_ray.distill.compressors", method="compress"
 )
-SPREADS: Registry[Spread] = Registry("distil.spread", "bard_ray.distill.spreads", method="choose")
+ALLOCATIONS: Registry[BudgetAllocation] = Registry(
+    "distill.allocation", "bard_ray.distill.allocations", method="choose"
+)

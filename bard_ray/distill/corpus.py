@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bard_ray.budget.signal import NO_BUDGET, label, parse
 from bard_ray.config.schema import ChainConfig, DataConfig
 from bard_ray.data.chain import answer_text, chain_of, chain_question, gold_think
 from bard_ray.data.prompt import PromptFormat
 from bard_ray.data.questions import split_rows
 from bard_ray.data.rows import TeacherChain, TeacherRow
-from bard_ray.data.streams import Stream, rng
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.filter import Candidate
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import DistilRow, Message, Question, TrainSequence
+from bard_ray.files import write_lines
+from bard_ray.records import (
+    NO_BUDGET,
+    DistillRow,
+    Message,
+    Question,
+    TrainSequence,
+    budget_label,
+    parse_budget,
+)
+from bard_ray.streams import Stream, rng
 
-# Rows tokenised at a time: enough to be fast, few enough for long chains to fit the memory.
+# Rows tokenized at a time: enough to be fast, few enough for long chains to fit the memory.
 _BATCH_ROWS = 4096
 
 
-def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistilRow]:
+def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistillRow]:
     """What stands in for a pretraining: chains as they are, with prompts that name no budget.
 
     Args:
@@ -44,21 +51,21 @@ def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistilRow]:
             raise ConfigError("base.rows", num_rows, "must be at least 1", fix)
         return [_gold_row(data.chain, seed, index) for index in range(num_rows)]
     rows = [
-        DistilRow(row.question, NO_BUDGET, chain.think, chain.answer_text)
+        DistillRow(row.question, NO_BUDGET, chain.think, chain.answer_text)
         for row, chain in _by_turns(split_rows(data)[0])
     ]
     return rows[:num_rows] if num_rows > 0 else rows
 
 
-def natural_corpus(natural: Iterable[Candidate], num_rows: int) -> list[DistilRow]:
+def natural_corpus(natural: Iterable[Candidate], num_rows: int) -> list[DistillRow]:
     """Curated chains as their teacher wrote them, without budgets: the first `num_rows`, 0: all."""
-    rows = [DistilRow(r.question, NO_BUDGET, r.think, r.answer_text) for r in natural]
+    rows = [DistillRow(r.question, NO_BUDGET, r.think, r.answer_text) for r in natural]
     return rows[:num_rows] if num_rows > 0 else rows
 
 
 def budget_corpus(
     compressed: Iterable[Candidate], natural: Sequence[Candidate], none_share: float, seed: int
-) -> list[DistilRow]:
+) -> list[DistillRow]:
     """The budgeted corpus, in random order.
 
     Args:
@@ -71,20 +78,20 @@ def budget_corpus(
     Raises:
         DataError: no chain is left.
     """
-    rows = [DistilRow(r.question, r.budget, r.think, r.answer_text) for r in compressed]
+    rows = [DistillRow(r.question, r.budget, r.think, r.answer_text) for r in compressed]
     if not rows:
         fix = "The data report says at which step they were dropped; loosen it, or add questions."
-        raise DataError("distil", "no chain is left after the last step", fix)
+        raise DataError("distill", "no chain is left after the last step", fix)
     wanted = min(len(natural), round(len(rows) * none_share / (1 - none_share)))
-    picks = rng(seed, Stream.DISTIL).permutation(len(natural))[:wanted].tolist()
+    picks = rng(seed, Stream.DISTILL).permutation(len(natural))[:wanted].tolist()
     rows += natural_corpus((natural[i] for i in sorted(picks)), 0)
     return [rows[i] for i in rng(seed, Stream.SHUFFLE).permutation(len(rows))]
 
 
 def to_sequences(
-    rows: Sequence[DistilRow], prompts: PromptFormat, max_len: int
+    rows: Sequence[DistillRow], prompts: PromptFormat, max_len: int
 ) -> tuple[list[TrainSequence], int]:
-    """Tokenise a corpus; the mask is True on the completion only.
+    """Tokenize a corpus; the mask is True on the completion only.
 
     Args:
         rows: the corpus.
@@ -114,18 +121,12 @@ def to_sequences(
     return sequences, len(rows) - len(sequences)
 
 
-def write_corpus(path: str | Path, rows: Iterable[DistilRow]) -> None:
+def write_corpus(path: str | Path, rows: Iterable[DistillRow]) -> None:
     """Write one JSON object a line. The file appears whole or not at all."""
-    target = Path(path)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(_to_json(row), ensure_ascii=False)}\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(target)
+    write_lines(path, (json.dumps(_to_json(row), ensure_ascii=False) for row in rows))
 
 
-def read_corpus(path: str | Path) -> list[DistilRow]:
+def read_corpus(path: str | Path) -> list[DistillRow]:
     """Read what `write_corpus` wrote.
 
     Raises:
@@ -136,7 +137,7 @@ def read_corpus(path: str | Path) -> list[DistilRow]:
             lines = list(file)
     except OSError as error:
         raise DataError(
-            str(path), f"cannot be read ({error.strerror})", "Run the distil stage again."
+            str(path), f"cannot be read ({error.strerror})", "Run the distill stage again."
         ) from error
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -152,9 +153,9 @@ def read_corpus(path: str | Path) -> list[DistilRow]:
     return rows
 
 
-def _gold_row(cfg: ChainConfig, seed: int, index: int) -> DistilRow:
+def _gold_row(cfg: ChainConfig, seed: int, index: int) -> DistillRow:
     question = chain_question(cfg, seed, "base", index)
-    return DistilRow(
+    return DistillRow(
         question, NO_BUDGET, gold_think(chain_of(question)), answer_text(question.answer)
     )
 
@@ -165,7 +166,7 @@ def _by_turns(teacher: Sequence[TeacherRow]) -> Iterator[tuple[TeacherRow, Teach
         yield from ((row, row.chains[turn]) for row in teacher if turn < len(row.chains))
 
 
-def _to_json(row: DistilRow) -> dict[str, object]:
+def _to_json(row: DistillRow) -> dict[str, object]:
     question = row.question
     return {
         "id": question.id,
@@ -174,13 +175,13 @@ def _to_json(row: DistilRow) -> dict[str, object]:
         "kind": question.kind,
         "source": question.source,
         "meta": dict(question.meta),
-        "budget": label(row.budget),
+        "budget": budget_label(row.budget),
         "think": row.think,
         "answer_text": row.answer_text,
     }
 
 
-def _from_json(record: dict) -> DistilRow:
+def _from_json(record: dict) -> DistillRow:
     question = Question(
         id=record["id"],
         messages=tuple(Message(m["role"], m["content"]) for m in record["messages"]),
@@ -189,4 +190,6 @@ def _from_json(record: dict) -> DistilRow:
         source=record["source"],
         meta=record["meta"],
     )
-    return DistilRow(question, parse(record["budget"]), record["think"], record["answer_text"])
+    return DistillRow(
+        question, parse_budget(record["budget"]), record["think"], record["answer_text"]
+    )

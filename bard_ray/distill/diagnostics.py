@@ -113,7 +113,7 @@ def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
 
         shift = | U (mean after - mean before) | / sqrt( mean_i | U (before_i - mean before) |^2 )
 
-    U [2, H] holds the first two principal directions of the states before. 1 means that the centre
+    U [2, H] holds the first two principal directions of the states before. 1 means that the center
     moved as far as texts lie from it.
 
     Args:
@@ -133,11 +133,11 @@ def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
         raise ValueError(msg)
     if not (np.isfinite(before_BH).all() and np.isfinite(after_BH).all()):
         return None  # a student that diverged
-    centre_H = before_BH.mean(axis=0, dtype=np.float64)
-    centred_BH = before_BH.astype(np.float64) - centre_H
-    directions_2H = np.linalg.svd(centred_BH, full_matrices=False)[2][:2]
-    spread = float(np.sqrt(np.mean(np.sum((centred_BH @ directions_2H.T) ** 2, axis=1))))
-    moved_H = after_BH.mean(axis=0, dtype=np.float64) - centre_H
+    center_H = before_BH.mean(axis=0, dtype=np.float64)
+    centered_BH = before_BH.astype(np.float64) - center_H
+    directions_2H = np.linalg.svd(centered_BH, full_matrices=False)[2][:2]
+    spread = float(np.sqrt(np.mean(np.sum((centered_BH @ directions_2H.T) ** 2, axis=1))))
+    moved_H = after_BH.mean(axis=0, dtype=np.float64) - center_H
     return float(np.linalg.norm(directions_2H @ moved_H)) / spread if spread > 0 else None
 
 

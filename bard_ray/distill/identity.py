@@ -14,14 +14,14 @@ from typing import Any
 def identity(plugin: object) -> dict[str, Any]:
     """What of a plug-in decides what it writes: its class and its parameters.
 
-    Parameters named in its class attribute `NEUTRAL` (speed, place, retries) are left out, so that
-    changing them makes nothing anew.
+    Parameters named in its class attribute `NOT_FINGERPRINTED` (speed, place, retries) are left
+    out, so that changing them makes nothing anew.
     """
     if not is_dataclass(plugin):
         msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
         raise TypeError(msg)
     cls = type(plugin)
-    neutral = getattr(cls, "NEUTRAL", ())
+    neutral = getattr(cls, "NOT_FINGERPRINTED", ())
     named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
     return {"is": f"{cls.__module__}:{cls.__qualname__}", **_code(cls), **named}
 

@@ -62,7 +62,7 @@ def aligned_ends(cuts: Sequence[int], ends_T: Ints, ends_U: Ints) -> tuple[list[
     """Sentence ends in the tokens of two tokenizers of one text, as many in one as in the other.
 
     A token is of the sentence in which its last character lies. A sentence without a token of its
-    own under one of the tokenizers is one with its neighbour.
+    own under one of the tokenizers is one with its neighbor.
 
     Args:
         cuts: where sentences end, characters, strictly ascending, the last one behind all tokens.

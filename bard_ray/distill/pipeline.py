@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.identity import as_json, digest, identity
-from bard_ray.distill.stage import Candidate, Judged
-from bard_ray.distill.step import MATTERS, Step, Tools
+from bard_ray.distill.step import FINGERPRINT_INPUTS, Step, Tools
 from bard_ray.distill.store import FORMAT, StepFacts, StepStore, fingerprint, kept, tally
 from bard_ray.distill.table import read_judged
 from bard_ray.errors import InvariantError
@@ -67,7 +67,7 @@ class Pipeline:
         source: where records come from.
         steps: name and step, in order.
         tools: what steps may use.
-        matters: values of `step.MATTERS`: what outputs follow from, as JSON.
+        matters: values of `step.FINGERPRINT_INPUTS`: what outputs follow from, as JSON.
         ahead: chunks of a step in work at a time.
         on_progress: told now and then.
     """
@@ -211,11 +211,11 @@ class Pipeline:
 
 def _identity(step: Step, matters: Mapping[str, Any]) -> dict[str, Any]:
     """What a step's output follows from, beside its input."""
-    unknown = set(step.USES) - set(MATTERS)
+    unknown = set(step.DEPENDS_ON) - set(FINGERPRINT_INPUTS)
     if unknown:
-        msg = f"{type(step).__name__} uses {sorted(unknown)}, which is not in {MATTERS}"
+        msg = f"{type(step).__name__} uses {sorted(unknown)}, which is not in {FINGERPRINT_INPUTS}"
         raise InvariantError(msg)
-    whole = identity(step) | {"uses": {name: matters.get(name) for name in step.USES}}
+    whole = identity(step) | {"uses": {name: matters.get(name) for name in step.DEPENDS_ON}}
     plain: dict[str, Any] = as_json(whole)
     return plain
 

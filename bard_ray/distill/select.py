@@ -1,4 +1,4 @@
-"""From `distil.steps` to steps: a selection of `bard_ray.distill.curate` is a step too."""
+"""From `distill.steps` to steps: a selection of `bard_ray.distill.filters` is a step too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from bard_ray.distill.stage import STAGES, Candidate, Context, Judged, Stage
+from bard_ray.distill.filter import FILTERS, Candidate, Filter, FilterContext, Judged
 from bard_ray.distill.step import STEPS, Step, Tools, name_and_params
 from bard_ray.errors import ConfigError
 
@@ -15,17 +15,17 @@ WHOLE = ("near_duplicates",)  # selections that compare questions with each othe
 
 
 @dataclass(frozen=True)
-class Selection:
+class FilterStep:
     """A selection as a step; it is computed away from the event loop."""
 
     name: str
-    stage: Stage
-    USES: ClassVar[tuple[str, ...]] = ("evaluation",)
+    stage: Filter
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("evaluation",)
 
     @property
     def questions(self) -> int:
         """All at once where questions are compared with each other; so for the user's own."""
-        by_itself = self.name in STAGES.names() and self.name not in WHOLE
+        by_itself = self.name in FILTERS.names() and self.name not in WHOLE
         return CHUNK_QUESTIONS if by_itself else 0
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
@@ -33,7 +33,7 @@ class Selection:
         return await tools.compute(judge, self.stage, list(records), tools.context)
 
 
-def judge(stage: Stage, records: Sequence[Candidate], context: Context) -> list[Judged]:
+def judge(stage: Filter, records: Sequence[Candidate], context: FilterContext) -> list[Judged]:
     """All verdicts of a selection."""
     return list(stage.judge(records, context))
 
@@ -51,12 +51,12 @@ def _make(place: int, entry: object) -> tuple[str, Step]:
     try:
         name, params = name_and_params(entry)
     except ValueError as error:
-        fix = "For example distil.steps='[teach, grade, correct, {length: {max_tokens: 16384}}]'."
-        raise ConfigError(f"distil.steps[{place}]", entry, str(error), fix) from error
+        fix = "For example distill.steps='[teach, grade, correct, {length: {max_tokens: 16384}}]'."
+        raise ConfigError(f"distill.steps[{place}]", entry, str(error), fix) from error
     if name in STEPS.names():
         return name, STEPS.build(name, params)
-    if name in STAGES.names():
-        return name, Selection(name, STAGES.build(name, params))
+    if name in FILTERS.names():
+        return name, FilterStep(name, FILTERS.build(name, params))
     return _own(name, params) if ":" in name else _unknown(place, name)
 
 
@@ -65,13 +65,13 @@ def _own(name: str, params: object) -> tuple[str, Step]:
     label = name.rpartition(":")[2].lower()
     cls, given = _find(name), cast("dict[str, object]", params)
     if callable(getattr(cls, "judge", None)):
-        return label, Selection(label, STAGES.build(name, given))
+        return label, FilterStep(label, FILTERS.build(name, given))
     return label, STEPS.build(name, given)
 
 
 def _find(name: str) -> type:
     try:
-        return STAGES.find(name)
+        return FILTERS.find(name)
     except ConfigError as error:
         if "has no method" in error.rule:
             return STEPS.find(name)
@@ -79,6 +79,6 @@ def _find(name: str) -> type:
 
 
 def _unknown(place: int, name: str) -> tuple[str, Step]:
-    known = ", ".join([*STEPS.names(), *STAGES.names()])
+    known = ", ".join([*STEPS.names(), *FILTERS.names()])
     fix = f"Use one of {known}, or your own as module:Class."
-    raise ConfigError(f"distil.steps[{place}]", name, "is no known step", fix)
+    raise ConfigError(f"distill.steps[{place}]", name, "is no known step", fix)

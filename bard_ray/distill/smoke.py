@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bard_ray.budget.signal import TokenBudget
 from bard_ray.config.schema import EvalConfig, SFTConfig, SmokeConfig
 from bard_ray.distill.choice import (
     CandidateFigures,
@@ -38,8 +37,17 @@ from bard_ray.errors import ConfigError
 from bard_ray.evals.sweep import SweepPlan, sweep
 from bard_ray.learn.batching import num_sft_steps, sft_batches
 from bard_ray.learn.schedule import warmup_cosine
-from bard_ray.records import DistilRow, Floats, Ints, Question, SamplingSpec, TrainSequence
-from bard_ray.roles import Learner, OptimSpec, Reference, Sampler, Verifier
+from bard_ray.learn.spec import OptimSpec
+from bard_ray.records import (
+    DistillRow,
+    Floats,
+    Ints,
+    Question,
+    SamplingSpec,
+    TokenBudget,
+    TrainSequence,
+)
+from bard_ray.roles import Learner, Reference, Sampler, Verifier
 from bard_ray.sft.loop import train_sft
 
 if TYPE_CHECKING:
@@ -54,7 +62,7 @@ OnProgress = Callable[[int, int, str], None]  # parts done, parts in all, what i
 
 @dataclass(frozen=True, slots=True)
 class SmokeRoles:
-    """Who does the work. What learner, sampler and reference hold afterwards is nobody's concern.
+    """Who does the work. What learner, sampler and reference hold afterward is nobody's concern.
 
     Attributes:
         next_version: a weight version nobody has used.
@@ -115,7 +123,7 @@ def smoke_plan(evaluate: EvalConfig, taught: Sequence[int], seed: int) -> SweepP
 
 
 async def choose_teacher(
-    corpora: Mapping[str, Sequence[DistilRow]],
+    corpora: Mapping[str, Sequence[DistillRow]],
     roles: SmokeRoles,
     spec: SmokeSpec,
     on_progress: OnProgress = lambda done, total, detail: None,
@@ -145,8 +153,8 @@ async def choose_teacher(
     trials = {name: Trial(reason) for name, (_, reason) in prepared.items() if reason}
     if not sequences:
         reasons = "; ".join(f"{name}: {trial.failure}" for name, trial in trials.items())
-        fix = "Raise distil.smoke.questions, or look at why so little of their chains is kept."
-        raise ConfigError("distil.teachers", list(corpora), f"none can be tried ({reasons})", fix)
+        fix = "Raise distill.smoke.questions, or look at why so little of their chains is kept."
+        raise ConfigError("distill.teachers", list(corpora), f"none can be tried ({reasons})", fix)
     probe = await _Probe.before(sequences, roles, spec)
     steps = max(_steps(len(rows), spec.sft) for rows in sequences.values())
     for done, (name, rows) in enumerate(sequences.items()):
@@ -167,12 +175,12 @@ async def choose_teacher(
 def _check(spec: SmokeSpec) -> None:
     if len(spec.questions) < 2:
         rule = "must be at least 2: one question says nothing of the noise"
-        raise ConfigError("distil.smoke.eval_questions", len(spec.questions), rule, "Raise it.")
+        raise ConfigError("distill.smoke.eval_questions", len(spec.questions), rule, "Raise it.")
     if not spec.plan.budgets:
         raise ConfigError("budget.train", [], "names no budget to try students at", "Name some.")
 
 
-def _prepare(rows: Sequence[DistilRow], spec: SmokeSpec) -> tuple[list[TrainSequence], str]:
+def _prepare(rows: Sequence[DistillRow], spec: SmokeSpec) -> tuple[list[TrainSequence], str]:
     """The rows as sequences, and why they are not enough; empty: they are."""
     if not rows:
         return [], "it has no rows"

@@ -16,12 +16,12 @@ from bard_ray.data.chain import chain_question
 from bard_ray.data.prompt import PromptFormat
 from bard_ray.data.questions import split_rows
 from bard_ray.data.rows import TeacherRow
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.identity import digest
 from bard_ray.distill.pipeline import RecordSource
-from bard_ray.distill.stage import Candidate
 from bard_ray.records import Question
 
-_BATCH_ROWS = 1024  # questions whose chains are tokenised at a time
+_BATCH_ROWS = 1024  # questions whose chains are tokenized at a time
 
 
 def record_source(

@@ -1,8 +1,8 @@
 """Steps of the data pipeline: each turns records into records, and drops some with a reason.
 
-`distil.steps` lists them in order, as names or as `{name: {parameter: value}}`. A step is a file of
-`bard_ray.distill.steps` (it may ask models, so it is async), a selection of
-`bard_ray.distill.curate` (pure), or the user's own as `module:Class`. Records begin as questions
+`distill.steps` lists them in order, as names or as `{name: {parameter: value}}`. A step is a file
+of `bard_ray.distill.steps` (it may ask models, so it is async), a selection of
+`bard_ray.distill.filters` (pure), or the user's own as `module:Class`. Records begin as questions
 without chains, or with those that the data set has.
 """
 
@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from bard_ray.config.schema import DistillConfig
 from bard_ray.data.prompt import PromptFormat
-from bard_ray.distill.stage import Candidate, Context, Judged
+from bard_ray.distill.filter import Candidate, FilterContext, Judged
 from bard_ray.distill.teacher import Teacher
 from bard_ray.plugins import Registry
 from bard_ray.roles import Reference, Sampler, Verifier
@@ -41,7 +43,7 @@ class Tools:
 
     Attributes:
         seed: of the run.
-        teacher_name: whose chains are wanted, a name in `distil.teachers`.
+        teacher_name: whose chains are wanted, a name in `distill.teachers`.
         prompts: how the student reads and writes.
         taught: budgets that may be taught, tokens, ascending.
         context: evaluation questions and think tags, for selections.
@@ -57,7 +59,7 @@ class Tools:
     teacher_name: str
     prompts: PromptFormat
     taught: tuple[int, ...]
-    context: Context
+    context: FilterContext
     verifier: Callable[[], Awaitable[Verifier]]
     teacher: Callable[[str], Awaitable[Teacher]]
     student: Callable[[], Awaitable[Sampler]]
@@ -68,10 +70,11 @@ class Tools:
 class Step(Protocol):
     """One step; its fields are its parameters.
 
-    What it makes of a chunk depends on that chunk alone, and on what `USES` names of `MATTERS`.
+    What it makes of a chunk depends on that chunk alone, and on what `DEPENDS_ON` names of
+    `FINGERPRINT_INPUTS`.
     """
 
-    USES: ClassVar[tuple[str, ...]]
+    DEPENDS_ON: ClassVar[tuple[str, ...]]
 
     @property
     def questions(self) -> int:
@@ -89,13 +92,22 @@ class Step(Protocol):
 
 
 # What the output of a step may follow from, beside its records and parameters.
-MATTERS = ("seed", "teacher", "writer", "student", "tokenizer", "evaluation", "budgets", "grading")
+FINGERPRINT_INPUTS = (
+    "seed",
+    "teacher",
+    "writer",
+    "student",
+    "tokenizer",
+    "evaluation",
+    "budgets",
+    "grading",
+)
 
-STEPS: Registry[Step] = Registry("distil.steps", "bard_ray.distill.steps", method="run")
+STEPS: Registry[Step] = Registry("distill.steps", "bard_ray.distill.steps", method="run")
 
 
 def name_and_params(entry: object) -> tuple[str, Mapping[str, Any]]:
-    """An entry of `distil.steps`: `teach`, or `{teach: {chains: 4}}`.
+    """An entry of `distill.steps`: `teach`, or `{teach: {chains: 4}}`.
 
     Raises:
         ValueError: it is neither.
@@ -108,3 +120,12 @@ def name_and_params(entry: object) -> tuple[str, Mapping[str, Any]]:
             return name, {str(key): value for key, value in params.items()}
     msg = "must be a step's name, or {name: {parameter: value}}"
     raise ValueError(msg)
+
+
+def step_names(distill: DistillConfig) -> list[str]:
+    """Names of the steps, malformed entries left out."""
+    names = []
+    for entry in distill.steps:
+        with suppress(ValueError):
+            names.append(name_and_params(entry)[0])
+    return names

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bard_ray.checkpoint import write_json
-from bard_ray.distill.stage import Candidate, Judged
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.table import read_judged, write_judged
 from bard_ray.errors import DataError
+from bard_ray.files import write_json
 
 FORMAT = 1  # of the files; it enters every key
 MAX_EXAMPLES = 3  # dropped records shown for each reason

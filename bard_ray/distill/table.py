@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bard_ray.budget.signal import label, parse
-from bard_ray.distill.stage import Candidate, Judged
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.errors import DataError
-from bard_ray.records import Floats, Message, Outcome, Question
+from bard_ray.files import atomic_file
+from bard_ray.records import Floats, Message, Outcome, Question, budget_label, parse_budget
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,12 +24,8 @@ def write_judged(path: Path, judged: Sequence[Judged]) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist([_to_row(*item) for item in judged], schema=_schema())
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
+    with atomic_file(path) as file:
         pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def read_judged(path: Path) -> list[Judged]:
@@ -91,7 +86,7 @@ def _to_row(record: Candidate, reason: str) -> dict[str, Any]:
         "think": record.think,
         "answer_text": record.answer_text,
         "tokens": record.tokens_T,
-        "budget": label(record.budget),
+        "budget": budget_label(record.budget),
         "attempts": record.attempts,
         "origin": record.origin,
         "verdict": None if record.verdict is None else record.verdict.value,
@@ -117,7 +112,7 @@ def _from_row(row: dict[str, Any]) -> Judged:
         row["think"],
         row["answer_text"],
         np.asarray(row["tokens"], np.int32),
-        budget=parse(row["budget"]),
+        budget=parse_budget(row["budget"]),
         attempts=row["attempts"],
         origin=row["origin"],
         verdict=None if row["verdict"] is None else Outcome(row["verdict"]),

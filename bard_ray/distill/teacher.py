@@ -1,6 +1,6 @@
 """Teachers: who writes chains, and who rewrites them. One Protocol, whatever is behind it.
 
-A configuration names candidates under `distil.teachers`: `{r1: {backend: openai, model: ...}}`. A
+A configuration names candidates under `distill.teachers`: `{r1: {backend: openai, model: ...}}`. A
 backend is a file of `bard_ray.distill.teachers` with one frozen dataclass, or the user's own as
 `module:Class`; what it opens answers asks, one by one, as many at a time as it is given.
 """
@@ -24,7 +24,7 @@ Ended = Literal["stop", "length", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TeacherRequest:
     """One text wanted of a teacher.
 
     Attributes:
@@ -83,7 +83,7 @@ class Reply:
 class Teacher(Protocol):
     """Answers asks. Many may be under way at once; the teacher bounds what it really does."""
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def reply(self, ask: TeacherRequest) -> Reply:
         """One reply; `ended="failed"` where this ask cannot be answered.
 
         Raises:
@@ -146,7 +146,7 @@ def prompt_format(path: str, spec: EngineSpec) -> PromptFormat:
     except ConfigError as error:
         # Written for the student, whose fields it names.
         rule = error.rule.replace("the student's", "the teacher's")
-        raise ConfigError("distil.teachers", spec.model, rule, error.fix) from error
+        raise ConfigError("distill.teachers", spec.model, rule, error.fix) from error
 
 
 class Host(Protocol):
@@ -173,8 +173,8 @@ class Host(Protocol):
 class Backend(Protocol):
     """A way to reach a teacher: a plug-in, whose fields are its parameters.
 
-    One whose replies cost something wraps its teacher in `bard_ray.distill.ledger.Kept`, so that
-    none is paid for twice.
+    One whose replies cost something wraps its teacher in `bard_ray.distill.reply_cache.Kept`, so
+    that none is paid for twice.
     """
 
     async def open(self, name: str, host: Host) -> Teacher:
@@ -187,12 +187,12 @@ class Backend(Protocol):
 
 
 TEACHERS: Registry[Backend] = Registry(
-    "distil.teachers", "bard_ray.distill.teachers", method="open", key="backend"
+    "distill.teachers", "bard_ray.distill.teachers", method="open", key="backend"
 )
 
 
 def make_backends(teachers: Mapping[str, Any]) -> dict[str, Backend]:
-    """The candidates of `distil.teachers`, by name, in the order of the configuration.
+    """The candidates of `distill.teachers`, by name, in the order of the configuration.
 
     Raises:
         ConfigError: an entry is no mapping, names no backend, or has parameters that do not fit.
@@ -203,13 +203,13 @@ def make_backends(teachers: Mapping[str, Any]) -> dict[str, Backend]:
 def _make_backend(name: str, entry: object) -> Backend:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("backend"), str):
         fix = "Write {NAME: {backend: openai, model: ...}}; docs/distillation.md has the backends."
-        raise ConfigError(f"distil.teachers.{name}", entry, "names no backend", fix)
+        raise ConfigError(f"distill.teachers.{name}", entry, "names no backend", fix)
     params = {str(key): value for key, value in entry.items() if key != "backend"}
     try:
         return TEACHERS.build(entry["backend"], params)
     except ConfigError as error:  # an entry has no section `params` of its own
-        here = f"distil.teachers.{name}"
-        field = error.field.replace("distil.teachers.params", here)
-        field = field.replace("distil.teachers.backend", f"{here}.backend")
-        fix = error.fix.partition("; distil.teachers.params")[0].rstrip(".")
+        here = f"distill.teachers.{name}"
+        field = error.field.replace("distill.teachers.params", here)
+        field = field.replace("distill.teachers.backend", f"{here}.backend")
+        fix = error.fix.partition("; distill.teachers.params")[0].rstrip(".")
         raise ConfigError(field, error.value, error.rule, f"{fix}.") from error

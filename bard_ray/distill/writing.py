@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bard_ray.distill.compressor import Compressed, Reason, Workbench
-from bard_ray.distill.stage import Candidate
-from bard_ray.distill.teacher import Ask, Reply, Teacher
+from bard_ray.distill.compressor import Compressed, CompressorTools, Reason
+from bard_ray.distill.filter import Candidate
+from bard_ray.distill.teacher import Reply, Teacher, TeacherRequest
 from bard_ray.errors import ConfigError
 from bard_ray.records import GradeItem, Outcome, Question
 from bard_ray.verify.extract import extract_math
@@ -65,7 +65,7 @@ class Window:
         return Compressed(budget, chain.think, chain.answer_text)
 
 
-def writer_of(bench: Workbench, compressor: str) -> Teacher:
+def writer_of(bench: CompressorTools, compressor: str) -> Teacher:
     """The writer.
 
     Raises:
@@ -73,8 +73,8 @@ def writer_of(bench: Workbench, compressor: str) -> Teacher:
     """
     if bench.writer is None:
         rule = f"is empty, but the compressor {compressor} asks a model"
-        fix = "Name an entry of distil.teachers."
-        raise ConfigError("distil.compressor.writer", "", rule, fix)
+        fix = "Name an entry of distill.teachers."
+        raise ConfigError("distill.compressor.writer", "", rule, fix)
     return bench.writer
 
 
@@ -109,13 +109,15 @@ def ended_badly(reply: Reply) -> str:
     return _ENDED[reply.ended]
 
 
-async def judge_answer(bench: Workbench, question: Question, text: str) -> str:
+async def judge_answer(bench: CompressorTools, question: Question, text: str) -> str:
     """Empty where the answer is the gold one, else the reason."""
     (verdict,) = await bench.grade([GradeItem(text, question.answer, question.kind)])
     return _GRADED.get(verdict.outcome, Reason.NOT_GRADED)
 
 
-async def answer_from(bench: Workbench, ask: Ask, compressor: str) -> tuple[str, str]:
+async def answer_from(
+    bench: CompressorTools, ask: TeacherRequest, compressor: str
+) -> tuple[str, str]:
     """What the writer answers after a thought that was written for it.
 
     Args:

@@ -14,8 +14,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bard_ray.budget.signal import Budget, label, token_limit
-from bard_ray.records import Group, Outcome, Rollout, Verdict
+from bard_ray.records import Budget, Group, Outcome, Rollout, Verdict, budget_label, token_limit
 
 Doubles = NDArray[np.float64]
 
@@ -197,7 +196,7 @@ def clustered_stderr(correct: ArrayLike, questions: Sequence[Hashable]) -> float
     return float(np.sqrt(sum(r * r for r in residuals.values())) / correct_n.size)
 
 
-def summarise(groups: Sequence[Group]) -> VariantSummary:
+def summarize(groups: Sequence[Group]) -> VariantSummary:
     """Summary of one variant from its graded groups: the shape of `results.json`.
 
     The rates at the top are means over the token budgets, so that a budget with more rollouts
@@ -214,10 +213,12 @@ def summarise(groups: Sequence[Group]) -> VariantSummary:
     """
     samples = _by_budget(groups)
     points = {
-        label(budget): _point(budget, samples[budget])
+        budget_label(budget): _point(budget, samples[budget])
         for budget in sorted(samples, key=_budget_order)
     }
-    measured = [points[label(budget)] for budget in samples if token_limit(budget) is not None]
+    measured = [
+        points[budget_label(budget)] for budget in samples if token_limit(budget) is not None
+    ]
     return VariantSummary(
         rel_err=_mean_or_none([p["rel_err"] for p in measured]),
         in_band=_mean_or_none([p["in_band"] for p in measured]),
@@ -294,7 +295,7 @@ def _empty_point(broken: int) -> PointSummary:
 def _budget_order(budget: Budget) -> tuple[float, str]:
     """Token budgets by size, then the others by name."""
     limit = token_limit(budget)
-    return (float("inf") if limit is None else limit, label(budget))
+    return (float("inf") if limit is None else limit, budget_label(budget))
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:

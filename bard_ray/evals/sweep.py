@@ -1,4 +1,4 @@
-"""The budget sweep: every question at every budget, sampled, graded, summarised.
+"""The budget sweep: every question at every budget, sampled, graded, summarized.
 
 Written against the role Protocols only. How much is being sampled is the sampler's concern; here a
 bounded number of batches is being graded while the next ones come in.
@@ -13,20 +13,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget, token_limit
 from bard_ray.config.schema import EvalConfig
-from bard_ray.evals.metrics import VariantSummary, summarise
+from bard_ray.evals.metrics import VariantSummary, summarize
 from bard_ray.records import (
+    NO_BUDGET,
+    Budget,
     GradeItem,
     Group,
     GroupRequest,
     Outcome,
     Question,
     SamplingSpec,
+    TokenBudget,
     Verdict,
+    token_limit,
 )
+from bard_ray.regrade import grade_with_retries
 from bard_ray.roles import Sampler, Verifier
-from bard_ray.verify.regrade import grade_surely
 
 GROUPS_PER_GRADING = 32
 BATCHES_IN_GRADING = 8
@@ -53,7 +56,7 @@ class SweepPlan:
     first_number: int = 0
 
 
-def make_plan(config: EvalConfig, seed: int, first_number: int = 0) -> SweepPlan:
+def plan_sweep(config: EvalConfig, seed: int, first_number: int = 0) -> SweepPlan:
     """The sweep that a configuration asks for."""
     budgets: tuple[Budget, ...] = tuple(TokenBudget(tokens) for tokens in sorted(config.budgets))
     spec = SamplingSpec(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
@@ -144,7 +147,7 @@ async def grade_groups(verifier: Verifier, groups: Sequence[Group]) -> list[Grou
         for group in groups
         for rollout in group.rollouts
     ]
-    given, _ = await grade_surely(verifier, items)
+    given, _ = await grade_with_retries(verifier, items)
     verdicts = iter(given)
     return [_graded(group, tuple(next(verdicts) for _ in group.rollouts)) for group in groups]
 
@@ -162,8 +165,8 @@ async def evaluate_variant(
     plan: SweepPlan,
     on_progress: OnProgress,
 ) -> VariantSummary:
-    """Sweep and summarise: one entry of `variants` in `results.json`."""
-    return summarise(await sweep(sampler, verifier, questions, plan, on_progress))
+    """Sweep and summarize: one entry of `variants` in `results.json`."""
+    return summarize(await sweep(sampler, verifier, questions, plan, on_progress))
 
 
 async def _batches(groups: AsyncIterator[Group], size: int) -> AsyncIterator[list[Group]]:
@@ -179,5 +182,5 @@ async def _batches(groups: AsyncIterator[Group], size: int) -> AsyncIterator[lis
 
 
 def _request_seed(seed: int, number: int) -> int:
-    """31-bit seed of one request: independent streams for neighbouring seeds and numbers."""
+    """31-bit seed of one request: independent streams for neighboring seeds and numbers."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)

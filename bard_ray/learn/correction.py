@@ -1,6 +1,6 @@
 """Off-policy correction: how a token counts that another policy sampled.
 
-Three policies meet in a step. The behaviour policy b sampled the token: older weights, and another
+Three policies meet in a step. The behavior policy b sampled the token: older weights, and another
 engine's arithmetic. The proximal policy q is the one the step starts from. The policy p is the one
 with the gradient. A correction turns their log-probs into a loss, and says which tokens it held
 back. Those that come with the project are in `bard_ray.learn.corrections`, one a file.
@@ -42,7 +42,7 @@ class TokenBatch:
     Attributes:
         logprobs_N: log p under the policy, float32; the only field with gradients.
         proximal_N: log q under the policy that the step started from.
-        behaviour_N: log b under the policy that sampled the token.
+        behavior_N: log b under the policy that sampled the token.
         reference_N: under the frozen policy of the KL term.
         entropy_N: of the policy, nats.
         advantages_N: of the token; segments of a sequence may have advantages of their own.
@@ -52,7 +52,7 @@ class TokenBatch:
 
     logprobs_N: Tensor
     proximal_N: Tensor
-    behaviour_N: Tensor
+    behavior_N: Tensor
     reference_N: Tensor
     entropy_N: Tensor
     advantages_N: Tensor
@@ -103,7 +103,7 @@ def weighted(
 ) -> Surrogate:
     """The decoupled objective: PPO's on p / q, times a constant weight for q / b.
 
-    Maths:
+    Math:
         l_i = -w_i min(rho_i A_i, clip(rho_i, 1 - clip_low, 1 + clip_high) A_i), rho_i = p_i / q_i
 
     Args:

@@ -32,7 +32,7 @@ def target_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probs of target tokens, and the entropy of the distributions they come from.
 
-    Maths:
+    Math:
         z_i = (W h_i + b) / temperature
         log p_i = z_i[target_i] - logsumexp(z_i)
         H_i = -sum_v p_i[v] log p_i[v]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bard_ray.learn.correction import TokenBatch
 from bard_ray.learn.ratios import k3_kl
+from bard_ray.learn.spec import LossSpec
 from bard_ray.learn.stats import Sums, policy_sums
-from bard_ray.roles import LossSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def nll(logprobs_N: Tensor) -> Tensor:
     """Negative log-likelihood.
 
-    Maths:
+    Math:
         l_i = -log p_i
 
     Args:
@@ -43,7 +43,7 @@ def nll_loss(batch: TokenBatch) -> tuple[Tensor, Sums]:
 def grpo_loss(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, Sums]:
     """Summed GRPO loss, and the sums behind the metrics.
 
-    Maths:
+    Math:
         L = sum_i surrogate_i + kl_coef * sum_i k3_i
         with the surrogate of `spec.correction`
 

@@ -73,7 +73,7 @@ class MicroBatch:
     positions_RT: Ints
     mask_RT: Bools
     advantages_RT: Floats
-    behaviour_RT: Floats
+    behavior_RT: Floats
     reference_RT: Floats
     sequence_RT: Ints
     bin_RT: Ints
@@ -255,7 +255,7 @@ def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int
         positions_RT=_positions(spans, shape),
         mask_RT=laid_out(lambda s: s.mask_T, np.bool_),
         advantages_RT=laid_out(lambda s: s.advantages_T, np.float32),
-        behaviour_RT=laid_out(lambda s: s.behaviour_T, np.float32),
+        behavior_RT=laid_out(lambda s: s.behavior_T, np.float32),
         reference_RT=laid_out(lambda s: s.reference_T, np.float32),
         sequence_RT=_numbers(spans, shape),
         bin_RT=laid_out(lambda s: np.full(s.tokens_T.size, s.budget_bin, np.int32), np.int32),

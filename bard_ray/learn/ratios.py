@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 MAX_LOG_RATIO = 20.0
 
 
-def ratio(logprobs_N: Tensor, behaviour_N: Tensor) -> Tensor:
-    """Importance ratio of the policy over the behaviour policy.
+def ratio(logprobs_N: Tensor, behavior_N: Tensor) -> Tensor:
+    """Importance ratio of the policy over the behavior policy.
 
-    Maths:
+    Math:
         r_i = exp(log p_i - log b_i), the exponent limited to +-20
 
     Args:
         logprobs_N: log-probs under the policy, nats [N].
-        behaviour_N: log-probs under the policy that sampled the tokens, nats [N].
+        behavior_N: log-probs under the policy that sampled the tokens, nats [N].
 
     Returns:
         Ratios [N].
@@ -34,19 +34,19 @@ def ratio(logprobs_N: Tensor, behaviour_N: Tensor) -> Tensor:
 
     Source: Schulman et al. 2017 (PPO), section 3; the limit is ours.
     """
-    _check_shapes(logprobs_N, behaviour_N)
-    return (logprobs_N - behaviour_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    _check_shapes(logprobs_N, behavior_N)
+    return (logprobs_N - behavior_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
-def sequence_ratio(logprobs_N: Tensor, behaviour_N: Tensor, sequence_N: Tensor) -> Tensor:
+def sequence_ratio(logprobs_N: Tensor, behavior_N: Tensor, sequence_N: Tensor) -> Tensor:
     """Geometric mean of the token ratios of a sequence, at each of its tokens.
 
-    Maths:
+    Math:
         s_i = exp(mean over the trained tokens j of i's sequence of (log p_j - log b_j))
 
     Args:
         logprobs_N: log-probs under the policy, nats [N].
-        behaviour_N: log-probs under the policy that sampled the tokens, nats [N].
+        behavior_N: log-probs under the policy that sampled the tokens, nats [N].
         sequence_N: number of each token's sequence, int64 [N], from 0.
 
     Returns:
@@ -57,12 +57,12 @@ def sequence_ratio(logprobs_N: Tensor, behaviour_N: Tensor, sequence_N: Tensor) 
 
     Source: Zheng et al. 2025 (GSPO), arXiv 2507.18071, definition of s_i.
     """
-    _check_shapes(logprobs_N, behaviour_N)
+    _check_shapes(logprobs_N, behavior_N)
     _check_shapes(logprobs_N, sequence_N)
     if not sequence_N.numel():
-        return ratio(logprobs_N, behaviour_N)
+        return ratio(logprobs_N, behavior_N)
     zeros_S = logprobs_N.new_zeros(int(sequence_N.max()) + 1)
-    total_S = zeros_S.index_add(0, sequence_N, logprobs_N - behaviour_N)
+    total_S = zeros_S.index_add(0, sequence_N, logprobs_N - behavior_N)
     count_S = zeros_S.index_add(0, sequence_N, logprobs_N.new_ones(logprobs_N.shape))
     mean_S = total_S / count_S.clamp(min=1.0)
     return mean_S.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().index_select(0, sequence_N)
@@ -73,7 +73,7 @@ def clipped_surrogate(
 ) -> Tensor:
     """Pessimistic policy loss with separate clips below and above.
 
-    Maths:
+    Math:
         l_i = -min(r_i * A_i, clip(r_i, 1 - clip_low, 1 + clip_high) * A_i)
 
     Args:
@@ -99,7 +99,7 @@ def clipped_surrogate(
 def clip_acts(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float) -> Tensor:
     """Where `clipped_surrogate` has no gradient, bool [N].
 
-    Maths:
+    Math:
         (r_i < 1 - clip_low and A_i < 0) or (r_i > 1 + clip_high and A_i > 0)
 
     Args:
@@ -126,7 +126,7 @@ def k3_kl(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
 
     The estimate is unbiased and never negative.
 
-    Maths:
+    Math:
         d_i = log q_i - log p_i, limited to +-20
         k_i = exp(d_i) - d_i - 1
 

@@ -13,7 +13,7 @@ import math
 def warmup_cosine(step: int, num_steps: int, warmup: int, peak: float, min_ratio: float) -> float:
     """Linear warm-up, then a half cosine.
 
-    Maths:
+    Math:
         while step < warmup:
             lr = peak * (step + 1) / warmup
         after, with p = progress in (0, 1]:
@@ -38,7 +38,7 @@ def warmup_cosine(step: int, num_steps: int, warmup: int, peak: float, min_ratio
 def warmup_linear(step: int, num_steps: int, warmup: int, peak: float, min_ratio: float) -> float:
     """Linear warm-up, then a straight line down.
 
-    Maths:
+    Math:
         while step < warmup:
             lr = peak * (step + 1) / warmup
         after, with p = progress in (0, 1]:

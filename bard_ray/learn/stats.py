@@ -16,7 +16,7 @@ from bard_ray.metrics import BINS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bard_ray.roles import LossSpec
+    from bard_ray.learn.spec import LossSpec
 
 Sums = dict[str, "Tensor"]
 Totals = Mapping[str, list[float]]
@@ -32,20 +32,20 @@ _MEANS = {
         "rl/clip_high": "clip_high",
         "rl/weight_cut": "weight_cut",
         "rl/weight_mean": "weight",
-        "rl/behaviour_kl": "behaviour_kl",
+        "rl/behavior_kl": "behavior_kl",
     },
 }
-_BIN_MEANS = {"ratio_mean": "bin_ratio", "cut": "bin_cut", "behaviour_kl": "bin_kl"}
+_BIN_MEANS = {"ratio_mean": "bin_ratio", "cut": "bin_cut", "behavior_kl": "bin_kl"}
 
 
 def policy_sums(batch: TokenBatch, surrogate: Surrogate) -> Sums:
     """What the metrics need of one micro-batch: scalars, and vectors of length K (`bin_*`).
 
-    The KL is estimated on the tokens that the behaviour policy sampled, so it is
-    KL(behaviour || policy).
+    The KL is estimated on the tokens that the behavior policy sampled, so it is
+    KL(behavior || policy).
     """
     logprobs_N, advantages_N = batch.logprobs_N.detach(), batch.advantages_N
-    ratio_N, kl_N = ratio(logprobs_N, batch.behaviour_N), k3_kl(batch.behaviour_N, logprobs_N)
+    ratio_N, kl_N = ratio(logprobs_N, batch.behavior_N), k3_kl(batch.behavior_N, logprobs_N)
     clipped_N, weight_N = surrogate.clipped_N, surrogate.weight_N
 
     def binned(values_N: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def policy_sums(batch: TokenBatch, surrogate: Surrogate) -> Sums:
         "weight_cut": surrogate.cut_N.sum(),
         "weight": weight_N.sum(),
         "weight_sq": weight_N.square().sum(),
-        "behaviour_kl": kl_N.sum(),
+        "behavior_kl": kl_N.sum(),
         "bin_tokens": binned(logprobs_N.new_ones(len(logprobs_N))),
         "bin_ratio": binned(ratio_N),
         "bin_cut": binned((clipped_N | surrogate.cut_N).to(logprobs_N.dtype)),
@@ -97,7 +97,7 @@ def learner_metrics(
 def effective_share(weight_sum: float, weight_sq_sum: float, count: float) -> float:
     """Effective sample size as a share of the samples; 0 where every weight is 0.
 
-    Maths:
+    Math:
         (sum_i w_i)^2 / (N sum_i w_i^2)
 
     Args:

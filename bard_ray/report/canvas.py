@@ -1,6 +1,6 @@
 """How a figure becomes inline SVG text.
 
-Colours are CSS variables (`--ink`, `--grid`, `--series-1` ...), so that one figure serves light and
+Colors are CSS variables (`--ink`, `--grid`, `--series-1` ...), so that one figure serves light and
 dark pages; text stays text, so that it can be searched. matplotlib is imported inside functions:
 nothing but the reports needs it.
 """
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# matplotlib needs real colours; each stands for one CSS variable and is replaced by it in the SVG
+# matplotlib needs real colors; each stands for one CSS variable and is replaced by it in the SVG
 # text.
 INK, GRID, PAPER = "#010101", "#020202", "#030303"
 SERIES = ("#110001", "#110002", "#110003", "#110004", "#110005", "#110006")
 CSS_OF = {INK: "var(--ink)", GRID: "var(--grid)", PAPER: "var(--card)"}
-CSS_OF |= {colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, start=1)}
+CSS_OF |= {color: f"var(--series-{i})" for i, color in enumerate(SERIES, start=1)}
 TICKS_APART = 0.045  # least distance between two tick labels, as a share of the axis
 
 
@@ -107,7 +107,7 @@ def _canvas(draw: Callable[[Axes], None]) -> Canvas:
 
 
 def render(key: str, draw: Callable[[Axes], None]) -> str:
-    """The figure as an inline `<svg>` element with CSS colours.
+    """The figure as an inline `<svg>` element with CSS colors.
 
     The same data gives the same text.
     """

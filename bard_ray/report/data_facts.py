@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from bard_ray.budget.signal import label, token_limit
 from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.choice import TeacherChoice
 from bard_ray.distill.diagnostics import length_figures
 from bard_ray.distill.distance import levenshtein_matrix
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.store import StepFacts
-from bard_ray.records import DistilRow, Ints
+from bard_ray.records import DistillRow, Ints, budget_label, token_limit
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 PASS_RATE_BINS = 10
@@ -90,7 +89,7 @@ class DataReport:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values.
 
-        Lengths and pass rates are summarised: a corpus may have millions of rows.
+        Lengths and pass rates are summarized: a corpus may have millions of rows.
         """
         diversity = self.diversity
         return {
@@ -112,12 +111,12 @@ def histogram(shares: Sequence[float]) -> list[int]:
 
 
 def lengths_by_budget(
-    rows: Sequence[DistilRow], count_tokens: TokenCounter
+    rows: Sequence[DistillRow], count_tokens: TokenCounter
 ) -> dict[str, list[int]]:
     """Thinking tokens of all rows by label of the budget, small budgets first, then the others."""
     found: dict[str, list[int]] = defaultdict(list)
     for row, tokens in zip(rows, count_tokens([row.think for row in rows]), strict=True):
-        found[label(row.budget)].append(tokens)
+        found[budget_label(row.budget)].append(tokens)
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
 
 
@@ -158,16 +157,16 @@ def mean_distance(chains: Sequence[Ints]) -> float:
     return float(np.mean(shares[np.triu_indices(len(chains), k=1)]))
 
 
-def examples(rows: Sequence[DistilRow], count_tokens: TokenCounter, count: int) -> list[Example]:
+def examples(rows: Sequence[DistillRow], count_tokens: TokenCounter, count: int) -> list[Example]:
     """The first `count` of the questions that have most rows."""
-    groups: dict[str, list[DistilRow]] = defaultdict(list)
+    groups: dict[str, list[DistillRow]] = defaultdict(list)
     for row in rows:
         groups[row.question.id].append(row)
     shown = sorted(groups.values(), key=len, reverse=True)[:count]
     return [_example(group, count_tokens) for group in shown]
 
 
-def _example(group: Sequence[DistilRow], count_tokens: TokenCounter) -> Example:
+def _example(group: Sequence[DistillRow], count_tokens: TokenCounter) -> Example:
     ordered = sorted(group, key=lambda row: token_limit(row.budget) or float("inf"))
     lengths = count_tokens([row.think for row in ordered])
     question = ordered[0].question
@@ -176,7 +175,7 @@ def _example(group: Sequence[DistilRow], count_tokens: TokenCounter) -> Example:
         "\n\n".join(message.content for message in question.messages),
         question.answer,
         tuple(
-            ExampleChain(label(row.budget), tokens, row.think, row.answer_text)
+            ExampleChain(budget_label(row.budget), tokens, row.think, row.answer_text)
             for row, tokens in zip(ordered, lengths, strict=True)
         ),
     )

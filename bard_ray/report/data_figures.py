@@ -126,6 +126,6 @@ def choice_figure(report: DataReport) -> Figure:
         f"{n} {share(s)} (standard error {number(e, 3)})"
         for n, s, e in zip(names, scores, errors, strict=True)
     )
-    caption = "Score of the student that learnt a little from each teacher; one standard error."
+    caption = "Score of the student that learned a little from each teacher; one standard error."
     alt = f"Scores of the smoke test: {told}."
     return Figure("choice", "Teachers in the smoke test", caption, alt, render("choice", draw))

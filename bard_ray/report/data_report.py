@@ -13,6 +13,7 @@ from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.choice import NOISE, CandidateFigures, TeacherChoice
 from bard_ray.distill.diagnostics import length_figures
 from bard_ray.distill.store import StepFacts
+from bard_ray.files import write_text
 from bard_ray.progress import duration
 from bard_ray.report.data_facts import (
     DataReport,
@@ -25,7 +26,6 @@ from bard_ray.report.data_facts import (
 )
 from bard_ray.report.data_figures import make_data_figures
 from bard_ray.report.page import cell, figure_section, model_text, page, table, text_of
-from bard_ray.report.results import write_atomically
 from bard_ray.report.table import number, share
 
 __all__ = [
@@ -83,8 +83,8 @@ def write_data_report(path: str | Path, report: DataReport) -> Path:
         _examples(report.examples),
     ]
     body = "\n".join(section for section in sections if section)
-    write_atomically(path.with_suffix(".json"), content + "\n")
-    write_atomically(path, page("Data", f"Corpus of run {report.name}", body))
+    write_text(path.with_suffix(".json"), content + "\n")
+    write_text(path, page("Data", f"Corpus of run {report.name}", body))
     return path
 
 
@@ -240,7 +240,7 @@ def _verdict(choice: TeacherChoice) -> str:
     error = f"{lead}, standard error {number(choice.lead_stderr, 3)}"
     if choice.beyond_noise:
         return f"{error}: more than {NOISE:g} standard errors. The seed of the training is not in."
-    fix = "more of distil.smoke.eval_questions and distil.smoke.questions would tell them apart"
+    fix = "more of distill.smoke.eval_questions and distill.smoke.questions would tell them apart"
     return f"{error}: within the noise; {fix}."
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SERIES_OF = {"rl": 0, "sft": 1, "sft_full": 2, "sft_full_forced": 3, "base": 4}
-SMOOTHED_OVER = 11  # steps, centred
+SMOOTHED_OVER = 11  # steps, centered
 
 
 def make_figures(results: Results, records: Sequence[Record]) -> list[Figure]:
@@ -161,14 +161,14 @@ def _rl_figure(
 
 
 def _curve(
-    axes: Axes, steps: Sequence[int], values: Sequence[float], colour: str, text: str
+    axes: Axes, steps: Sequence[int], values: Sequence[float], color: str, text: str
 ) -> None:
     """A thin line through every step and a thick running mean."""
     reach = SMOOTHED_OVER // 2
     windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
     smooth = [sum(window) / len(window) for window in windows]
-    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
-    axes.plot(steps, smooth, color=colour, label=text)
+    axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.35)
+    axes.plot(steps, smooth, color=color, label=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class _Curve:
     """
 
     name: str
-    colour: str
+    color: str
     budgets: list[int]
     points: list[PointSummary]
     held_out: list[bool]
@@ -196,7 +196,7 @@ def _curves(results: Results) -> list[_Curve]:
         budgets = sorted(points)
         held_out = [str(budget) in results.held_out for budget in budgets]
         curves.append(
-            _Curve(name, _colour(name, results), budgets, [points[b] for b in budgets], held_out)
+            _Curve(name, _color(name, results), budgets, [points[b] for b in budgets], held_out)
         )
     return [curve for curve in curves if curve.budgets]
 
@@ -211,9 +211,9 @@ def _budget_curve(
 
     Hollow points are budgets that training never saw.
     """
-    axes.fill_between(curve.budgets, *band, color=curve.colour, alpha=0.13, linewidth=0)
+    axes.fill_between(curve.budgets, *band, color=curve.color, alpha=0.13, linewidth=0)
     axes.plot(
-        curve.budgets, values, color=curve.colour, marker="o", label=style_of(curve.name).label
+        curve.budgets, values, color=curve.color, marker="o", label=style_of(curve.name).label
     )
     unseen = [
         (b, v) for b, v, out in zip(curve.budgets, values, curve.held_out, strict=True) if out
@@ -221,15 +221,15 @@ def _budget_curve(
     if unseen:
         axes.plot(
             *zip(*unseen, strict=True),
-            color=curve.colour,
+            color=curve.color,
             marker="o",
             markerfacecolor=PAPER,
             linestyle="none",
         )
 
 
-def _colour(name: str, results: Results) -> str:
-    """The same variant has the same colour in every figure."""
+def _color(name: str, results: Results) -> str:
+    """The same variant has the same color in every figure."""
     others = [other for other in results.variants if other not in SERIES_OF]
     index = SERIES_OF[name] if name in SERIES_OF else len(SERIES_OF) + others.index(name)
     return SERIES[index % len(SERIES)]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bard_ray.evals.metrics import VariantSummary
+from bard_ray.files import write_text
 from bard_ray.metrics import read_metrics
 from bard_ray.progress import duration
 from bard_ray.report.figures import make_figures
 from bard_ray.report.page import cell, figure_section, model_text, page, table, text_of
-from bard_ray.report.results import Results, read_results, write_atomically
+from bard_ray.report.results import Results, read_results
 from bard_ray.report.table import (
     SUMMARY_HEADINGS,
     budget_cell,
@@ -61,7 +62,7 @@ def write_report(run_dir: str | Path, title: str, samples: Sequence[Sample] = ()
         _configuration(results, config_text),
     ]
     path = run_dir / "report.html"
-    write_atomically(path, page(title, f"Run {run_dir.name}", "\n".join(sections)))
+    write_text(path, page(title, f"Run {run_dir.name}", "\n".join(sections)))
     return path
 
 

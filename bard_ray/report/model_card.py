@@ -13,10 +13,12 @@ from typing import Any
 
 import yaml
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget, make_codec
+from bard_ray.budget.codec import make_codec
 from bard_ray.config.schema import Config
 from bard_ray.evals.metrics import VariantSummary
-from bard_ray.report.results import Results, write_atomically
+from bard_ray.files import write_text
+from bard_ray.records import NO_BUDGET, TokenBudget
+from bard_ray.report.results import Results
 from bard_ray.report.table import budget_cell, number, share
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -37,7 +39,7 @@ def write_model_card(
         variant: which entry of `results.variants` these weights are.
     """
     path = Path(export_dir) / "README.md"
-    write_atomically(path, render_model_card(config, results, prompt, variant))
+    write_text(path, render_model_card(config, results, prompt, variant))
     return path
 
 
@@ -150,7 +152,7 @@ def _training(config: Config) -> str:
 
 | | |
 |---|---|
-| supervised questions x budgets | {config.distil.questions:,} x {config.distil.budgets_per_question} |
+| supervised questions x budgets | {config.distill.questions:,} x {config.distill.budgets_per_question} |
 | reinforcement learning | {reinforcement if rl.enabled else "none"} |
 | reward | accuracy and budget fidelity, {rl.reward.name} ({rl.reward.fidelity.name}) |
 | seed | {config.run.seed} |

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from bard_ray.errors import RunStateError
 from bard_ray.evals.metrics import PointSummary, VariantSummary
+from bard_ray.files import write_text
 
 RATES = ("in_band", "overrun", "accuracy")
 _POINT_KEYS = PointSummary.__required_keys__
@@ -58,7 +58,7 @@ def write_results(path: str | Path, results: Results) -> None:
         "config": dict(results.config),
         "variants": dict(results.variants),
     }
-    write_atomically(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_results(path: str | Path) -> Results:
@@ -76,17 +76,6 @@ def read_results(path: str | Path) -> Results:
     if problem:
         raise _damaged(path, problem)
     return Results(content["wall_s"], content["variants"], content.get("config", {}))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write aside, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def _damaged(path: Path, problem: str) -> RunStateError:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from bard_ray.budget.signal import Budget, EffortBudget, NoBudget, token_limit
 from bard_ray.config.schema import FidelityConfig
 from bard_ray.plugins import Registry
+from bard_ray.records import Budget, EffortBudget, NoBudget, token_limit
 
 
 class Fidelity(Protocol):

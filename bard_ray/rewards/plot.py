@@ -85,8 +85,8 @@ def _panel(axes: Axes, name: str) -> None:
         axes.plot(RATIOS, values[BUDGETS[0]], color=SERIES[0], linewidth=2.2)
         axes.fill_between(RATIOS, values[BUDGETS[0]], color=SERIES[0], alpha=0.1, linewidth=0)
     else:
-        for colour, (budget, fidelity) in zip(SERIES, values.items(), strict=True):
-            axes.plot(RATIOS, fidelity, color=colour, linewidth=2.2, label=f"b = {budget:,}")
+        for color, (budget, fidelity) in zip(SERIES, values.items(), strict=True):
+            axes.plot(RATIOS, fidelity, color=color, linewidth=2.2, label=f"b = {budget:,}")
         axes.legend(frameon=False, fontsize=8.5, loc="lower left", handlelength=1.2)
     axes.text(1.03, 1.06, "L = b", color=SOFT, size=8, va="center")
     axes.set(xlim=(-0.03, 2.03), ylim=(-0.03, 1.1))

@@ -14,11 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from bard_ray.budget.signal import label
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
 from bard_ray.plugins import Registry
-from bard_ray.records import Floats, Group, SegmentRole
+from bard_ray.records import Floats, Group, SegmentRole, budget_label
 from bard_ray.rewards.fidelity import Fidelity, make_fidelity
 from bard_ray.rewards.parts import Doubles, GroupParts, group_parts
 from bard_ray.rewards.stats import BatchStats
@@ -34,7 +33,7 @@ class RewardValues:
         segments: values of single segments by role (`think`, `answer`), [G, S]: column s is the
             s-th segment of that role, NaN where a rollout has none. Their advantages are relative
             to their column; a role that is not named takes the rollout's advantage.
-        advantage_shift_G: added to every advantage of a rollout after normalisation.
+        advantage_shift_G: added to every advantage of a rollout after normalization.
     """
 
     rewards_G: Doubles
@@ -129,7 +128,7 @@ def _require_sound(parts: GroupParts, rewards_G: Floats) -> None:
         if not np.isfinite(value) and np.isnan(allowed):
             raise ConfigError(
                 "rl.reward.name",
-                label(rollout.budget),
+                budget_label(rollout.budget),
                 "is a budget without a number of tokens, which this reward cannot measure",
                 "Use token or effort budgets, or a reward of your own that knows this one.",
             )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bard_ray.budget.signal import TokenBudget, label, parse
+from bard_ray.records import TokenBudget, budget_label, parse_budget
 from bard_ray.rewards.parts import GroupParts, is_skipped
 
 DECAY = 0.9  # a step's weight falls to a third after ten steps; ours
@@ -41,7 +41,7 @@ class Means:
     skipped: float
     overrun: float
 
-    def towards(self, new: Means) -> Means:
+    def toward(self, new: Means) -> Means:
         """DECAY x old + (1 - DECAY) x new, each."""
         old_values, new_values = asdict(self), asdict(new)
         return Means(**{k: DECAY * old_values[k] + (1 - DECAY) * new_values[k] for k in old_values})
@@ -52,11 +52,11 @@ class BatchStats:
     """Statistics over the steps that are done.
 
     They change at step boundaries only, from all groups that left the admission window in that step
-    (trained ones and flat ones, not failed ones), in admission order. With `rl.max_lag=0` every
-    group of a step is rewarded between two boundaries, so all of them see the same statistics; the
-    statistics are part of the checkpoint, so a resumed run sees them again, to the bit. With more
-    lag a group sees the statistics of the step that is being trained while it is graded. Rewards
-    read them and must not change them.
+    (trained and zero-variance ones, not failed ones), in admission order. With `rl.max_lag=0`
+    every group of a step is rewarded between two boundaries, so all of them see the same
+    statistics; the statistics are part of the checkpoint, so a resumed run sees them again, to the
+    bit. With more lag a group sees the statistics of the step that is being trained while it is
+    graded. Rewards read them and must not change them.
 
     Attributes:
         step: optimizer steps done; what a staged reward goes by.
@@ -82,7 +82,7 @@ class BatchStats:
 
     def accuracy_by_tokens(self) -> dict[int, float]:
         """Running accuracy under each budget that is a number of tokens, by that number."""
-        found = {parse(name): means.accuracy for name, means in self.by_budget.items()}
+        found = {parse_budget(name): means.accuracy for name, means in self.by_budget.items()}
         return {b.tokens: a for b, a in found.items() if isinstance(b, TokenBudget)}
 
     @classmethod
@@ -99,7 +99,9 @@ def rollout_stats(parts: GroupParts) -> list[RolloutStat]:
     overrun_G = parts.tokens_G > parts.budget_tokens_G
     columns = zip(parts.accuracy_G, parts.tokens_G, overrun_G, strict=True)
     return [
-        RolloutStat(label(r.budget), float(right), float(tokens), float(is_skipped(r)), float(over))
+        RolloutStat(
+            budget_label(r.budget), float(right), float(tokens), float(is_skipped(r)), float(over)
+        )
         for r, (right, tokens, over) in zip(parts.group.rollouts, columns, strict=True)
     ]
 
@@ -107,4 +109,4 @@ def rollout_stats(parts: GroupParts) -> list[RolloutStat]:
 def _updated(old: Means | None, rollouts: Sequence[RolloutStat]) -> Means:
     columns = np.array([rollout[1:] for rollout in rollouts])
     new = Means(*columns.mean(axis=0).tolist())
-    return new if old is None else old.towards(new)
+    return new if old is None else old.toward(new)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bard_ray.budget.signal import Budget
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
 from bard_ray.records import (
+    Budget,
     Group,
     GroupRequest,
     Message,

@@ -1,8 +1,9 @@
 """The admission window: what bounds policy lag without ever dropping a slow group.
 
 A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and
-keeps it until the weights trained on it have been published; one that turns out flat or failed
-gives it back at once. Groups are trained on in the order in which they were admitted.
+keeps it until the weights trained on it have been published; one that turns out to have no reward
+variance or failed gives it back at once. Groups are trained on in the order in which they were
+admitted.
 
 The bound. Let P be `prompts_per_step`. When a group is admitted under version v, steps 0 to v - 1
 are done and published. At most (max_lag + 1) P - 1 other groups hold a slot at that moment, and no
@@ -16,10 +17,10 @@ published: then its P groups hold slots but stand in no group's way, at most max
 are trained on before, and the step is v + 1 + max_lag - 1 at the latest: the same bound. Tokens
 sampled after an update in flight are newer than the admission, so it holds for them.
 
-Over-sampling adds E slots so that flat groups leave no hole. Then a group may find more trainable
-ones before it than its (max_lag + 1) P: it could not be trained on in time and is *surplus*
-(`is_surplus`). Whether it is follows from the groups admitted before it alone, never from its own
-length or the time it takes, so giving it up favours no length. E = 0 makes no surplus.
+Over-sampling adds E slots so that zero-variance groups leave no hole. Then a group may find more
+trainable ones before it than its (max_lag + 1) P: it could not be trained on in time and is
+*surplus* (`is_surplus`). Whether it is follows from the groups admitted before it alone, never from
+its own length or the time it takes, so giving it up favors no length. E = 0 makes no surplus.
 
 Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on
 0-3, publishes version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7,
@@ -46,19 +47,19 @@ class LagWindow:
 class Ledger:
     """Where every admitted group went.
 
-    `admitted = trained + failed + flat + surplus + in flight` at every step.
+    `admitted = trained + failed + zero variance + surplus + in flight` at every step.
     """
 
     admitted: int = 0
     trained: int = 0
     failed: int = 0
-    flat: int = 0
+    zero_variance: int = 0
     surplus: int = 0
 
     @property
     def consumed(self) -> int:
         """Groups that have left the window; the next restart asks for the one with this number."""
-        return self.trained + self.failed + self.flat + self.surplus
+        return self.trained + self.failed + self.zero_variance + self.surplus
 
     def check(self, in_flight: int) -> None:
         """Compare the counters with an independent count of what is in flight.
@@ -69,8 +70,8 @@ class Ledger:
         if self.admitted != self.consumed + in_flight:
             msg = (
                 f"admission does not balance: admitted {self.admitted} != trained {self.trained}"
-                f" + failed {self.failed} + flat {self.flat} + surplus {self.surplus}"
-                f" + in flight {in_flight}"
+                f" + failed {self.failed} + zero variance {self.zero_variance}"
+                f" + surplus {self.surplus} + in flight {in_flight}"
             )
             raise InvariantError(msg)
 

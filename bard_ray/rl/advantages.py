@@ -6,41 +6,41 @@ import numpy as np
 
 from bard_ray.records import Floats, Group
 
-FLAT_STD = 1e-6  # reward spread below which a group carries no signal
+MIN_REWARD_STD = 1e-6  # reward spread below which a group carries no signal
 
 
-def is_flat(rewards_G: Floats) -> bool:
+def has_zero_variance(rewards_G: Floats) -> bool:
     """True where all rewards of a group are equal: every advantage would be 0."""
-    return bool(np.ptp(rewards_G) <= FLAT_STD)
+    return bool(np.ptp(rewards_G) <= MIN_REWARD_STD)
 
 
-def group_advantages(rewards_G: Floats, *, std_normalise: bool) -> Floats:
+def group_advantages(rewards_G: Floats, *, std_normalize: bool) -> Floats:
     """Advantage of each rollout relative to its group.
 
-    A_i = r_i - mean(r), divided by std(r) (population) + 1e-6 where `std_normalise`.
+    A_i = r_i - mean(r), divided by std(r) (population) + 1e-6 where `std_normalize`.
 
     Args:
         rewards_G: one reward a rollout, [G].
-        std_normalise: divide by the spread.
+        std_normalize: divide by the spread.
 
     Returns:
         [G] advantages with mean 0.
 
     Source: GRPO, arXiv 2402.03300, section 4.1; without the division: Dr. GRPO, arXiv 2503.20783.
     """
-    centred_G = rewards_G - rewards_G.mean()
-    scale = float(rewards_G.std()) + FLAT_STD if std_normalise else 1.0
-    return (centred_G / scale).astype(np.float32)
+    centered_G = rewards_G - rewards_G.mean()
+    scale = float(rewards_G.std()) + MIN_REWARD_STD if std_normalize else 1.0
+    return (centered_G / scale).astype(np.float32)
 
 
-def segment_advantages(values_GS: Floats, *, std_normalise: bool) -> Floats:
+def segment_advantages(values_GS: Floats, *, std_normalize: bool) -> Floats:
     """Advantage of each segment relative to the same segment of the group's other rollouts.
 
     `group_advantages` of each column, over the rollouts that have such a segment.
 
     Args:
         values_GS: column s holds the reward of the s-th segment of one role; NaN: there is none.
-        std_normalise: divide by the spread of the column.
+        std_normalize: divide by the spread of the column.
 
     Returns:
         [G, S]; 0 where there is no segment.
@@ -52,7 +52,7 @@ def segment_advantages(values_GS: Floats, *, std_normalise: bool) -> Floats:
         there_G = ~np.isnan(values_G)
         if there_G.any():
             advantages_GS[there_G, column] = group_advantages(
-                values_G[there_G], std_normalise=std_normalise
+                values_G[there_G], std_normalize=std_normalize
             )
     return advantages_GS
 
@@ -63,4 +63,6 @@ def has_signal(group: Group) -> bool:
         return False
     columns = [column for values_GS in group.segment_rewards.values() for column in values_GS.T]
     present = [column[~np.isnan(column)] for column in columns]
-    return not all(is_flat(values) for values in [group.rewards_G, *present] if values.size)
+    return not all(
+        has_zero_variance(values) for values in [group.rewards_G, *present] if values.size
+    )

@@ -1,4 +1,4 @@
-"""From sampled token ids to a `Rollout` of segments. Nothing is ever re-tokenised."""
+"""From sampled token ids to a `Rollout` of segments. Nothing is ever re-tokenized."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bard_ray.budget.signal import Budget
 from bard_ray.budget.span import ThinkingSpan, ThinkTags, answer_part, thinking_span
-from bard_ray.records import Finish, Floats, Ints, Rollout, Segment, SegmentRole
+from bard_ray.records import Budget, Finish, Floats, Ints, Rollout, Segment, SegmentRole
 
 
 def prompt_segment(prompt_T: Ints) -> Segment:

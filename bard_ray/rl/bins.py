@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bard_ray.budget.signal import Budget, token_limit
 from bard_ray.metrics import BINS
+from bard_ray.records import Budget, token_limit
 
 NONE = BINS.index("none")
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import NamedTuple
 
-from bard_ray.budget.signal import Budget
 from bard_ray.errors import InvariantError
-from bard_ray.records import GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
+from bard_ray.records import Budget, GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
+from bard_ray.regrade import grade_with_retries
 from bard_ray.rewards.parts import has_broken
 from bard_ray.rewards.reward import GroupReward
 from bard_ray.rewards.stats import BatchStats, RolloutStat, rollout_stats
@@ -28,7 +28,6 @@ from bard_ray.rl.advantages import has_signal
 from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
-from bard_ray.verify.regrade import grade_surely
 
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
@@ -69,11 +68,12 @@ class StepCounts:
     grade_s: float = 0.0
     reference_s: float = 0.0
     sampled: int = 0
-    flat: int = 0
+    zero_variance: int = 0
     failed: int = 0
     surplus: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)  # of every verdict given
-    # why a group was not trained on (`flat`, `surplus`), and the budget of its first rollout
+    # why a group was not trained on (`zero_variance`, `surplus`), and the budget of its first
+    # rollout
     left_out: list[tuple[str, Budget]] = field(default_factory=list)
 
 
@@ -91,10 +91,9 @@ class GroupFlow:
 
     Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
     some role files it. A group holds its slot until it has been trained on and the weights made
-    from it have arrived at the samplers; one that turns out flat or failed gives it back at once,
-    so that its replacement is under way while the learner works.
-    Bounded: no more groups than slots are being worked on, and at most `BACKLOG` times as many are
-    kept in all.
+    from it have arrived at the samplers; one that turns out to have no reward variance or failed
+    gives it back at once, so that its replacement is under way while the learner works. Bounded: no
+    more groups than slots are being worked on, and at most `BACKLOG` times as many are kept in all.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class GroupFlow:
 
     @property
     def in_flight(self) -> int:
-        """Groups asked for and neither trained on nor counted as flat or failed."""
+        """Groups asked for and neither trained on nor counted as zero variance or failed."""
         return len(self._waiting) + self._held
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -181,7 +180,7 @@ class GroupFlow:
         return counts
 
     def take_seen(self) -> list[RolloutStat]:
-        """Rollouts of the groups taken since the last call, flat ones too, in admission order."""
+        """Rollouts of all groups taken since the last call, in admission order."""
         seen, self._seen = self._seen, []
         return seen
 
@@ -190,15 +189,15 @@ class GroupFlow:
             self.ledger.failed += 1
             self.counts.failed += 1
         else:
-            self.ledger.flat += 1
-            self.counts.flat += 1
-            self.counts.left_out.append(("flat", group.request.budgets[0]))
+            self.ledger.zero_variance += 1
+            self.counts.zero_variance += 1
+            self.counts.left_out.append(("zero_variance", group.request.budgets[0]))
         if in_a_row >= self.spec.max_untrainable:
             reason = f"failed: {group.failure}" if group.failure else "had equal rewards throughout"
             msg = (
                 f"{in_a_row} groups in a row could not be trained on (the last {reason}). Are the"
                 " questions all too easy or too hard for the student, or is a role broken? See"
-                " rl/groups_flat and rl/groups_failed in metrics.jsonl"
+                " rl/groups_zero_variance and rl/groups_failed in metrics.jsonl"
             )
             raise InvariantError(msg)
 
@@ -325,7 +324,7 @@ class GroupFlow:
         started = time.monotonic()
         question = group.request.question
         items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
-        verdicts, given = await grade_surely(self.roles.verifier, items)
+        verdicts, given = await grade_with_retries(self.roles.verifier, items)
         self.counts.outcomes.update(given)
         self.counts.grade_s += time.monotonic() - started
         return verdicts

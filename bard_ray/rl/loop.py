@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bard_ray.errors import InvariantError, first_error
+from bard_ray.learn.spec import LossSpec
 from bard_ray.rewards.reward import GroupReward
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, GroupFlow, RLRoles
@@ -15,7 +16,6 @@ from bard_ray.rl.observe import StepTimes, max_lag, step_metrics
 from bard_ray.rl.publish import Publisher
 from bard_ray.rl.sequences import train_sequences
 from bard_ray.rl.state import RLState
-from bard_ray.roles import LossSpec
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RLSpec:
     """The algorithm's constants; `lr` maps a step to its learning rate."""
 
     steps: int
-    std_normalise: bool
+    std_normalize: bool
     loss: LossSpec
     flow: FlowSpec
     bins: BudgetBins
@@ -72,7 +72,7 @@ async def _step(
     version = state.base_version + state.step
     check_lag(max_lag(groups, version), spec.flow.lag.max_lag)
     stats = await roles.learner.step(
-        train_sequences(groups, spec.bins, std_normalise=spec.std_normalise),
+        train_sequences(groups, spec.bins, std_normalize=spec.std_normalize),
         spec.loss,
         spec.lr(state.step),
     )

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bard_ray.budget.signal import token_limit
 from bard_ray.evals.metrics import in_band, overrun, rel_err
 from bard_ray.metrics import BINS
-from bard_ray.records import Group, Outcome, Rollout
+from bard_ray.records import Group, Outcome, Rollout, token_limit
 from bard_ray.rewards.parts import GroupParts, is_skipped
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.sequences import sampled_versions
@@ -70,7 +69,7 @@ def step_metrics(
         **_binned_groups(groups, counts, bins),
         **_time_metrics(groups, counts, clock),
         "rl/groups_trained": float(len(groups)),
-        "rl/groups_flat": float(counts.flat),
+        "rl/groups_zero_variance": float(counts.zero_variance),
         "rl/groups_failed": float(counts.failed),
         "rl/groups_surplus": float(counts.surplus),
         "rl/groups_in_flight": float(flow.in_flight),
@@ -85,7 +84,7 @@ def _binned_groups(
     found = Counter((kind, BINS[bins.index(budget)]) for kind, budget in kinds)
     return {
         f"bins/{kind}_{name}": float(found[kind, name])
-        for kind in ("trained", "flat", "surplus")
+        for kind in ("trained", "zero_variance", "surplus")
         for name in BINS
     }
 

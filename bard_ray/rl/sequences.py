@@ -32,14 +32,14 @@ def train_sequence(
         tokens_T=sequence_tokens(rollout),
         mask_T=mask_T,
         advantages_T=np.where(mask_T, np.asarray(advantage, np.float32), np.float32(0)),
-        behaviour_T=np.concatenate([s.logprobs_T for s in rollout.segments]),
+        behavior_T=np.concatenate([s.logprobs_T for s in rollout.segments]),
         reference_T=reference_T,
         budget_bin=budget_bin,
     )
 
 
 def train_sequences(
-    groups: Iterable[Group], bins: BudgetBins, *, std_normalise: bool
+    groups: Iterable[Group], bins: BudgetBins, *, std_normalize: bool
 ) -> list[TrainSequence]:
     """Every rollout of every group, in order, with group-relative advantages.
 
@@ -49,7 +49,7 @@ def train_sequences(
     sequences: list[TrainSequence] = []
     for group in groups:
         references = group.reference_logprobs or (None,) * len(group.rollouts)
-        rows = zip(group.rollouts, _advantages(group, std_normalise), references, strict=True)
+        rows = zip(group.rollouts, _advantages(group, std_normalize), references, strict=True)
         sequences += [
             train_sequence(rollout, a, reference_T, bins.index(rollout.budget))
             for rollout, a, reference_T in rows
@@ -57,14 +57,14 @@ def train_sequences(
     return sequences
 
 
-def _advantages(group: Group, std_normalise: bool) -> list[float | Floats]:
+def _advantages(group: Group, std_normalize: bool) -> list[float | Floats]:
     """Advantage of each rollout: one number, or [T] where segments have rewards of their own."""
     if group.rewards_G is None:
         msg = f"group {group.number} has no rewards"
         raise ValueError(msg)
-    advantages_G = group_advantages(group.rewards_G, std_normalise=std_normalise)
+    advantages_G = group_advantages(group.rewards_G, std_normalize=std_normalize)
     by_role = {
-        role: segment_advantages(values_GS, std_normalise=std_normalise)
+        role: segment_advantages(values_GS, std_normalize=std_normalize)
         for role, values_GS in group.segment_rewards.items()
     }
     if group.advantage_shift_G is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bard_ray.budget.signal import Budget, label, parse
+from bard_ray.records import Budget, budget_label, parse_budget
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import Ledger
 
@@ -31,7 +31,9 @@ class RLState:
             "step": self.step,
             "ledger": asdict(self.ledger),
             "stats": asdict(self.stats),
-            "asked": {str(n): [label(b) for b in budgets] for n, budgets in self.asked.items()},
+            "asked": {
+                str(n): [budget_label(b) for b in budgets] for n, budgets in self.asked.items()
+            },
         }
 
     @classmethod
@@ -40,5 +42,5 @@ class RLState:
         ledger = Ledger(**saved["ledger"])
         ledger.admitted = ledger.consumed
         stats = BatchStats.from_json(saved["stats"])
-        asked = {int(n): tuple(map(parse, labels)) for n, labels in saved["asked"].items()}
+        asked = {int(n): tuple(map(parse_budget, labels)) for n, labels in saved["asked"].items()}
         return cls(step=saved["step"], ledger=ledger, stats=stats, asked=asked)

@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from bard_ray.learn.spec import LossSpec
 from bard_ray.records import StepStats, TrainSequence
-from bard_ray.roles import Learner, LossSpec
+from bard_ray.roles import Learner
 
 # Steps handed to the learner ahead of the one awaited, so that it never waits for the driver
 # between two steps.

@@ -10,7 +10,7 @@ TRIM = 3.0  # rows this many median absolute deviations off are taken for distur
 
 
 def fit_costs(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
-    """Costs c >= 0 that minimise the relative errors of `seconds ~ rows @ c`.
+    """Costs c >= 0 that minimize the relative errors of `seconds ~ rows @ c`.
 
     Rows that are far off after a first fit are left out of a second one. A column whose cost would
     be negative costs 0.

@@ -1,7 +1,7 @@
 """The RL loop as the project runs it, on simulated roles.
 
-The admission window, the order of training, flat groups and the two ways of refilling are those of
-`bard_ray.rl`: the window object itself is the loop's own.
+The admission window, the order of training, zero-variance groups and the two ways of refilling are
+those of `bard_ray.rl`: the window object itself is the loop's own.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Result:
             "engine_busy_share": busy / (wall * self.workers),
             # These two over the whole run.
             "driver_busy_share": self.driver_busy_s / self.steps[-1].end_s,
-            "flat_per_trained": self.ledger.flat / self.ledger.trained,
+            "zero_variance_per_trained": self.ledger.zero_variance / self.ledger.trained,
             "lag_max": max(s.lag for s in kept),
             "lag_mean": sum(s.lag for s in kept) / count,
         }
@@ -191,7 +191,7 @@ class LoopSim:
 
     def _refer(self, number: int) -> None:
         path, work = self._system.path, self._works[number]
-        if work.flat or not path.references:
+        if work.zero_variance or not path.references:
             self._file(number)
             return
         cost = path.reference_group_s + path.reference_token_s * work.tokens
@@ -199,7 +199,7 @@ class LoopSim:
 
     def _file(self, number: int) -> None:
         self._waiting[number] = True
-        if self._works[number].flat:
+        if self._works[number].zero_variance:
             self._free(1)
         self._collect()
 
@@ -220,8 +220,8 @@ class LoopSim:
                 return
             number, self._next = self._next, self._next + 1
             del self._waiting[number]
-            if self._works[number].flat:
-                self._ledger.flat += 1
+            if self._works[number].zero_variance:
+                self._ledger.zero_variance += 1
                 self._forget(number)
             else:
                 self._held += 1

@@ -140,14 +140,14 @@ class LoopSpec:
 
 @dataclass(frozen=True, slots=True)
 class GroupWork:
-    """One group: the completion tokens of each rollout, its prompt, and whether it turns out flat.
+    """One group: the completion tokens of each rollout, its prompt, and whether its rewards vary.
 
     Tokens of `lengths_G` are sampled one a step.
     """
 
     lengths_G: tuple[int, ...]
     prompt_tokens: int
-    flat: bool = False
+    zero_variance: bool = False
 
     @property
     def tokens(self) -> int:
@@ -187,7 +187,7 @@ class ByBudget:
     budgets: Sequence[int]
     group_size: int
     sigma: float
-    flat_share: float
+    zero_variance_share: float
     prompt_tokens: int
     answer_tokens: int
     max_new_tokens: int
@@ -199,5 +199,5 @@ class ByBudget:
         budget = self.budgets[int(rng.integers(len(self.budgets)))]
         spread = np.exp(rng.normal(-(self.sigma**2) / 2, self.sigma, self.group_size))
         lengths = np.clip(self.answer_tokens + budget * spread, 1, self.max_new_tokens)
-        flat = bool(rng.random() < self.flat_share)
-        return GroupWork(tuple(lengths.astype(int).tolist()), self.prompt_tokens, flat)
+        zero_variance = bool(rng.random() < self.zero_variance_share)
+        return GroupWork(tuple(lengths.astype(int).tolist()), self.prompt_tokens, zero_variance)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curve = Sequence[tuple[float, float]]
-COLOURS = ("#1f5fbf", "#d9730d", "#6b7480", "#b83280", "#2a8a6a", "#8a6d1a")
+COLORS = ("#1f5fbf", "#d9730d", "#6b7480", "#b83280", "#2a8a6a", "#8a6d1a")
 INK, GRID = "#1d2530", "#dcdad3"
 STYLE = {
     "font.family": "sans-serif",
@@ -36,7 +36,7 @@ def draw_scaling(path: Path, panels: Sequence[tuple[str, str, Mapping[str, Curve
     Args:
         path: file to write; its ending says in which format.
         panels: title, label of the x axis, and name to (x, share of the ideal) points. A name has
-            the same colour in every panel; x is logarithmic.
+            the same color in every panel; x is logarithmic.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -48,8 +48,8 @@ def draw_scaling(path: Path, panels: Sequence[tuple[str, str, Mapping[str, Curve
         for ax, (title, x_label, curves) in zip(axes, panels, strict=True):
             for name, curve in curves.items():
                 xs, ys = zip(*curve, strict=True)
-                colour = COLOURS[names.index(name) % len(COLOURS)]
-                ax.plot(xs, ys, marker="o", color=colour, label=name)
+                color = COLORS[names.index(name) % len(COLORS)]
+                ax.plot(xs, ys, marker="o", color=color, label=name)
             _label(ax, title, x_label)
         axes[0].set_ylabel("samples/s per GPU, share of the ideal")
         axes[0].set_ylim(bottom=0)

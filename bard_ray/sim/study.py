@@ -56,8 +56,8 @@ class Hardware:
         engine_step_s: scheduler and launch time of a step. Assumed.
         engine_sequence_s: the same a running sequence, and sampling. Assumed: a fifth of what a
             small model costs on one CPU core.
-        prefill_utilisation: share of `flops` in prefill and log-probs. Assumed.
-        learner_utilisation: share of `flops` in training, recompute not counted as useful.
+        prefill_utilization: share of `flops` in prefill and log-probs. Assumed.
+        learner_utilization: share of `flops` in training, recompute not counted as useful.
             Assumed; prime-rl publishes 0.21 for a 4B LoRA on one H100.
         learner_step_s: optimizer, norms and barriers of a step. Assumed.
         link_bytes_s: effective rate of a weight broadcast. Assumed, 40 GB/s.
@@ -78,8 +78,8 @@ class Hardware:
     decode_efficiency: float = 0.6
     engine_step_s: float = 2e-3
     engine_sequence_s: float = 12e-6
-    prefill_utilisation: float = 0.4
-    learner_utilisation: float = 0.35
+    prefill_utilization: float = 0.4
+    learner_utilization: float = 0.35
     learner_step_s: float = 2.0
     link_bytes_s: float = 40e9
     tree_broadcast: bool = True
@@ -94,12 +94,12 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked of the student; `flat_share` of the groups carry no signal (assumed)."""
+    """What is asked of the student; `zero_variance_share` of the groups is assumed."""
 
     budgets: tuple[int, ...] = (1000, 2000, 4000, 8000, 16_000, 32_000)
     group_size: int = 16
     sigma: float = 0.35
-    flat_share: float = 0.3
+    zero_variance_share: float = 0.3
     prompt_tokens: int = 300
     answer_tokens: int = 500
     max_new_tokens: int = 36_864
@@ -110,7 +110,7 @@ class Work:
             self.budgets,
             self.group_size,
             self.sigma,
-            self.flat_share,
+            self.zero_variance_share,
             self.prompt_tokens,
             self.answer_tokens,
             self.max_new_tokens,
@@ -171,7 +171,7 @@ class Scenario:
         """One GPU that generates: decoding is bound by reading weights and cache."""
         h, s = self.hardware, self.student
         read = h.memory_bytes_s * h.decode_efficiency
-        forward_s = 2 * s.params / (h.flops * h.prefill_utilisation)
+        forward_s = 2 * s.params / (h.flops * h.prefill_utilization)
         return EngineTimes(
             step_s=2 * s.params / read + h.engine_step_s,
             sequence_s=forward_s + h.engine_sequence_s,
@@ -185,7 +185,7 @@ class Scenario:
     def learner(self, ranks: int) -> LearnerTimes:
         """ZeRO-3 over `ranks` GPUs with recompute: 8 FLOPs a parameter and token."""
         h, s = self.hardware, self.student
-        token_s = 6 * s.params / (h.flops * h.learner_utilisation)
+        token_s = 6 * s.params / (h.flops * h.learner_utilization)
         gather_s = 2 * s.params / h.link_bytes_s
         return LearnerTimes(h.learner_step_s, token_s, ranks, gather_s, h.dispatch_token_s)
 
@@ -199,7 +199,7 @@ class Scenario:
             driver_group_s=h.driver_group_s,
             driver_token_s=h.driver_token_s,
             answer_s=h.answer_s,
-            reference_token_s=2 * s.params / (h.flops * h.prefill_utilisation),
+            reference_token_s=2 * s.params / (h.flops * h.prefill_utilization),
             broadcast_s=copies * 2 * s.params / h.link_bytes_s,
             workers=split.rollout,
             verifiers=h.verifiers_per_node * -(-split.gpus // h.node_gpus),
@@ -217,7 +217,7 @@ class Scenario:
         return n / step_s, 1 / self.learner(1).token_s, 1 / self._reference_token_s()
 
     def _reference_token_s(self) -> float:
-        return 2 * self.student.params / (self.hardware.flops * self.hardware.prefill_utilisation)
+        return 2 * self.student.params / (self.hardware.flops * self.hardware.prefill_utilization)
 
     def rollout_per_learner(self) -> float:
         """Engines that keep one learner rank busy.
@@ -226,13 +226,13 @@ class Scenario:
 
             rollout / learner = (c / (1 - f)) / (c + p) x l / g
 
-        with c completion and p prompt tokens, f the flat share, g and l the tokens a second of one
-        engine and one rank. Source: ours.
+        with c completion and p prompt tokens, f the zero-variance share, g and l the tokens a
+        second of one engine and one rank. Source: ours.
         """
         g, learner, _ = self.rates()
         completion, *_ = self.work.moments()
         share = completion / (completion + self.work.prompt_tokens)
-        return share / (1 - self.work.flat_share) * learner / g
+        return share / (1 - self.work.zero_variance_share) * learner / g
 
     def ideal_samples_per_gpu_hour(self) -> float:
         """Trained rollouts a GPU and hour if no GPU ever waited: what a split could reach at best.
@@ -243,7 +243,7 @@ class Scenario:
         g, learner, reference = self.rates()
         completion, *_ = self.work.moments()
         whole = completion + self.work.prompt_tokens
-        sampling_s = completion / (1 - self.work.flat_share) / g
+        sampling_s = completion / (1 - self.work.zero_variance_share) / g
         return 3600 / (sampling_s + whole / learner + whole / reference)
 
     def least_lag(self, split: Split, prompts_per_step: int) -> int:

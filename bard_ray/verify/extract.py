@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bard_ray.verify.compare import compare_exact, normalise
+from bard_ray.verify.math.compare import compare_exact, normalize
 
 MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read: an answer stands at the end
 MAX_NESTED_BOXES = 4
@@ -152,7 +152,7 @@ def choice_letter(text: str) -> str:
 
     `B`, `(b)`, `B) 42`, `\textbf{(B)} 42` give `B`.
     """
-    match = _LETTER.match(normalise(_TEXT_COMMAND.sub(r"\1", text)))
+    match = _LETTER.match(normalize(_TEXT_COMMAND.sub(r"\1", text)))
     return match.group(1).upper() if match else ""
 
 

@@ -1,8 +1,8 @@
 r"""Grade one answer: find its kind and ask that kind's grader.
 
 Model text is parsed, never evaluated as code. Parsing may still take for ever or ask for terabytes,
-and nothing in here stops it: call `grade` through `bard_ray.verify.process` for any text you have
-not written yourself.
+and nothing in here stops it: call `grade` through `bard_ray.verify.process.grading` for any text
+you have not written yourself.
 
 A new kind of answer is one file in `bard_ray.verify.kinds`. Every verdict names the rule that
 decided, so that a surprising reward can be traced: the rules are the constants of

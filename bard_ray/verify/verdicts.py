@@ -14,7 +14,7 @@ MAX_SHOWN_CHARS = 200
 class Rule(StrEnum):
     """Which rule decided a verdict, where extraction had found an answer."""
 
-    EXACT = "exact"  # the same text after normalisation, or two plain rational numbers
+    EXACT = "exact"  # the same text after normalization, or two plain rational numbers
     NUMERIC = "numeric"  # the evaluator of our own, and the shapes built on it
     MATH_VERIFY = "math_verify"
     TOO_LONG = "too_long"

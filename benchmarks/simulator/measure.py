@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from actors.rl_stage import request_maker, rl_spec
-from actors.stages import Context
+from actors.stages.context import Context
+from actors.stages.rl import request_maker, rl_spec
 from bard_ray.records import GradeItem, Group, SamplingSpec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
-from bard_ray.rl.advantages import is_flat
+from bard_ray.rl.advantages import has_zero_variance
 from bard_ray.rl.sequences import sequence_tokens, train_sequences
 from bard_ray.sim.fit import fit_costs
 from bard_ray.sim.model import (
@@ -89,9 +89,11 @@ class Meter:
         for group in self.groups:
             rollouts = group.rollouts[:group_size]
             rewards_G = group.rewards_G
-            flat = rewards_G is None or is_flat(rewards_G[:group_size])
+            zero_variance = rewards_G is None or has_zero_variance(rewards_G[:group_size])
             prompt = int(rollouts[0].segments[0].tokens_T.size)
-            works.append(GroupWork(tuple(r.completion_tokens for r in rollouts), prompt, flat))
+            works.append(
+                GroupWork(tuple(r.completion_tokens for r in rollouts), prompt, zero_variance)
+            )
         return Empirical(works, seed)
 
     # --- each role alone
@@ -143,7 +145,7 @@ class Meter:
         chosen = self._order.sample(self.groups, count // 8)
         groups = [_cut(group, 8) for group in chosen]
         started = time.perf_counter()
-        sequences = train_sequences(groups, self._spec.bins, std_normalise=True)
+        sequences = train_sequences(groups, self._spec.bins, std_normalize=True)
         await self.roles.learner.step(sequences, self._spec.loss, 1e-12)
         return sum(s.tokens_T.size for s in sequences), time.perf_counter() - started
 

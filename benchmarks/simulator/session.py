@@ -7,17 +7,18 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from actors.cluster import Cluster
-from actors.plan import make_plan
-from actors.rl_stage import rl_optim
-from actors.settings import apply_driver_env
-from actors.stages import Context, stages_of
-from actors.start import Deployment
-from actors.student import student_directory
-from bard_ray.config.check import check
+from actors.cluster.env import apply_driver_env
+from actors.cluster.ray_cluster import Cluster
+from actors.placement.deployment import Deployment
+from actors.placement.model_paths import student_directory
+from actors.placement.plan import plan_placement
+from actors.stages.context import Context
+from actors.stages.order import stages_of
+from actors.stages.rl import rl_optim
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
 from bard_ray.metrics import MetricsWriter
+from bard_ray.preflight.check import check
 from bard_ray.progress import Console
 from bard_ray.rundir import RunDirectory
 from recipes.bard_tiny import config as tiny
@@ -25,8 +26,8 @@ from recipes.bard_tiny import config as tiny
 SETUP = [
     "base.rows=4000",
     "sft_full.enabled=false",
-    "distil.questions=2000",
-    "distil.teacher=clean",
+    "distill.questions=2000",
+    "distill.teacher=clean",
     "evaluate.enabled=false",
     # The student stays as it is, so that one measured workload holds for every run.
     "rl.lr=1e-12",
@@ -48,7 +49,7 @@ async def open_session(config: Config) -> AsyncIterator[Context]:
     run, console = RunDirectory.open(config), Console(sys.stderr)
     cluster = Cluster(config.cluster, run.path / "logs", verbose=False)
     student = student_directory(config, run.path)
-    deployment = Deployment(cluster, config, make_plan(config), student)
+    deployment = Deployment(cluster, config, plan_placement(config), student)
     try:
         with MetricsWriter(run.path) as metrics:
             context = Context(config, run, metrics, student, deployment)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from actors.rl_stage import rl_spec
-from actors.stages import Context
+from actors.stages.context import Context
+from actors.stages.rl import rl_spec
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rl.flow import RLRoles
 from bard_ray.rl.loop import train_rl
@@ -32,7 +32,7 @@ FIGURES = (
     "publish_s",
     "samples_per_s",
     "engine_busy_share",
-    "flat_per_trained",
+    "zero_variance_per_trained",
 )
 
 
@@ -112,7 +112,7 @@ def _summary(meter: Meter, seen: Observed, last: int) -> dict[str, float]:
         "publish_s": statistics.fmean(v["time/publish_s"] for v in kept),
         "samples_per_s": samples / wall_s,
         "engine_busy_share": (final["busy_s"] - first["busy_s"]) / (final["up_s"] - first["up_s"]),
-        "flat_per_trained": sum(v["rl/groups_flat"] for v in kept)
+        "zero_variance_per_trained": sum(v["rl/groups_zero_variance"] for v in kept)
         / sum(v["rl/groups_trained"] for v in kept),
         "lag_mean": statistics.fmean(v["rl/lag_mean"] for v in kept),
     }

@@ -26,5 +26,5 @@ def test_a_run_survives_the_loss_of_its_rollout_worker_verifier_and_reference(tm
     assert facts["workers_replaced"] >= 1
     assert facts["trained"] == 8 * 4
     assert facts["failed"] == 0
-    assert facts["admitted"] == facts["trained"] + facts["flat"]
+    assert facts["admitted"] == facts["trained"] + facts["zero_variance"]
     assert recipe.survivors() == []

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import ActorSpec, Cluster
-from actors.verifier import VerifierWorker
-from actors.verifier_client import RayVerifier
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.verifier.client import RayVerifier
+from actors.verifier.worker import VerifierWorker
 from bard_ray.config.schema import ClusterConfig
 from bard_ray.records import GradeItem, Outcome
-from bard_ray.verify.regrade import grade_surely
+from bard_ray.regrade import grade_with_retries
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -65,7 +65,7 @@ def children(pid: int) -> list[int]:
 
 def is_zygote_or_grader(pid: int) -> bool:
     try:
-        return "bard_ray.verify.zygote" in Path(f"/proc/{pid}/cmdline").read_text()
+        return "bard_ray.verify.process.zygote" in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
 
@@ -122,7 +122,7 @@ async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
         items, truth = make_items(2000, generator)
         cuts = [0, 16, 32, 48, 64, 1000, 2000]
         batches = [slice(a, b) for a, b in pairwise(cuts)]
-        results = await asyncio.gather(*(grade_surely(pool, items[b]) for b in batches))
+        results = await asyncio.gather(*(grade_with_retries(pool, items[b]) for b in batches))
         for cut, (verdicts, counts) in zip(batches, results, strict=True):
             assert [v.outcome for v in verdicts] == truth[cut]
             given += counts

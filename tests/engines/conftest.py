@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import ActorSpec, Cluster
-from actors.settings import apply_driver_env, engine_env
+from actors.cluster.env import apply_driver_env, engine_env
+from actors.cluster.ray_cluster import ActorSpec, Cluster
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,
@@ -68,7 +68,7 @@ def spawn_worker(
     student: StudentConfig,
 ):
     """A hosted rollout worker, not started yet."""
-    from actors.rollout import RolloutWorker
+    from actors.rollout.worker import RolloutWorker
 
     spec = ActorSpec(name, bundle, cpus=1.0, gpus=0.0, env=engine_env(on_gpu=False))
     return cluster.spawn(

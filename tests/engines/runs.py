@@ -21,8 +21,8 @@ MARK = "BARD_TEST_MARK"
 # Enough supervised training for groups to have reward variance, and few RL steps.
 SMALL = [
     "base.rows=2500",
-    "distil.questions=600",
-    "distil.teacher=clean",
+    "distill.questions=600",
+    "distill.teacher=clean",
     "sft_full.enabled=false",
     "data.eval_questions=8",
     "evaluate.budgets=[8,24,30]",
@@ -33,7 +33,14 @@ SMALL = [
     "cluster.cpus=6",
     "cluster.object_store_mb=256",
 ]
-TRACE = ("rl/reward", "rl/loss", "rl/grad_norm", "rl/kl", "rl/thinking_tokens", "rl/groups_flat")
+TRACE = (
+    "rl/reward",
+    "rl/loss",
+    "rl/grad_norm",
+    "rl/kl",
+    "rl/thinking_tokens",
+    "rl/groups_zero_variance",
+)
 
 
 @dataclass

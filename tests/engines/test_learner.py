@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.learner import LearnerRank
-from actors.zero import remove_shared_memory
+from actors.learner.deepspeed_engine import remove_shared_memory
+from actors.learner.rank import LearnerRank
 from bard_ray.config.schema import LearnerConfig
 from bard_ray.errors import ConfigError, InvariantError, RunStateError
 from bard_ray.learn.pack import PackSpec, plan_step
+from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.metrics import TABLE
 from bard_ray.records import TrainSequence
-from bard_ray.roles import LossSpec, OptimSpec
 
 pytestmark = pytest.mark.engines
 
@@ -38,7 +38,7 @@ OPTIM = OptimSpec(betas=(0.9, 0.95), weight_decay=0.1, grad_clip=0.5)
 BASE = LearnerConfig(
     precision="float32", attention="eager", pack_len=64, micro_tokens=128, call_timeout_s=60.0
 )
-STAGES = (0, 1, 2, 3)
+FILTERS = (0, 1, 2, 3)
 
 Weights = dict[str, np.ndarray]
 Trace = tuple[list[dict[str, float]], Weights]
@@ -56,7 +56,7 @@ def sequences(kind: str = "nll", count: int = 9) -> list[TrainSequence]:
         ours = replace(
             plain,
             advantages_T=floats[0],
-            behaviour_T=floats[1] * 0.3 - 4.2,
+            behavior_T=floats[1] * 0.3 - 4.2,
             reference_T=floats[2] * 0.3 - 4.2,
             budget_bin=2 * (length > 30),
         )
@@ -246,15 +246,15 @@ def partitioned_buffers(rank: Rank, model: str) -> tuple[Weights, Weights]:
 def lone_rank(rank: Rank, model: str, work: Path) -> dict[str, Any]:
     half = replace(BASE, zero_stage=2, precision="bfloat16")
     return {
-        **traces(rank, model, STAGES),
+        **traces(rank, model, FILTERS),
         "single_micro_batch": single_micro_batch(rank, model),
         **{
             f"resumed{stage}": resumed(rank, model, work, replace(BASE, zero_stage=stage))
-            for stage in STAGES
+            for stage in FILTERS
         },
         **{
             f"next{stage}": next_stage(rank, model, work, replace(BASE, zero_stage=stage))
-            for stage in STAGES
+            for stage in FILTERS
         },
         "resumed_half2": resumed(rank, model, work, half),
         "next_half2": next_stage(rank, model, work, half),
@@ -374,12 +374,12 @@ def plain_loss(logprobs: Any, sequence: TrainSequence) -> Any:
     mask = torch.from_numpy(sequence.mask_T[1:])
     if sequence.advantages_T is None:
         return -logprobs[mask].sum()
-    given = sequence.advantages_T, sequence.behaviour_T, sequence.reference_T
-    advantages, behaviour, reference = (
+    given = sequence.advantages_T, sequence.behavior_T, sequence.reference_T
+    advantages, behavior, reference = (
         torch.from_numpy(array[1:]) for array in given if array is not None
     )
     # Truncated importance sampling: a constant weight; p / p has the value 1 and p's gradient.
-    weight = (logprobs.detach() - behaviour).exp().clamp(max=2.0)
+    weight = (logprobs.detach() - behavior).exp().clamp(max=2.0)
     policy = -weight * (logprobs - logprobs.detach()).exp() * advantages
     delta = reference - logprobs
     return (policy + GRPO.kl_coef * (delta.exp() - delta - 1))[mask].sum()
@@ -439,7 +439,7 @@ def assert_same(found: Trace, want: Trace) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nll", "grpo"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", FILTERS)
 def test_one_rank_equals_a_plain_torch_loop(
     alone: dict[str, Any], model: str, stage: int, kind: str
 ) -> None:
@@ -503,13 +503,13 @@ def test_metrics_are_those_of_the_table(alone: dict[str, Any]) -> None:
             "weight_cut",
             "weight_mean",
             "ess",
-            "behaviour_kl",
+            "behavior_kl",
             "grad_norm",
             "lr",
         )
     } | {
         f"bins/{name}_{bin_name}"
-        for name in ("ratio_mean", "cut", "behaviour_kl", "tokens")
+        for name in ("ratio_mean", "cut", "behavior_kl", "tokens")
         for bin_name in ("short", "long")
     }
     assert set(sft) | set(rl) <= set(TABLE)

@@ -17,13 +17,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.model_host import ModelHost
+from actors.placement.model_host import ModelHost
 from bard_ray.config.schema import ChainConfig, Config, ReferenceConfig, RunConfig, StudentConfig
 from bard_ray.data.chain import chain_of, chain_question, gold_think
 from bard_ray.data.prompt import load_prompt_format
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.step import STEPS, Tools
-from bard_ray.distill.teacher import Ask, EngineSpec, make_backends
+from bard_ray.distill.teacher import EngineSpec, TeacherRequest, make_backends
 from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError, ResourceError
 from bard_ray.records import Message, Outcome, Verdict
@@ -99,7 +99,7 @@ def test_replies_are_the_models_own_whether_it_begins_or_goes_on(teacher, runner
     texts = ["8a+1b*3?", "1a*3?", "5a+1b+1c*3?"]
     given: list[dict[str, Any]] = [{}, {"think": "a9b"}, {"think": "a9b7", "close_think": True}]
     asks = [
-        Ask((Message("user", text),), most, 0.0, **how)
+        TeacherRequest((Message("user", text),), most, 0.0, **how)
         for text in texts
         for how in given
         for most in (5, 30)
@@ -122,7 +122,10 @@ def test_replies_are_the_models_own_whether_it_begins_or_goes_on(teacher, runner
 
 
 def test_a_seed_is_a_sample_and_asks_of_all_kinds_run_together(teacher, runner):
-    asks = [Ask(QUESTIONS[0].messages, 20 + seed % 3, 0.5 + seed % 2, seed) for seed in range(12)]
+    asks = [
+        TeacherRequest(QUESTIONS[0].messages, 20 + seed % 3, 0.5 + seed % 2, seed)
+        for seed in range(12)
+    ]
 
     async def all_at_once(asked):
         return await asyncio.gather(*map(teacher.reply, asked))
@@ -131,7 +134,7 @@ def test_a_seed_is_a_sample_and_asks_of_all_kinds_run_together(teacher, runner):
     backwards = runner.run(all_at_once(asks[::-1]))[::-1]
     assert forwards == backwards
     assert len({reply.think for reply in forwards}) > 6
-    long = Ask((Message("user", "1" * MAX_LEN),), 5)
+    long = TeacherRequest((Message("user", "1" * MAX_LEN),), 5)
     assert runner.run(teacher.reply(long)).failure.startswith("its prompt leaves no room")
 
 
@@ -207,7 +210,7 @@ def test_a_lost_worker_is_replaced_in_its_place_and_asked_again(host, backend, t
     import ray
 
     sampler, host_prompts = runner.run(host.engines(backend.spec))
-    ask = Ask(QUESTIONS[0].messages, 30, 1.0, seed=8)
+    ask = TeacherRequest(QUESTIONS[0].messages, 30, 1.0, seed=8)
     asked = EngineTeacher("again", sampler, host_prompts, 4)  # whose replies nobody keeps
     before = runner.run(asked.reply(ask))
     ray.kill(sampler._fleet.slots[0].handle)
@@ -219,7 +222,7 @@ def test_one_asked_for_too_much_is_told_what_to_lower(host, runner, models):
     spec = EngineSpec(models[1], workers=2, cpus=50.0)
     with pytest.raises(ResourceError, match=r"100 CPU.*2 x 50 CPU.*lower workers, cpus or gpus"):
         runner.run(host.engines(spec))
-    with pytest.raises(ConfigError, match=r"distil\.teachers = 'no/model'"):
+    with pytest.raises(ConfigError, match=r"distill\.teachers = 'no/model'"):
         runner.run(host.engines(EngineSpec("no/model")))
 
 
@@ -234,4 +237,4 @@ def test_a_closed_host_gives_its_resources_back(runner, host, teacher):
         time.sleep(0.1)
     assert ray.available_resources()["CPU"] >= before + 0.25
     with pytest.raises(InfrastructureError, match="stopped"):
-        runner.run(teacher.reply(Ask((Message("user", "8a+1?"),), 5)))
+        runner.run(teacher.reply(TeacherRequest((Message("user", "8a+1?"),), 5)))

@@ -13,10 +13,10 @@ import urllib.request
 
 import pytest
 
-from actors.settings import actor_env, engine_env
+from actors.cluster.env import actor_env, engine_env
 from bard_ray.config.schema import ChainConfig
 from bard_ray.data.chain import chain_question
-from bard_ray.distill.teacher import Ask, make_backends
+from bard_ray.distill.teacher import TeacherRequest, make_backends
 from bard_ray.errors import ConfigError
 from bard_ray.records import Message
 from tests.chat_server import ChatServer, DirectoryHost, forward
@@ -87,16 +87,16 @@ def asks():
     wanted = []
     for number in range(6):
         question = chain_question(ChainConfig(), 0, "train", number)
-        wanted += [Ask(question.messages, 40, 1.0, seed, question) for seed in (1, 2)]
+        wanted += [TeacherRequest(question.messages, 40, 1.0, seed, question) for seed in (1, 2)]
         turns = (
             *question.messages,
             Message("assistant", "<think>a+19b*37</think>\\boxed{7}"),
             Message("user", "b?"),
         )
-        wanted.append(Ask(turns, 12, 1.0, number, question))
+        wanted.append(TeacherRequest(turns, 12, 1.0, number, question))
     thought = "a+19b*37"
-    wanted.append(Ask(question.messages, 8, 1.0, 3, question, thought, close_think=True))
-    wanted.append(Ask(question.messages, 8, 1.0, 3, question, thought))
+    wanted.append(TeacherRequest(question.messages, 8, 1.0, 3, question, thought, close_think=True))
+    wanted.append(TeacherRequest(question.messages, 8, 1.0, 3, question, thought))
     return wanted
 
 
@@ -121,7 +121,7 @@ async def ask_all(url, directory, wanted, **params):
 @pytest.mark.slow
 async def test_vllms_server_serves_teacher_and_writer_through_faults(port, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("bard_ray.distill.pace.FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr("bard_ray.distill.rate_limiter.FIRST_BACKOFF_S", 0.05)
     wanted = asks()
     async with ChatServer(forward(port), FAULTS) as proxy:
         replies, counters = await ask_all(proxy.url, tmp_path / "a", wanted, concurrency=4)
@@ -140,7 +140,7 @@ async def test_vllms_server_serves_teacher_and_writer_through_faults(port, tmp_p
     assert replies[-2].think == ""
     # Two seeds are two chains; the same seeds, asked without faults, are the same chains.
     assert all(replies[i].think != replies[i + 1].think for i in range(0, 18, 3))
-    # (All but one at most: other neighbours in the batch may change the last bit of a logit.)
+    # (All but one at most: other neighbors in the batch may change the last bit of a logit.)
     direct, _ = await ask_all(f"http://127.0.0.1:{port}/v1", tmp_path / "b", wanted, concurrency=1)
     assert sum(one == other for one, other in zip(direct, replies, strict=True)) >= 19
     await _refusals(port, tmp_path)
@@ -148,7 +148,7 @@ async def test_vllms_server_serves_teacher_and_writer_through_faults(port, tmp_p
 
 async def _refusals(port, directory):
     url = f"http://127.0.0.1:{port}/v1"
-    long = Ask((Message("user", "8a+1?" * 100),), 8)
+    long = TeacherRequest((Message("user", "8a+1?" * 100),), 8)
     ((reply,), _) = await ask_all(
         url,
         directory / "c",
@@ -158,5 +158,5 @@ async def _refusals(port, directory):
     )
     assert reply.ended == "failed"
     assert "maximum context length is 256 tokens" in reply.failure
-    with pytest.raises(ConfigError, match=r"distil\.teachers\.t\.model = 'other'"):
+    with pytest.raises(ConfigError, match=r"distill\.teachers\.t\.model = 'other'"):
         await ask_all(url, directory / "d", asks()[:1], model="other")

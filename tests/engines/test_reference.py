@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.clients import RayReference
-from actors.cluster import ActorSpec, Cluster
-from actors.reference import ReferenceWorker
-from actors.settings import engine_env
+from actors.cluster.env import engine_env
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.reference.client import RayReference
+from actors.reference.worker import ReferenceWorker
 from bard_ray.config.schema import LearnerConfig, ReferenceConfig
 from bard_ray.distill.diagnostics import pca_shift
 

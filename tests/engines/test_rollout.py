@@ -13,14 +13,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.supervise import call
-from actors.weights import read_checkpoint
-from actors.wire import unpack_groups
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from actors.cluster.supervise import call
+from actors.cluster.wire import unpack_groups
+from actors.weights.flat_buffer import read_checkpoint
 from bard_ray.config.schema import ChainConfig, RolloutConfig
 from bard_ray.data.chain import chain_question
 from bard_ray.errors import WeightSyncError
-from bard_ray.records import Group, GroupRequest, Message, Question, Rollout, SamplingSpec
+from bard_ray.records import (
+    NO_BUDGET,
+    Group,
+    GroupRequest,
+    Message,
+    Question,
+    Rollout,
+    SamplingSpec,
+    TokenBudget,
+)
 from bard_ray.rl.sequences import sampled_versions, sequence_tokens
 from tests.engines.conftest import spawn_worker
 
@@ -77,9 +85,9 @@ def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> 
     with torch.no_grad():
         logprobs = torch.log_softmax(model(tokens).logits[0].double() / temperature, -1)
     taken = logprobs[:-1].gather(1, tokens[0, 1:, None])[:, 0].numpy()
-    behaviour = np.concatenate([s.logprobs_T for s in rollout.segments])[1:]
+    behavior = np.concatenate([s.logprobs_T for s in rollout.segments])[1:]
     sampled = np.concatenate([s.versions_T for s in rollout.segments])[1:] >= 0
-    return float(np.abs(taken - behaviour)[sampled].max())
+    return float(np.abs(taken - behavior)[sampled].max())
 
 
 async def test_a_group_given_up_ends_early_and_the_others_do_not(worker):
@@ -104,7 +112,7 @@ def greedy(model_path: str, prompt: np.ndarray, steps: int) -> list[int]:
     return tokens[0, prompt.size :].tolist()
 
 
-async def test_behaviour_logprobs_are_those_of_the_sampling_distribution(worker, models, version):
+async def test_behavior_logprobs_are_those_of_the_sampling_distribution(worker, models, version):
     await load(worker, models[0], next(version))
     for temperature in (1.0, 0.7):
         groups = await sample(worker, requests(4), SamplingSpec(temperature, max_new_tokens=30))

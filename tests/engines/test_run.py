@@ -37,7 +37,7 @@ def test_a_run_leaves_results_report_student_and_no_process(whole):
     assert whole.survivors() == []
     results = json.loads((whole.path / "results.json").read_text())
     assert set(results["variants"]) == {"sft", "rl"}
-    assert set(results["wall_s"]) == {"data", "base", "distil", "sft", "rl", "evaluate"}
+    assert set(results["wall_s"]) == {"data", "base", "distill", "sft", "rl", "evaluate"}
     for variant in results["variants"].values():
         assert {"rel_err", "in_band", "overrun", "accuracy", "by_budget"} <= set(variant)
         assert set(variant["by_budget"]) == {"8", "24", "30", "none"}
@@ -117,7 +117,7 @@ def test_more_workers_ranks_zero3_and_lag_have_the_same_effects(sft):
     assert max(r["rl/lag_max"] for r in records) <= 2
     assert all(r["rl/version"] == records[0]["rl/version"] + i for i, r in enumerate(records))
     assert np.mean([r["rl/reward"] for r in records]) > 0.05
-    # Behaviour log-probs of the engine and the learner's own agree:
+    # Behavior log-probs of the engine and the learner's own agree:
     # weights of both learner ranks arrive whole.
     assert all(abs(r["rl/ratio_mean"] - 1) < 0.02 for r in records)
     assert not list(Path("/dev/shm").glob("deepspeed_*"))

@@ -15,17 +15,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.cluster import ActorSpec
-from actors.learner_client import RayLearner
-from actors.settings import learner_env
-from actors.supervise import call
-from actors.weights import read_checkpoint
+from actors.cluster.env import learner_env
+from actors.cluster.ray_cluster import ActorSpec
+from actors.cluster.supervise import call
+from actors.learner.client import RayLearner
+from actors.weights.flat_buffer import read_checkpoint
 from bard_ray.config.schema import ChainConfig, LearnerConfig, RolloutConfig, TinyModelConfig
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.errors import InfrastructureError
+from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.records import Rollout, SamplingSpec, TrainSequence
 from bard_ray.rl.sequences import sequence_tokens
-from bard_ray.roles import LossSpec, OptimSpec
 from tests.engines.conftest import MAX_LEN, spawn_worker
 from tests.engines.test_rollout import (
     LIMIT_S,
@@ -62,7 +62,7 @@ def corpus(seed: int) -> list[TrainSequence]:
 async def test_greedy_output_after_a_transfer_is_the_learners_own(
     cluster, worker, models, tmp_path, stage, ranks
 ):
-    from actors.learner_actor import LearnerActor
+    from actors.learner.actor import LearnerActor
 
     config = LearnerConfig(ranks=ranks, zero_stage=stage, pack_len=MAX_LEN)
     env = learner_env(on_gpu=False, loopback=True)
@@ -99,7 +99,7 @@ async def test_greedy_output_after_a_transfer_is_the_learners_own(
 
 @pytest.fixture
 def started(cluster, student) -> Iterator[Callable[..., Awaitable[object]]]:
-    """Starts a worker of the test's own; it is killed afterwards."""
+    """Starts a worker of the test's own; it is killed afterward."""
     handles = []
 
     async def start(model: str, **settings: Any) -> object:
@@ -142,9 +142,9 @@ def gaps(rollouts: list[Rollout], paths: list[str]) -> list[float]:
             with torch.no_grad():
                 logprobs = torch.log_softmax(model(tokens).logits[0].double(), -1)
             taken = logprobs[:-1].gather(1, tokens[0, 1:, None])[:, 0].numpy()
-            behaviour = np.concatenate([s.logprobs_T for s in rollout.segments])[1:]
+            behavior = np.concatenate([s.logprobs_T for s in rollout.segments])[1:]
             versions = np.concatenate([s.versions_T for s in rollout.segments])[1:]
-            here = np.abs(taken - behaviour)[versions == version]
+            here = np.abs(taken - behavior)[versions == version]
             worst[version] = max(worst[version], float(here.max(initial=0.0)))
     return worst
 
@@ -244,8 +244,8 @@ async def test_weights_that_cannot_be_built_leave_the_engine_running_on_the_old_
 
 def refusals(self, other: str) -> list[str]:
     """What background loading says to models it must not be used for; runs in the worker."""
-    from actors.double_buffer import UnsupportedModelError, make_plan
-    from actors.weights import checkpoint_tensors
+    from actors.weights.cpu_double_buffer import UnsupportedModelError, plan_weight_swap
+    from actors.weights.flat_buffer import checkpoint_tensors
 
     [model] = self._engine._engine.apply_model(lambda model: model)
     own, wrong = checkpoint_tensors(self._model_path), checkpoint_tensors(other)
@@ -253,7 +253,7 @@ def refusals(self, other: str) -> list[str]:
 
     def attempt(tensors) -> None:
         try:
-            make_plan(model, tensors)
+            plan_weight_swap(model, tensors)
         except UnsupportedModelError as error:
             said.append(str(error))
         else:
@@ -280,12 +280,12 @@ async def test_background_loading_is_tried_first_and_refused_where_it_is_not_exa
 
 def most_whole(self, bucket: int) -> tuple[int, int]:
     """Elements gathered at a time at most, and of the largest parameter; runs in a rank."""
-    from actors import zero
+    from actors.learner import deepspeed_engine
 
-    weights, zero.BUCKET_ELEMENTS = self._weights(), bucket
+    weights, deepspeed_engine.BUCKET_ELEMENTS = self._weights(), bucket
     split = [p for _, p in weights if p.ds_status.name == "NOT_AVAILABLE"]
     peak = 0
-    for _ in zero.gathered(weights):
+    for _ in deepspeed_engine.gathered(weights):
         whole = [p for p in split if p.ds_status.name == "AVAILABLE"]
         peak = max(peak, sum(p.ds_numel for p in whole))
     assert len(split) > 20
@@ -294,7 +294,7 @@ def most_whole(self, bucket: int) -> tuple[int, int]:
 
 
 async def test_a_partitioned_model_is_gathered_a_bucket_at_a_time(cluster, tmp_path):
-    from actors.learner_actor import LearnerActor
+    from actors.learner.actor import LearnerActor
 
     tiny = TinyModelConfig(layers=4, hidden=384, heads=6, mlp=768)
     write_tiny_model(tmp_path, tiny, ChainConfig(), 0, MAX_LEN)

@@ -11,10 +11,11 @@ from typing import Self
 
 import numpy as np
 
-from bard_ray.budget.signal import Budget, TokenBudget
 from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import RewardConfig
+from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.records import (
+    Budget,
     GradeItem,
     Group,
     GroupRequest,
@@ -23,6 +24,7 @@ from bard_ray.records import (
     Question,
     SamplingSpec,
     StepStats,
+    TokenBudget,
     TrainSequence,
     Verdict,
 )
@@ -34,7 +36,7 @@ from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
 from bard_ray.rl.state import RLState
-from bard_ray.roles import LossSpec, OptimSpec, Published
+from bard_ray.roles import Published
 
 CLOSE, THINK, ANSWER = 1, 2, 3
 LENGTHS = 8  # the policy thinks 1..LENGTHS tokens
@@ -87,10 +89,10 @@ class FakeSampler:
     def _rollout(self, request, index, logprobs, version, generator):
         choice = int(generator.choice(LENGTHS, p=np.exp(logprobs) / np.exp(logprobs).sum()))
         tokens = np.array([THINK] * (choice + 1) + [CLOSE, ANSWER], np.int32)
-        behaviour = np.zeros(tokens.size, np.float32)
-        behaviour[0] = logprobs[choice]
+        behavior = np.zeros(tokens.size, np.float32)
+        behavior[0] = logprobs[choice]
         versions = np.full(tokens.size, version, np.int32)
-        completion = Completion(tokens, behaviour, versions, "stop")
+        completion = Completion(tokens, behavior, versions, "stop")
         prompt = prompt_segment(np.array([9, request.number], np.int32))
         return assemble(
             prompt,
@@ -211,7 +213,7 @@ class Run:
         )
         spec = RLSpec(
             self.steps,
-            std_normalise=True,
+            std_normalize=True,
             loss=LossSpec("grpo"),
             flow=flow,
             bins=BudgetBins.of([self.budget]),

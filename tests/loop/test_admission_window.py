@@ -1,4 +1,4 @@
-"""What the admission window promises, under latencies, failures and flat groups of every kind."""
+"""What the admission window promises, under latencies, failures and zero-variance groups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bard_ray.budget.span import ThinkTags
+from bard_ray.learn.spec import LossSpec
 from bard_ray.records import (
     GradeItem,
     Group,
@@ -26,7 +27,7 @@ from bard_ray.records import (
 )
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
-from bard_ray.roles import LossSpec, Published
+from bard_ray.roles import Published
 from tests.loop.fakes import (
     ANSWER,
     CLOSE,
@@ -50,7 +51,7 @@ class World:
     train_s: float = 1.0
     publish_s: float = 1.0
     failed_share: float = 0.0
-    flat_share: float = 0.0
+    zero_variance_share: float = 0.0
 
     def draw(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
@@ -63,7 +64,7 @@ class World:
         chance = self.draw(0, number).random()
         if chance < self.failed_share:
             return "failed"
-        return "flat" if chance < self.failed_share + self.flat_share else "good"
+        return "zero_variance" if chance < self.failed_share + self.zero_variance_share else "good"
 
 
 @dataclass
@@ -113,8 +114,8 @@ class SlowVerifier(FakeVerifier):
     async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
         number = int(items[0].gold)
         await asyncio.sleep(self.world.wait(self.world.grade_s, 3, number))
-        flat = self.world.fate(number) == "flat"
-        return [Verdict(Outcome.WRONG if flat else Outcome.CORRECT) for _ in items]
+        zero_variance = self.world.fate(number) == "zero_variance"
+        return [Verdict(Outcome.WRONG if zero_variance else Outcome.CORRECT) for _ in items]
 
 
 @dataclass
@@ -167,7 +168,7 @@ WORLDS = st.builds(
     train_s=SECONDS,
     publish_s=SECONDS,
     failed_share=st.sampled_from([0.0, 0.1, 0.4]),
-    flat_share=st.sampled_from([0.0, 0.1, 0.4]),
+    zero_variance_share=st.sampled_from([0.0, 0.1, 0.4]),
 )
 
 
@@ -187,7 +188,7 @@ def test_the_window_keeps_its_promises(world: World, max_lag: int, prompts: int)
     run, _ = run_of(world, max_lag, prompts, steps)
     assert max(lags_of(run)) <= max_lag
     assert lags_of(run) == [r["rl/lag_max"] for r in run.records]
-    # Trained in admission order, and none missing but the flat and the failed ones.
+    # Trained in admission order, and none missing but the zero-variance and the failed ones.
     order = [number for numbers in run.learner.by_step for number in numbers]
     fates = [world.fate(number) for number in range(order[-1] + 1)]
     assert order == [number for number, fate in enumerate(fates) if fate == "good"]
@@ -195,11 +196,11 @@ def test_the_window_keeps_its_promises(world: World, max_lag: int, prompts: int)
     # The books.
     ledger = run.state.ledger
     ledger.check(in_flight=0)
-    assert (ledger.trained, ledger.failed, ledger.flat, ledger.surplus) == (
-        *(fates.count(fate) for fate in ("good", "failed", "flat")),
+    assert (ledger.trained, ledger.failed, ledger.zero_variance, ledger.surplus) == (
+        *(fates.count(fate) for fate in ("good", "failed", "zero_variance")),
         0,
     )
-    assert sum(r["rl/groups_flat"] for r in run.records) == ledger.flat
+    assert sum(r["rl/groups_zero_variance"] for r in run.records) == ledger.zero_variance
     assert sum(r["rl/groups_failed"] for r in run.records) == ledger.failed
     # The window.
     assert run.sampler.most_running <= (max_lag + 1) * prompts
@@ -218,7 +219,7 @@ def test_over_sampling_keeps_the_bound_and_the_order(
     # What is missing up to the last one was left out for a reason, and is counted.
     missing = set(range(order[-1])) - set(order)
     ledger = run.state.ledger
-    assert len(missing) <= ledger.flat + ledger.failed + ledger.surplus
+    assert len(missing) <= ledger.zero_variance + ledger.failed + ledger.surplus
     assert len(order) == ledger.trained == 8 * prompts
 
 

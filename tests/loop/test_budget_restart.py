@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from bard_ray.budget.sampler import BudgetSource
-from bard_ray.budget.signal import TokenBudget, token_limit
-from bard_ray.config.schema import BudgetConfig, RLConfig, SamplerConfig, ScheduleConfig
-from bard_ray.records import GroupRequest, Message, Outcome, Question
+from bard_ray.config.schema import BudgetConfig, BudgetSamplerConfig, BudgetScheduleConfig, RLConfig
+from bard_ray.records import GroupRequest, Message, Outcome, Question, TokenBudget, token_limit
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.state import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
@@ -25,7 +24,7 @@ class Budgeted(Run):
     prompts: int = 4
     lr: float = 0.05  # so slow that groups of right answers go on to differ in length
     sampler_name: str = "adaptive"
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    schedule: BudgetScheduleConfig = field(default_factory=BudgetScheduleConfig)
     verifier: FakeVerifier = field(
         default_factory=lambda: FakeVerifier(
             lambda item: Outcome.CORRECT if item.gold == "right" else Outcome.WRONG
@@ -37,7 +36,7 @@ class Budgeted(Run):
         cfg = BudgetConfig(
             train=[2, 4, 6],
             none_share=0.1,
-            sampler=SamplerConfig(self.sampler_name),
+            sampler=BudgetSamplerConfig(self.sampler_name),
             schedule=self.schedule,
         )
         rl = RLConfig(steps=STEPS, prompts_per_step=self.prompts, group_size=self.group_size)
@@ -68,9 +67,9 @@ def resumed(run: Budgeted, weights, **settings) -> Budgeted:
 @pytest.mark.parametrize(
     "schedule",
     [
-        ScheduleConfig(),
-        ScheduleConfig("linear", {"start": 6, "end": 4, "steps": 8}),
-        ScheduleConfig("exponential", {"start": 6, "gamma": 0.9, "every": 4}),
+        BudgetScheduleConfig(),
+        BudgetScheduleConfig("linear", {"start": 6, "end": 4, "steps": 8}),
+        BudgetScheduleConfig("exponential", {"start": 6, "gamma": 0.9, "every": 4}),
     ],
     ids=lambda schedule: schedule.name,
 )

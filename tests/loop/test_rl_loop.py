@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bard_ray.budget.signal import TokenBudget
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import InfrastructureError, InvariantError
 from bard_ray.metrics import BINS
-from bard_ray.records import Outcome, Verdict
+from bard_ray.records import Outcome, TokenBudget, Verdict
 from bard_ray.rewards.parts import GroupParts
 from bard_ray.rewards.reward import REWARDS, RewardValues
 from bard_ray.rewards.stats import BatchStats
@@ -114,8 +113,8 @@ async def test_over_sampling_repeats_itself_when_synchronous():
         for seed in (1, 2)
     ]
     assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
-    # Two answers a group: a third of the groups is flat, so over-sampling has work to do.
-    assert runs[0].state.ledger.flat > 4
+    # Two answers a group: a third of the groups has no variance, so over-sampling has work to do.
+    assert runs[0].state.ledger.zero_variance > 4
     assert runs[0].state.ledger.surplus == runs[1].state.ledger.surplus > 0
 
 
@@ -139,11 +138,11 @@ async def test_slow_groups_are_waited_for_and_never_dropped():
     assert trained == 12
     # Every admitted number up to the last consumed one was trained on or counted:
     # none went missing for being slow.
-    assert run.state.ledger.consumed == trained + run.state.ledger.flat
+    assert run.state.ledger.consumed == trained + run.state.ledger.zero_variance
     assert run.state.ledger.failed == 0
 
 
-async def test_flat_groups_are_counted_and_replaced():
+async def test_zero_variance_groups_are_counted_and_replaced():
     class Hard(FakeVerifier):
         async def grade(self, items):
             wrong = items[0].gold == "right" and self.graded % 8 == 0
@@ -152,10 +151,10 @@ async def test_flat_groups_are_counted_and_replaced():
             return await FakeVerifier(lambda item: outcome).grade(items)
 
     run = await Run(steps=4, verifier=Hard()).go()
-    assert run.state.ledger.flat >= 4
+    assert run.state.ledger.zero_variance >= 4
     assert run.state.ledger.trained == 8
-    flat = sum(r[f"bins/flat_{name}"] for r in run.records for name in BINS)
-    assert flat == sum(r["rl/groups_flat"] for r in run.records) >= 4
+    zero_variance = sum(r[f"bins/zero_variance_{name}"] for r in run.records for name in BINS)
+    assert zero_variance == sum(r["rl/groups_zero_variance"] for r in run.records) >= 4
     assert sum(r[f"bins/trained_{name}"] for r in run.records for name in BINS) == 8
     assert [len(batch) for batch in run.learner.batches] == [8] * 4
 
@@ -215,12 +214,12 @@ async def test_the_loop_ends_at_once_when_a_role_dies(part):
     seed=st.integers(0, 2**32 - 1),
     learner_ms=st.integers(0, 2),
     transfer_ms=st.integers(0, 3),
-    flat_share=st.sampled_from([0.0, 0.3]),
+    zero_variance_share=st.sampled_from([0.0, 0.3]),
     oversample=st.sampled_from([0.0, 0.5]),
 )
 @settings(max_examples=40, deadline=None)
 def test_lag_never_exceeds_its_bound(
-    max_lag, prompts, seed, learner_ms, transfer_ms, flat_share, oversample
+    max_lag, prompts, seed, learner_ms, transfer_ms, zero_variance_share, oversample
 ):
     generator = np.random.default_rng(seed)
 
@@ -232,7 +231,7 @@ def test_lag_never_exceeds_its_bound(
 
     sampler = FakeSampler(
         latency=latency,
-        fail=lambda r: "unlucky" if generator.random() < flat_share else "",
+        fail=lambda r: "unlucky" if generator.random() < zero_variance_share else "",
         transfer_s=transfer_ms / 1000,
     )
     run = Run(
@@ -263,7 +262,7 @@ async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
 
 
 class SometimesWrong(FakeVerifier):
-    """Wrong for a share of the questions and all of their rollouts: flat groups."""
+    """Wrong for a share of the questions and all of their rollouts: zero-variance groups."""
 
     async def grade(self, items):
         self.graded += 1
@@ -322,12 +321,14 @@ async def test_statistics_do_not_depend_on_latencies():
     assert np.array_equal(even.learner.logits, uneven.learner.logits)
 
 
-async def test_statistics_count_flat_groups_too():
+async def test_statistics_count_zero_variance_groups_too():
     run = await Run(steps=4, verifier=SometimesWrong()).go()
-    assert run.state.ledger.flat > 0
+    assert run.state.ledger.zero_variance > 0
     assert run.state.stats.step == 4
     assert run.state.stats.overall is not None
-    assert run.state.stats.overall.accuracy < 1, "the wrong answers were all in flat groups"
+    assert run.state.stats.overall.accuracy < 1, (
+        "the wrong answers were all in zero-variance groups"
+    )
 
 
 async def test_a_restart_asks_groups_in_flight_for_the_budgets_they_had():
@@ -354,7 +355,7 @@ def test_the_window_refuses_slots_it_never_gave():
 
 
 def test_the_ledger_finds_a_lost_group():
-    ledger = Ledger(admitted=10, trained=6, failed=1, flat=1)
+    ledger = Ledger(admitted=10, trained=6, failed=1, zero_variance=1)
     ledger.check(in_flight=2)
     with pytest.raises(InvariantError, match="does not balance"):
         ledger.check(in_flight=1)

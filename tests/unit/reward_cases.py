@@ -5,9 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bard_ray.budget.signal import Budget, TokenBudget
 from bard_ray.config.schema import FidelityConfig, RewardConfig
-from bard_ray.records import Group, GroupRequest, Message, Outcome, Question, Rollout, Verdict
+from bard_ray.records import (
+    Budget,
+    Group,
+    GroupRequest,
+    Message,
+    Outcome,
+    Question,
+    Rollout,
+    TokenBudget,
+    Verdict,
+)
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats
 

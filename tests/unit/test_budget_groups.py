@@ -8,27 +8,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actors.engine import TokenOutput
-from actors.rl_stage import validate_draws
-from actors.rollout import Filling, token_requests
-from actors.wire import pack_groups, unpack_groups
+from actors.cluster.wire import pack_groups, unpack_groups
+from actors.rollout.engine import TokenOutput
+from actors.rollout.worker import PendingGroups, token_requests
+from actors.stages.rl import validate_draws
 from bard_ray.budget.sampler import BudgetSource
-from bard_ray.budget.signal import TokenBudget
 from bard_ray.config.schema import (
     BudgetConfig,
+    BudgetSamplerConfig,
     ChainConfig,
     Config,
     DataConfig,
     RLConfig,
     RowsConfig,
-    SamplerConfig,
     StudentConfig,
     TinyModelConfig,
 )
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.errors import DataError
-from bard_ray.records import Group, GroupRequest, Message, Question, SamplingSpec
+from bard_ray.records import Group, GroupRequest, Message, Question, SamplingSpec, TokenBudget
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.observe import _adherence_metrics
 from bard_ray.rl.sequences import train_sequences
@@ -46,7 +45,7 @@ def prompts(tmp_path_factory):
 
 @pytest.fixture
 def request_() -> GroupRequest:
-    sampler = SamplerConfig("subgroups", {"fixed": [4, 8, 12]})
+    sampler = BudgetSamplerConfig("subgroups", {"fixed": [4, 8, 12]})
     cfg = BudgetConfig(train=[4, 8, 12, 16], none_share=0.0, sampler=sampler)
     budgets = BudgetSource.of(cfg, RLConfig(group_size=6), 0).draw(0, QUESTION)
     return GroupRequest(0, QUESTION, budgets, seed=3)
@@ -64,7 +63,7 @@ def test_every_rollout_keeps_its_own_budget_and_prompt(prompts, request_):
     items = token_requests(request_, spec, prompts, 128, "a")
     assert [item.force_at for item in items] == list(BUDGETS)
     assert len({item.seed for item in items}) == 6
-    filling = Filling(prompts, spec)
+    filling = PendingGroups(prompts, spec)
     filling.expect((0, 0), request_, items)
     whole = None
     for item in reversed(items):  # they finish in any order
@@ -80,7 +79,7 @@ def test_every_rollout_keeps_its_own_budget_and_prompt(prompts, request_):
 
 def test_advantages_and_adherence_are_those_of_each_rollout(prompts, request_):
     items = token_requests(request_, SamplingSpec(), prompts, 128, "a")
-    filling = Filling(prompts, SamplingSpec())
+    filling = PendingGroups(prompts, SamplingSpec())
     filling.expect((0, 0), request_, items)
     lengths = (4, 5, 8, 8, 6, 18)
     outputs = [
@@ -88,7 +87,7 @@ def test_advantages_and_adherence_are_those_of_each_rollout(prompts, request_):
     ]
     assert outputs[-1] is not None
     group: Group = replace(outputs[-1][1], rewards_G=np.array([1, 0, 1, 0, 1, 0], np.float32))
-    sequences = train_sequences([group], BudgetBins.of([4, 8, 12]), std_normalise=False)
+    sequences = train_sequences([group], BudgetBins.of([4, 8, 12]), std_normalize=False)
     advantages = [s.advantages_T[-1] for s in sequences if s.advantages_T is not None]
     assert advantages == [0.5, -0.5, 0.5, -0.5, 0.5, -0.5]
     # Deviations: 0, 1/4, 0, 0, 6/12, 6/12; overrun: the second and the last.
@@ -103,7 +102,7 @@ def rows(path, difficulties) -> Config:
         for i, d in enumerate(difficulties)
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
-    sampler = SamplerConfig("difficulty", {"low": 1, "high": 9})
+    sampler = BudgetSamplerConfig("difficulty", {"low": 1, "high": 9})
     data = DataConfig("rows", rows=RowsConfig(str(path), format="deepmath"), eval_questions=1)
     return Config(data=data, budget=BudgetConfig(train=[4, 8], none_share=0.9, sampler=sampler))
 
@@ -122,6 +121,6 @@ def test_one_question_without_a_difficulty_is_named_before_training(tmp_path):
 
 def test_a_data_set_is_not_read_for_a_sampler_that_needs_nothing_of_it(tmp_path):
     config = rows(tmp_path / "rows.jsonl", [None])
-    config.budget.sampler = SamplerConfig("uniform")
+    config.budget.sampler = BudgetSamplerConfig("uniform")
     config.data.rows.path = str(tmp_path / "nowhere.jsonl")
     assert validate_draws(config) == 0

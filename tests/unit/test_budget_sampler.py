@@ -10,12 +10,11 @@ import pytest
 
 from bard_ray.budget.draw import SAMPLERS, SCHEDULES
 from bard_ray.budget.sampler import BudgetSource, train_budgets
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget, label
-from bard_ray.config.check import check
 from bard_ray.config.load import load
-from bard_ray.config.schema import BudgetConfig, RLConfig, SamplerConfig, ScheduleConfig
+from bard_ray.config.schema import BudgetConfig, BudgetSamplerConfig, BudgetScheduleConfig, RLConfig
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import Question
+from bard_ray.preflight.check import check
+from bard_ray.records import NO_BUDGET, Question, TokenBudget, budget_label
 from recipes import bard_tiny
 
 QUESTION = Question("q", (), "7", meta={"difficulty": 0.5, "ops": ["+1"] * 12})
@@ -28,9 +27,9 @@ def sample_budgets(cfg, seed, number, group_size, accuracy=None, question=QUESTI
 
 def tokens(params, number=0, group_size=8, train=(4, 8, 16, 32), accuracy=None, schedule=None):
     """Budgets of one group, as numbers."""
-    cfg = BudgetConfig(train=list(train), none_share=0.0, sampler=SamplerConfig(**params))
+    cfg = BudgetConfig(train=list(train), none_share=0.0, sampler=BudgetSamplerConfig(**params))
     if schedule:
-        cfg.schedule = ScheduleConfig(**schedule)
+        cfg.schedule = BudgetScheduleConfig(**schedule)
     drawn = sample_budgets(cfg, 0, number, group_size, accuracy)
     return [b.tokens for b in drawn if isinstance(b, TokenBudget)]
 
@@ -48,7 +47,7 @@ CFG = BudgetConfig(train=[4, 8, 16, 30], none_share=0.2)
 
 def test_draws_are_what_they_always_were():
     cfg = BudgetConfig(train=[4, 8, 16, 24, 30])
-    drawn = [label(sample_budgets(cfg, 0, number, 2)[0]) for number in range(8)]
+    drawn = [budget_label(sample_budgets(cfg, 0, number, 2)[0]) for number in range(8)]
     assert drawn == ["16", "16", "24", "8", "16", "30", "8", "16"]
 
 
@@ -139,7 +138,7 @@ def test_harder_questions_get_larger_budgets(value, budget):
     cfg = BudgetConfig(
         train=[4, 8, 16, 32],
         none_share=0.0,
-        sampler=SamplerConfig("difficulty", {"spread": 0.0}),
+        sampler=BudgetSamplerConfig("difficulty", {"spread": 0.0}),
     )
     question = Question("q", (), "7", meta={"difficulty": value})
     assert sample_budgets(cfg, 0, 0, 2, question=question) == (TokenBudget(budget),) * 2
@@ -277,7 +276,7 @@ def test_weights_stay_with_their_budgets_under_a_schedule():
 
 
 def test_a_schedule_stays_where_it_is_after_the_last_step():
-    stages = ScheduleConfig("staged", {"stages": [[0, 32], [150, 8], [200, 4]]})
+    stages = BudgetScheduleConfig("staged", {"stages": [[0, 32], [150, 8], [200, 4]]})
     rl = RLConfig(steps=200, prompts_per_step=10)
     cfg = BudgetConfig(train=[4, 8, 16, 32], schedule=stages)
     source = BudgetSource.of(cfg, rl, 0)
@@ -289,7 +288,7 @@ def test_a_difficulty_may_be_written_as_text(written, budget):
     """That is how readers of data sets leave it."""
     params = {"field": "level", "low": 0, "high": 2, "spread": 0}
     cfg = BudgetConfig(
-        train=[4, 8, 32], none_share=0.0, sampler=SamplerConfig("difficulty", params)
+        train=[4, 8, 32], none_share=0.0, sampler=BudgetSamplerConfig("difficulty", params)
     )
     question = Question("q", (), "7", meta={"level": written})
     assert sample_budgets(cfg, 0, 0, 2, question=question) == (TokenBudget(budget),) * 2
@@ -297,6 +296,6 @@ def test_a_difficulty_may_be_written_as_text(written, budget):
 
 @pytest.mark.parametrize("written", ["Level 5", "nan", True, None, {}])
 def test_what_is_no_difficulty_is_refused(written):
-    cfg = BudgetConfig(train=[4], none_share=0.0, sampler=SamplerConfig("difficulty", {}))
+    cfg = BudgetConfig(train=[4], none_share=0.0, sampler=BudgetSamplerConfig("difficulty", {}))
     with pytest.raises(DataError, match="no number 'difficulty'"):
         sample_budgets(cfg, 0, 0, 2, question=Question("q", (), "7", meta={"difficulty": written}))

@@ -6,18 +6,13 @@ import json
 
 import pytest
 
-from bard_ray.checkpoint import (
-    atomic_directory,
-    is_complete,
-    recover,
-    verify,
-    write_json,
-)
+from bard_ray.checkpoint import described_directory, is_complete, verify
 from bard_ray.errors import RunStateError
+from bard_ray.files import recover, write_json
 
 
 def write(path, text="weights"):
-    with atomic_directory(path, step=3) as aside:
+    with described_directory(path, step=3) as aside:
         (aside / "sub").mkdir()
         (aside / "sub" / "model.bin").write_text(text)
 
@@ -32,7 +27,7 @@ def test_a_crash_while_writing_leaves_the_old_one(tmp_path):
     write(tmp_path / "c", "old")
 
     def crash():
-        with atomic_directory(tmp_path / "c") as aside:
+        with described_directory(tmp_path / "c") as aside:
             (aside / "half").write_text("new")
             raise RuntimeError("power cut")
 
@@ -70,3 +65,4 @@ def test_json_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "s.json", {"a": object()})
     assert json.loads((tmp_path / "s.json").read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["s.json"]

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_verify import LatexExtractionConfig, parse, verify
 
-from bard_ray.verify.compare import (
+from bard_ray.verify.math.compare import (
     compare_exact,
     equation_sides,
     is_contradiction,
-    normalise,
+    normalize,
     plain_number,
 )
 
@@ -92,7 +92,7 @@ def test_undecided(answer: str, gold: str) -> None:
 
 
 def test_a_matrix_keeps_its_rows() -> None:
-    assert normalise(r"\begin{matrix}a \\ b\end{matrix}") == r"\begin{matrix}a\\b\end{matrix}"
+    assert normalize(r"\begin{matrix}a \\ b\end{matrix}") == r"\begin{matrix}a\\b\end{matrix}"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_agrees_with_math_verify_on_numbers(answer: str, gold: str) -> None:
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(numbers, st.integers(1, 9))
 def test_every_way_to_write_a_number_is_equal(text: str, factor: int) -> None:
-    number = plain_number(normalise(text))
+    number = plain_number(normalize(text))
     assert number is not None
     value: Fraction = number.value
     rewritten = rf"\frac{{{value.numerator * factor}}}{{{value.denominator * factor}}}"

@@ -1,4 +1,4 @@
-"""docs/distillation.md names compressors, spreads, prompts and reasons as they are."""
+"""docs/distillation.md names compressors, allocations, prompts and reasons as they are."""
 
 import dataclasses
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bard_ray.distill.compressor import COMPRESSORS, SPREADS, chooses_budget
+from bard_ray.distill.compressor import ALLOCATIONS, COMPRESSORS, chooses_budget
 from bard_ray.distill.compressors.rewrite import Rewrite
-from bard_ray.distill.wording import sections
+from bard_ray.distill.prompt_templates import sections
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "distillation.md").read_text()
 
@@ -34,7 +34,7 @@ def defaults(cls):
 def test_documented_names_are_the_registered_ones():
     told = [name for name in table("Compressors") if not name.endswith(".txt")]
     assert sorted(told) == COMPRESSORS.names()
-    assert sorted(table("Spreads")) == SPREADS.names()
+    assert sorted(table("Allocations")) == ALLOCATIONS.names()
 
 
 @pytest.mark.parametrize("name", COMPRESSORS.names())
@@ -54,19 +54,19 @@ def test_a_compressor_is_documented_as_it_is(name):
     assert budgets.startswith("itself") == chooses_budget(COMPRESSORS.build(name, {}))
 
 
-@pytest.mark.parametrize("name", SPREADS.names())
+@pytest.mark.parametrize("name", ALLOCATIONS.names())
 def test_a_spread_is_documented_as_it_is(name):
-    cls = SPREADS.find(name)
-    told = parameters(table("Spreads")[name][1])
+    cls = ALLOCATIONS.find(name)
+    told = parameters(table("Allocations")[name][1])
     assert set(told) == set(defaults(cls))
     for key, value in told.items():
         assert not value or value == str(defaults(cls)[key]), key
     assert "Source: ours" in " ".join((cls.__doc__ or "").split())
 
 
-@pytest.mark.parametrize("name", sorted({*COMPRESSORS.names(), *SPREADS.names()}))
+@pytest.mark.parametrize("name", sorted({*COMPRESSORS.names(), *ALLOCATIONS.names()}))
 def test_parameters_are_explained_where_they_are_defined(name):
-    registry = COMPRESSORS if name in COMPRESSORS.names() else SPREADS
+    registry = COMPRESSORS if name in COMPRESSORS.names() else ALLOCATIONS
     cls = registry.find(name)
     text = "".join(base.__doc__ or "" for base in cls.__mro__)
     for field in dataclasses.fields(cls):

@@ -13,29 +13,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.schema import ChainConfig
 from bard_ray.data.chain import Chain, chain_of, chain_question, gold_think
 from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.compressor import (
     COMPRESSORS,
     Compressed,
+    CompressorTools,
     Reason,
-    Workbench,
     chooses_budget,
 )
 from bard_ray.distill.compressors.by_difficulty import parse_rating
 from bard_ray.distill.compressors.drop_steps import drop_steps, jittered_target, written_values
 from bard_ray.distill.compressors.hindsight import hindsight_budget
 from bard_ray.distill.compressors.rewrite import Rewrite
-from bard_ray.distill.cuts import STEP, cut_ends
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.identity import digest, identity
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.prompt_templates import conversation_text, fill, sections
+from bard_ray.distill.split_points import STEP, cut_ends
 from bard_ray.distill.teacher import Reply
-from bard_ray.distill.wording import conversation_text, fill, sections
 from bard_ray.distill.writing import Window, parse_rewritten
 from bard_ray.errors import ConfigError, InfrastructureError, first_error
-from bard_ray.records import Message, Outcome, Question, Verdict
+from bard_ray.records import NO_BUDGET, Message, Outcome, Question, TokenBudget, Verdict
 from benchmarks.acceptance import SloppyWriter, chain_of_length, count_words, grade_here
 
 
@@ -63,7 +62,7 @@ def rewritten(num_words, answer="\\boxed{42}", word="new"):
 
 
 def bench(writer=None, seed=0, grade=grade_here):
-    return Workbench(writer, count_words, grade, generator(seed))
+    return CompressorTools(writer, count_words, grade, generator(seed))
 
 
 async def compress(name, params, writer, budgets, natural=100, seed=0):
@@ -443,7 +442,7 @@ async def test_trouble_of_the_writer_itself_is_not_a_reason():
 async def test_a_missing_writer_is_named(name):
     with pytest.raises(ConfigError) as caught:
         await compress(name, {}, None, [40])
-    assert caught.value.field == "distil.compressor.writer"
+    assert caught.value.field == "distill.compressor.writer"
     assert name in caught.value.rule
 
 
@@ -545,7 +544,7 @@ def test_a_prompt_that_will_not_do_is_named(tmp_path, name, parameter, text, tol
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=re.escape(told)) as caught:
         COMPRESSORS.build(name, {parameter: str(path)})
-    assert caught.value.field == f"distil.compressor.params.{parameter}"
+    assert caught.value.field == f"distill.compressor.params.{parameter}"
     assert caught.value.value == str(path)
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bard_ray.config.check import check, problems
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
+from bard_ray.preflight.check import check, problems
 from recipes import bard_8b, bard_tiny
 
 
@@ -44,9 +44,9 @@ def test_all_problems_are_told_at_once():
         "data.eval_questions=0",
         "data.chain.max_ops=27",
         "budget.none_share=1.0",
-        "distil.smoke.epochs=0",
-        "distil.workers=-1",
-        "distil.questions=0",
+        "distill.smoke.epochs=0",
+        "distill.workers=-1",
+        "distill.questions=0",
         "sft.lr=0",
         "sft.epochs=0",
         "base.batch_rows=0",
@@ -116,7 +116,7 @@ def test_run_name_cannot_lead_out_of_the_runs_directory(name):
         (["budget.train=[]"], "budget.train", "no budget"),
         (["budget.train=[8,8,9,10]"], "budget.train", "twice"),
         (["budget.held_out=[8]"], "budget.held_out", r"shares [8]"),
-        (["distil.budgets_per_question=24"], "distil.budgets_per_question", "23 different"),
+        (["distill.budgets_per_question=24"], "distill.budgets_per_question", "23 different"),
         (["student.max_len=80"], "student.max_len", "81 tokens"),
         (["learner.pack_len=127"], "learner.pack_len", "128"),
         (["learner.micro_tokens=127"], "learner.micro_tokens", "128"),
@@ -165,7 +165,7 @@ def test_flash_attention_needs_half_precision():
 )
 def test_impossible_budget(field, overrides, budget, limit):
     found = broken(
-        bard_tiny.config(), *overrides, f"{field}=[{budget}]", "distil.budgets_per_question=1"
+        bard_tiny.config(), *overrides, f"{field}=[{budget}]", "distill.budgets_per_question=1"
     )
     assert_names(found, field, limit)
     assert [budget] in [problem.value for problem in found if problem.field == field]
@@ -185,7 +185,7 @@ def test_rows_need_a_path_and_a_real_student():
     found = broken(bard_tiny.config(), "data.source=rows")
     assert_names(found, "data.rows.path", "needed")
     assert_names(found, "student.path", "synthetic task")
-    assert_names(found, "distil.compressor.name", "synthetic task")
+    assert_names(found, "distill.compressor.name", "synthetic task")
 
 
 def test_local_rows_must_exist(tmp_path):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.schema import (
     ChainConfig,
     DataConfig,
@@ -28,6 +27,7 @@ from bard_ray.distill.corpus import (
 )
 from bard_ray.distill.source import bare, record_source
 from bard_ray.errors import ConfigError, DataError
+from bard_ray.records import NO_BUDGET, TokenBudget
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_rows_that_are_too_long_are_dropped_whole_and_counted(corpus, prompts):
         to_sequences(corpus, prompts, max_len=10)
 
 
-def test_a_budget_beyond_two_digits_is_named_when_rows_are_tokenised(prompts, corpus):
+def test_a_budget_beyond_two_digits_is_named_when_rows_are_tokenized(prompts, corpus):
     rows = [replace(corpus[0], budget=TokenBudget(100))]
     with pytest.raises(ConfigError, match=r"budget\.codec"):
         to_sequences(rows, prompts, max_len=128)

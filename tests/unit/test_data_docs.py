@@ -11,7 +11,7 @@ from bard_ray.config.load import fields
 from bard_ray.config.schema import RowsConfig
 from bard_ray.data.rows import load_rows
 from bard_ray.data.source import SOURCES
-from bard_ray.distill.stage import STAGES
+from bard_ray.distill.filter import FILTERS
 from bard_ray.distill.step import STEPS
 from bard_ray.distill.teacher import TEACHERS
 from bard_ray.errors import DataError
@@ -34,7 +34,7 @@ def code(cell):
 
 def test_documented_names_are_the_registered_ones():
     assert sorted(rows("Formats")) == SOURCES.names()
-    assert sorted(rows("Selections", DISTILLATION)) == STAGES.names()
+    assert sorted(rows("Selections", DISTILLATION)) == FILTERS.names()
     assert sorted(rows("Steps that ask models", DISTILLATION)) == STEPS.names()
     backends = rows("Teachers", DISTILLATION.replace("\n### The exact", "\n## The exact"))
     assert sorted(backends) == TEACHERS.names()
@@ -71,9 +71,9 @@ def test_a_format_is_documented_as_it_is(name):
     assert trap == source.trap != ""
 
 
-@pytest.mark.parametrize("name", STAGES.names())
+@pytest.mark.parametrize("name", FILTERS.names())
 def test_a_stage_is_documented_as_it_is(name):
-    stage = STAGES.find(name)
+    stage = FILTERS.find(name)
     _, params, reasons = rows("Selections", DISTILLATION)[name]
     defaults = {f.name: f.default for f in dataclasses.fields(stage)}
     for param, value in re.findall(r"(\w+) ([\d.]+)", params):
@@ -88,7 +88,7 @@ def test_a_stage_is_documented_as_it_is(name):
 
 def test_every_setting_named_exists():
     named = set(re.findall(r"(?<!ray\.)(data\.(?:rows\.)?[a-z_]+)", TEXT))
-    named |= set(re.findall(r"`(distil\.(?:smoke\.)?[a-z_]+)`", DISTILLATION))
+    named |= set(re.findall(r"`(distill\.(?:smoke\.)?[a-z_]+)`", DISTILLATION))
     assert len(named) > 15
     assert named <= {name for key in fields() for name in (key, key.rpartition(".")[0])}
 

@@ -8,13 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.distill.acceptance import Acceptance, AcceptanceTable
 from bard_ray.distill.choice import CandidateFigures, TeacherChoice
 from bard_ray.distill.diagnostics import Diagnostics, LengthFigures
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.store import StepFacts
-from bard_ray.records import DistilRow, Message, Question
+from bard_ray.records import NO_BUDGET, DistillRow, Message, Question, TokenBudget
 from bard_ray.report.data_facts import histogram, mean_distance
 from bard_ray.report.data_report import (
     DataReport,
@@ -46,7 +45,7 @@ def words(texts):
 
 def row(name, budget, think="a b c", answer_text="4", text="2 + 2?"):
     question = Question(name, (Message("user", text),), "4")
-    return DistilRow(question, TokenBudget(budget) if budget else NO_BUDGET, think, answer_text)
+    return DistillRow(question, TokenBudget(budget) if budget else NO_BUDGET, think, answer_text)
 
 
 def candidate(name, tokens):

@@ -21,7 +21,7 @@ def leave(run, accuracy, rows, teacher, choice=None):
     variant |= {"broken": 0, "failed": 0, "by_budget": {}}
     write_results(run / "results.json", Results({}, {"sft": variant}))
     facts = {"rows_sft": rows, "teacher": teacher}
-    (run / "state.json").write_text(json.dumps({"stages": {"distil": {"facts": facts}}}))
+    (run / "state.json").write_text(json.dumps({"stages": {"distill": {"facts": facts}}}))
     (run / "data").mkdir()
     steps = [{"name": "correct", "records": 100, "kept": 75}]
     content = {"choice": choice.to_json() if choice else None, "steps": steps}
@@ -41,7 +41,7 @@ def commands(monkeypatch):
         given = dict(override.partition("=")[::2] for override in overrides)
         name = given["run.name"]
         made[name] = overrides
-        rows = 380 if name.startswith("curated") else int(given["distil.questions"]) * 4
+        rows = 380 if name.startswith("curated") else int(given["distill.questions"]) * 4
         choice = CHOICE if name == "smoke" else None
         leave(Path(given["run.dir"]) / name, accuracy[name], rows, "clean", choice)
 
@@ -56,8 +56,8 @@ def test_random_corpora_are_as_large_as_the_curated_one_and_five_times_that(comm
     assert choice == CHOICE
     assert set(teachers) == {"clean", "sloppy", "verbose"}
     # 380 rows, 5 % of them without a budget, 4 budgets a question, 3 of 4 chains correct
-    assert "distil.questions=120" in commands["random"]
-    assert "distil.questions=600" in commands["random_5x"]
+    assert "distill.questions=120" in commands["random"]
+    assert "distill.questions=600" in commands["random_5x"]
     assert "sft.epochs=5" in commands["curated_long"]
     base = f"student.path={tmp_path}/seed3/smoke/checkpoints/base"
     assert [name for name, given in commands.items() if base not in given] == ["smoke"]
@@ -91,9 +91,9 @@ def test_a_wrong_choice_is_told():
 
 def test_lists_and_mappings_can_be_given_as_overrides():
     given = [
-        json_override("distil.steps", CURATED_STEPS),
-        json_override("distil.teachers", ded.VARIED),
+        json_override("distill.steps", CURATED_STEPS),
+        json_override("distill.teachers", ded.VARIED),
     ]
     config = load(recipe(), given)
-    assert config.distil.steps == CURATED_STEPS
-    assert config.distil.teachers == ded.VARIED
+    assert config.distill.steps == CURATED_STEPS
+    assert config.distill.teachers == ded.VARIED

@@ -77,7 +77,7 @@ def test_lengths_in_numbers():
 
 
 def test_a_shift_is_measured_in_the_plane_and_in_units_of_the_spread():
-    # Texts lie on a cross in the first two axes, 2 and 1 from the centre.
+    # Texts lie on a cross in the first two axes, 2 and 1 from the center.
     before = np.array([[2, 0, 0], [-2, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
     spread = math.sqrt((4 + 4 + 1 + 1) / 4)
     assert pca_shift(before, before) == pytest.approx(0.0)

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from actors.cluster import Cluster
+from actors.cluster.ray_cluster import Cluster
 from actors.driver import main
 from bard_ray.config.schema import ChainConfig, ClusterConfig, TinyModelConfig
 from bard_ray.data.tiny_model import write_tiny_model
@@ -30,7 +30,8 @@ ROOM = [
 def run(tmp_path, capsys, monkeypatch):
     """Runs the tiny recipe; starting Ray would be a bug."""
     monkeypatch.setattr(
-        "actors.cluster.Cluster.connect", lambda self: pytest.fail("a cluster was started")
+        "actors.cluster.ray_cluster.Cluster.connect",
+        lambda self: pytest.fail("a cluster was started"),
     )
 
     def go(*overrides: str, recipe=config) -> tuple[int, str]:
@@ -40,8 +41,8 @@ def run(tmp_path, capsys, monkeypatch):
     return go
 
 
-# The chains of the data set, labelled with the budgets they fit.
-NATURAL = ["distil.teachers={}", "distil.steps=[]", "distil.compressor.name=hindsight"]
+# The chains of the data set, labeled with the budgets they fit.
+NATURAL = ["distill.teachers={}", "distill.steps=[]", "distill.compressor.name=hindsight"]
 
 
 def rows(tmp_path, *lines: str) -> list[str]:
@@ -131,7 +132,7 @@ def test_dry_run_shows_placement_and_memory_and_starts_nothing(run, tmp_path):
 
 def test_the_8b_recipe_plans_without_a_gpu_or_a_cluster(run, monkeypatch):
     none = ConfigError("cluster.address", "auto", "no Ray cluster answers there", "Start one.")
-    monkeypatch.setattr("actors.cluster.Cluster.connect", Mock(side_effect=none))
+    monkeypatch.setattr("actors.cluster.ray_cluster.Cluster.connect", Mock(side_effect=none))
     code, out = run("--dry-run", recipe=config_8b)
     assert code == 0
     assert "rollout        3      4     1  72.0 GiB" in out
@@ -141,7 +142,7 @@ def test_the_8b_recipe_plans_without_a_gpu_or_a_cluster(run, monkeypatch):
 @pytest.mark.parametrize("address", ["auto", "local"])
 def test_the_8b_recipe_refuses_a_cluster_that_is_too_small(run, monkeypatch, address):
     small = {"CPU": 64.0, "GPU": 0.0}
-    monkeypatch.setattr("actors.cluster.Cluster.connect", Mock(return_value=small))
+    monkeypatch.setattr("actors.cluster.ray_cluster.Cluster.connect", Mock(return_value=small))
     code, out = run("--dry-run", f"cluster.address={address}", recipe=config_8b)
     assert code == 2
     assert "the plan needs 8 GPUs, the cluster has 0" in out

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bard_ray.budget.signal import NO_BUDGET, ModeBudget, TokenBudget
 from bard_ray.evals import metrics
-from bard_ray.records import Group, GroupRequest, Message, Outcome, Question, Rollout, Verdict
+from bard_ray.records import (
+    NO_BUDGET,
+    Group,
+    GroupRequest,
+    Message,
+    ModeBudget,
+    Outcome,
+    Question,
+    Rollout,
+    TokenBudget,
+    Verdict,
+)
 
 LENGTHS = [8, 10, 11, 12, 14]  # around a budget of 10
 
@@ -111,7 +121,7 @@ def test_summary_has_the_shape_of_results_json_and_hand_made_numbers():
         graded(TokenBudget(4), [wrong(5)], "a", 3),
         graded(NO_BUDGET, [right(30)], "a", 4),
     ]
-    summary = json.loads(json.dumps(metrics.summarise(groups)))
+    summary = json.loads(json.dumps(metrics.summarize(groups)))
     assert list(summary["by_budget"]) == ["4", "10", "none"]
     assert summary["by_budget"]["10"] == {
         "mean_length": 10,
@@ -134,7 +144,7 @@ def test_summary_has_the_shape_of_results_json_and_hand_made_numbers():
 
 
 def test_the_unconstrained_point_is_kept_and_stays_out_of_the_means():
-    summary = metrics.summarise(
+    summary = metrics.summarize(
         [graded(TokenBudget(10), [wrong(10)]), graded(NO_BUDGET, [right(99)])]
     )
     point = summary["by_budget"]["none"]
@@ -144,11 +154,11 @@ def test_the_unconstrained_point_is_kept_and_stays_out_of_the_means():
 
 
 def test_only_unconstrained_points_leave_the_means_empty():
-    assert metrics.summarise([graded(ModeBudget("low"), [right(5)])])["accuracy"] is None
+    assert metrics.summarize([graded(ModeBudget("low"), [right(5)])])["accuracy"] is None
 
 
 def test_unfinished_thinking_is_wrong_whatever_the_verdict_and_counts_with_its_length():
-    summary = metrics.summarise(
+    summary = metrics.summarize(
         [graded(TokenBudget(10), [(60, Outcome.CORRECT, False), right(10)])]
     )
     point = summary["by_budget"]["10"]
@@ -158,14 +168,14 @@ def test_unfinished_thinking_is_wrong_whatever_the_verdict_and_counts_with_its_l
 
 @pytest.mark.parametrize("outcome", [Outcome.WRONG, Outcome.UNPARSABLE, Outcome.TIMEOUT])
 def test_every_verdict_but_broken_counts(outcome):
-    point = metrics.summarise([graded(TokenBudget(10), [right(10), (10, outcome, True)])])[
+    point = metrics.summarize([graded(TokenBudget(10), [right(10), (10, outcome, True)])])[
         "by_budget"
     ]["10"]
     assert (point["accuracy"], point["n"], point["broken"]) == (0.5, 2, 0)
 
 
 def test_broken_verdicts_are_left_out_and_counted():
-    summary = metrics.summarise([graded(TokenBudget(10), [right(10), (50, Outcome.BROKEN, True)])])
+    summary = metrics.summarize([graded(TokenBudget(10), [right(10), (50, Outcome.BROKEN, True)])])
     point = summary["by_budget"]["10"]
     assert (point["accuracy"], point["mean_length"], point["n"], point["broken"]) == (1, 10, 1, 1)
     assert summary["broken"] == 1
@@ -173,18 +183,18 @@ def test_broken_verdicts_are_left_out_and_counted():
 
 def test_a_budget_where_all_grading_broke_is_empty_not_zero():
     broken = graded(TokenBudget(4), [(4, Outcome.BROKEN, True)])
-    summary = metrics.summarise([broken, graded(TokenBudget(10), [right(10)])])
+    summary = metrics.summarize([broken, graded(TokenBudget(10), [right(10)])])
     assert summary["by_budget"]["4"]["accuracy"] is None
     assert summary["accuracy"] == 1
 
 
 def test_failed_groups_are_counted():
     failed = Group(GroupRequest(1, question(), (TokenBudget(10),), 0), failure="worker died")
-    summary = metrics.summarise([graded(TokenBudget(10), [right(10)]), failed])
+    summary = metrics.summarize([graded(TokenBudget(10), [right(10)]), failed])
     assert (summary["failed"], summary["by_budget"]["10"]["n"]) == (1, 1)
 
 
 def test_ungraded_rollouts_are_refused():
     group = graded(TokenBudget(10), [right(10)])
     with pytest.raises(ValueError, match="1 rollouts and 0 verdicts"):
-        metrics.summarise([Group(group.request, group.rollouts)])
+        metrics.summarize([Group(group.request, group.rollouts)])

@@ -9,7 +9,7 @@ import pytest
 from bard_ray.config.schema import ChainConfig
 from bard_ray.data.chain import Chain, chain_of, chain_question, gold_think
 from bard_ray.data.tiny_model import make_tokenizer
-from bard_ray.distill.teacher import TEACHERS, Ask
+from bard_ray.distill.teacher import TEACHERS, TeacherRequest
 from bard_ray.distill.teachers.exact import Exact, ExactTeacher
 from bard_ray.errors import ConfigError
 from bard_ray.records import Message, Question
@@ -24,7 +24,7 @@ SLOPPY = {"slip": 0.1, "skip": 0.2, "plain": 0.3, "recheck": 0.4, "wander": 0.3}
 
 def ask(question=QUESTION, seed=0, max_tokens=200, think=None, close_think=False):
     messages = question.messages if question else (Message("user", "hello"),)
-    return Ask(messages, max_tokens, 0.6, seed, question, think, close_think)
+    return TeacherRequest(messages, max_tokens, 0.6, seed, question, think, close_think)
 
 
 def write(an_ask, **params):
@@ -175,7 +175,7 @@ def test_counters_add_up(tmp_path):
 
 @pytest.mark.parametrize("question", [None, Question("q7", (Message("user", "1+1?"),), "2")])
 def test_other_asks_are_refused(question):
-    with pytest.raises(ConfigError, match=r"distil\.teachers\.t\.backend.*data\.source=chain"):
+    with pytest.raises(ConfigError, match=r"distill\.teachers\.t\.backend.*data\.source=chain"):
         write(ask(question))
 
 

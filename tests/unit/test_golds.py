@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.golds import validate_golds
+from actors.verifier.golds import validate_golds
 from bard_ray.config.schema import Config, DataConfig, RowsConfig, VerifierConfig
 from bard_ray.errors import DataError
 

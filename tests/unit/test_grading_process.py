@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.verifier import VerifierWorker
+from actors.verifier.worker import VerifierWorker
 from bard_ray.errors import InfrastructureError
 from bard_ray.records import GradeItem, Outcome, Verdict
+from bard_ray.regrade import grade_with_retries
 from bard_ray.verify.grade import grade
 from bard_ray.verify.kinds import register_kinds
-from bard_ray.verify.lanes import CHUNK_ITEMS, SLOW_LANES
-from bard_ray.verify.process import GradingProcess, grade_once
-from bard_ray.verify.regrade import grade_surely
+from bard_ray.verify.process.grading import GradingProcess, grade_once
+from bard_ray.verify.process.lanes import CHUNK_ITEMS, SLOW_LANES
 
 LIMIT_S = 2.0
 MEMORY_MB = 600
@@ -67,7 +67,7 @@ def grading_processes(parent: int) -> list[int]:
     found = []
     for pid in children(parent):
         with suppress(OSError):  # it has ended
-            if "bard_ray.verify.zygote" in Path(f"/proc/{pid}/cmdline").read_text():
+            if "bard_ray.verify.process.zygote" in Path(f"/proc/{pid}/cmdline").read_text():
                 found.append(pid)
     return found
 
@@ -284,7 +284,7 @@ async def test_closing_leaves_no_process(process: GradingProcess) -> None:
 async def test_nothing_outlives_a_killed_parent() -> None:
     program = (
         "import asyncio, time\n"
-        "from bard_ray.verify.process import GradingProcess\n"
+        "from bard_ray.verify.process.grading import GradingProcess\n"
         "process = GradingProcess(60.0, 600)\n"
         "asyncio.run(process.start()); print('ready', flush=True); time.sleep(60)"
     )
@@ -379,7 +379,7 @@ async def test_children_and_zygotes_killed_in_the_middle_of_a_batch_lose_nothing
 ) -> None:
     await process.start()
     items = [GradeItem(rf"\boxed{{{n}}}", str(n - n % 3 % 2), "integer") for n in range(20_000)]
-    batch = asyncio.create_task(grade_surely(OneProcess(process), items))
+    batch = asyncio.create_task(grade_with_retries(OneProcess(process), items))
     kills = 0
     while not batch.done():
         await asyncio.sleep(0.05)
@@ -418,7 +418,8 @@ async def test_the_worker_grades_and_answers_pings_while_it_does() -> None:
 def test_children_are_forked_with_math_verify_already_there():
     """Else every child that needs it pays for the import and is taken for one that hangs."""
     program = (
-        "import sys; from bard_ray.verify import grade, zygote; zygote.warm_up(grade.grade);"
+        "import sys; from bard_ray.verify import grade; from bard_ray.verify.process import zygote;"
+        " zygote.warm_up(grade.grade);"
         " sys.exit('math_verify' not in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

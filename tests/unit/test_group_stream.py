@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors.fleet import Fleet
-from actors.group_stream import GroupStream
-from actors.wire import pack_groups
+from actors.cluster.fleet import Fleet
+from actors.cluster.wire import pack_groups
+from actors.rollout.stream import GroupStream
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import Group, GroupRequest, Message, Question, SamplingSpec
 

@@ -10,7 +10,7 @@ import pytest
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.grade import grade
 from bard_ray.verify.kinds import math
-from bard_ray.verify.process import GradingProcess
+from bard_ray.verify.process.grading import GradingProcess
 from tests.unit import hostile
 from tests.unit.hostile import Hostile
 

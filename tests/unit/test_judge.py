@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_verify import LatexExtractionConfig, parse, verify
 
-from bard_ray.verify.compare import normalise
-from bard_ray.verify.judge import Finding, judge
+from bard_ray.verify.math.compare import normalize
+from bard_ray.verify.math.judge import Finding, judge
 
 SETTINGS = settings(max_examples=80, deadline=None, derandomize=True)
 
@@ -24,7 +24,7 @@ def math_verify_says(answer: str, gold: str) -> bool:
 
 
 def finding(answer: str, gold: str) -> Finding:
-    return judge(normalise(answer), normalise(gold)).finding
+    return judge(normalize(answer), normalize(gold)).finding
 
 
 small = st.integers(1, 9)

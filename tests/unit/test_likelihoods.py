@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.config.schema import ChainConfig, StudentConfig, TinyModelConfig
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext
 from bard_ray.distill.likelihood import aligned_ends, sentence_cuts, spread_means
 from bard_ray.distill.select import judge
-from bard_ray.distill.stage import STAGES, Candidate, Context
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import Message, Question
+from bard_ray.records import NO_BUDGET, Message, Question, TokenBudget
 
 STEPS_OF_CHAIN = r"(?=[a-z])"
 DEFAULT = r"\n+|(?<=[.!?])\s+"
@@ -136,8 +135,8 @@ async def test_what_comes_out_can_be_selected_by_divergence(models):
     given = tools(models[0], Policies())
     records = [record(given, think) for think in ("a+19b*37", "a9b7", "a+19")]
     judged = await run(given, models[2], records)
-    stage = STAGES.build("divergence", {"keep": 1, "margin": 0.0})
-    reasons = [reason for _, reason in judge(stage, [r for r, _ in judged], Context())]
+    stage = FILTERS.build("divergence", {"keep": 1, "margin": 0.0})
+    reasons = [reason for _, reason in judge(stage, [r for r, _ in judged], FilterContext())]
     assert sorted(reasons) == ["", "little_to_learn", "little_to_learn"]
 
 
@@ -179,5 +178,5 @@ async def test_parameters_that_do_not_fit_are_refused(models, tmp_path):
     with pytest.raises(ConfigError, match="no regular expression"):
         STEPS.build("likelihoods", {"teacher": "t", "boundary": "("})
     given = tools(models[0], Policies())
-    with pytest.raises(ConfigError, match=r"distil\.teachers = .*no tokenizer"):
+    with pytest.raises(ConfigError, match=r"distill\.teachers = .*no tokenizer"):
         await run(given, str(tmp_path), [record(given)])

@@ -1,5 +1,5 @@
 """Packed log-probs are those of each sequence on its own, whatever the attention, the chunks and
-the neighbours.
+the neighbors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from actors.reference import ReferenceWorker
+from actors.reference.worker import ReferenceWorker
 from bard_ray.config.schema import LearnerConfig, ReferenceConfig
 from bard_ray.errors import DataError, InvariantError
 from bard_ray.learn.logprobs import LogprobHead, target_logprobs

@@ -13,8 +13,8 @@ from bard_ray.errors import ConfigError
 from bard_ray.learn.correction import CORRECTIONS, Surrogate, TokenBatch
 from bard_ray.learn.losses import grpo_loss, loss_of, nll
 from bard_ray.learn.ratios import clip_acts, clipped_surrogate, k3_kl, ratio, sequence_ratio
+from bard_ray.learn.spec import LossSpec
 from bard_ray.learn.stats import accumulate, effective_share, learner_metrics, policy_sums
-from bard_ray.roles import LossSpec
 
 CLIPS = (0.2, 0.28)
 NAMES = ["decoupled", "masked", "none", "sequence", "truncated"]
@@ -32,14 +32,14 @@ def batch(
     ratios: Tensor, advantages: Tensor, sequence_N: Tensor | None = None, moved: float = 1.0
 ) -> TokenBatch:
     """Tokens with these q / b, and p / q = `moved` everywhere."""
-    behaviour = -1.0 - torch.arange(len(ratios)) / 4
-    proximal = behaviour + ratios.log()
+    behavior = -1.0 - torch.arange(len(ratios)) / 4
+    proximal = behavior + ratios.log()
     logprobs = (proximal + math.log(moved)).requires_grad_()
     where = torch.zeros(len(ratios), dtype=torch.int64) if sequence_N is None else sequence_N
     return TokenBatch(
         logprobs_N=logprobs,
         proximal_N=proximal,
-        behaviour_N=behaviour,
+        behavior_N=behavior,
         reference_N=logprobs.detach() + math.log(0.5),
         entropy_N=torch.full((len(ratios),), 0.2),
         advantages_N=advantages,
@@ -135,7 +135,7 @@ def test_the_sequence_ratio_counts_for_each_of_its_tokens() -> None:
         ("truncated", [-1.28 * 2.0, 2 * 1.5 * 0.5]),
         ("masked", [-1.28 * 4.0, 2 * 1.5 * 0.5]),
         ("decoupled", [-1.28 * 4.0, 2 * 1.5 * 0.5]),
-        # One ratio to the behaviour policy: 6 and 0.75.
+        # One ratio to the behavior policy: 6 and 0.75.
         ("none", [-1.28, 2 * 0.8]),
     ],
 )
@@ -199,7 +199,7 @@ def test_grpo_is_a_sum_with_its_statistics() -> None:
         "weight_cut": 1.0,
         "weight": 3.5,
         "weight_sq": 5.25,
-        "behaviour_kl": sum(behind),
+        "behavior_kl": sum(behind),
         "bin_tokens": [1.0, 0.0, 2.0, 0.0],
         "bin_ratio": [4.0, 0.0, 1.5, 0.0],
         "bin_cut": [1.0, 0.0, 0.0, 0.0],
@@ -243,14 +243,14 @@ def test_effective_share() -> None:
     assert effective_share(0.0, 0.0, 4.0) == 0.0
 
 
-def test_behaviour_kl_is_the_kl_of_the_sampling_policy() -> None:
+def test_behavior_kl_is_the_kl_of_the_sampling_policy() -> None:
     # KL(b || p) of b = (0.5, 0.5) and p = (0.8, 0.2), from exactly half of each token.
-    behaviour, policy = vector(0.5, 0.5).log(), vector(0.8, 0.2).log()
-    tokens = replace(batch(torch.ones(2), torch.ones(2)), logprobs_N=policy, behaviour_N=behaviour)
+    behavior, policy = vector(0.5, 0.5).log(), vector(0.8, 0.2).log()
+    tokens = replace(batch(torch.ones(2), torch.ones(2)), logprobs_N=policy, behavior_N=behavior)
     none = torch.zeros(2, dtype=torch.bool)
     sums = policy_sums(tokens, Surrogate(policy, policy, none, none))
     exact = 0.5 * math.log(0.5 / 0.8) + 0.5 * math.log(0.5 / 0.2)
-    assert sums["behaviour_kl"].item() / 2 == pytest.approx(exact)
+    assert sums["behavior_kl"].item() / 2 == pytest.approx(exact)
 
 
 def test_without_kl_weight_the_reference_does_not_matter() -> None:

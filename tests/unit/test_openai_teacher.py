@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bard_ray.distill.chat import BadBodyError, Tags, read_completion
-from bard_ray.distill.pace import Pace, backoff_s, retry_after_s
-from bard_ray.distill.teacher import Ask, Reply, make_backends
+from bard_ray.distill.rate_limiter import RateLimiter, backoff_s, retry_after_s
+from bard_ray.distill.teacher import Reply, TeacherRequest, make_backends
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import Message
 from tests.chat_server import ChatServer, DirectoryHost, fixed, says
@@ -28,16 +28,16 @@ def _loopback(monkeypatch):
     """No proxy of this machine between the client and the server, and short waits."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("TEACHER_KEY", SECRET)
-    monkeypatch.setattr("bard_ray.distill.pace.FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr("bard_ray.distill.rate_limiter.FIRST_BACKOFF_S", 0.02)
 
 
 def ask(number=0, **changes):
     fields = {"messages": (Message("user", f"{number}?"),), "max_tokens": 16, "seed": number}
-    return Ask(**(fields | changes))
+    return TeacherRequest(**(fields | changes))
 
 
 async def with_teacher(server, directory, asks, **params):
-    """Ask all at once; replies (or errors) and counters."""
+    """TeacherRequest all at once; replies (or errors) and counters."""
     entry = {"backend": "openai", "model": "m", "base_url": server.url, **params}
     teacher = await make_backends({"r1": entry})["r1"].open("r1", DirectoryHost(directory))
     replies = await asyncio.gather(*map(teacher.reply, asks), return_exceptions=True)
@@ -148,7 +148,7 @@ async def test_refusals_name_the_field_and_keep_the_key_secret(tmp_path, status,
     async with ChatServer(fixed(status, record)) as server:
         (refusal,), _ = await with_teacher(server, tmp_path, [ask()], key_env="TEACHER_KEY")
     assert isinstance(refusal, ConfigError)
-    assert f"distil.teachers.r1.{field}" in str(refusal)
+    assert f"distill.teachers.r1.{field}" in str(refusal)
     assert error.replace(SECRET, "***") in str(refusal)
     assert SECRET not in str(refusal)
     assert len(server.requests) == 1
@@ -206,7 +206,7 @@ async def test_a_given_thought_is_gone_on_with(tmp_path):
         {"role": "assistant", "content": "<t>a+19</think>"},
     ]
     assert isinstance(refusal, ConfigError)
-    assert "distil.teachers.r1.continues" in str(refusal)
+    assert "distill.teachers.r1.continues" in str(refusal)
 
 
 def test_backends_that_cannot_work_are_refused_before_anything_is_sent(tmp_path, monkeypatch):
@@ -303,7 +303,7 @@ async def test_an_answer_is_charged_with_the_tokens_it_took(tmp_path):
 
 
 async def test_tokens_that_were_not_used_are_given_back():
-    pace = Pace(6000)  # 100 a second
+    pace = RateLimiter(6000)  # 100 a second
     start = time.monotonic()
     await pace.take(100)
     pace.give_back(80)
@@ -315,7 +315,7 @@ async def test_tokens_that_were_not_used_are_given_back():
 
 
 def test_backoff_is_full_jitter(monkeypatch):
-    monkeypatch.setattr("bard_ray.distill.pace.FIRST_BACKOFF_S", 1.0)
+    monkeypatch.setattr("bard_ray.distill.rate_limiter.FIRST_BACKOFF_S", 1.0)
     draw = random.Random(0)
     for attempt, longest in ((0, 1), (3, 8), (50, 60)):
         waits = [backoff_s(attempt, draw) for _ in range(2000)]

@@ -22,7 +22,7 @@ def sequence(length: int, seed: int = 0) -> TrainSequence:
         tokens_T=rng.integers(1, 99, length).astype(np.int32),
         mask_T=np.arange(length) >= 1,
         advantages_T=rng.normal(size=length).astype(np.float32),
-        behaviour_T=rng.normal(size=length).astype(np.float32),
+        behavior_T=rng.normal(size=length).astype(np.float32),
         reference_T=rng.normal(size=length).astype(np.float32),
         budget_bin=(seed + length) % 4,
     )
@@ -34,7 +34,7 @@ def test_every_token_comes_back_once_and_in_order(
 ) -> None:
     sequences = [sequence(n, seed) for seed, n in enumerate(lengths)]
     batches = pack(sequences, spec, plan_step(lengths, 1, spec).num_micro_batches + extra)
-    for part in ("tokens", "mask", "advantages", "behaviour", "reference"):
+    for part in ("tokens", "mask", "advantages", "behavior", "reference"):
         found = unpack(batches, [getattr(batch, f"{part}_RT") for batch in batches], len(sequences))
         for values, given_one in zip(found, sequences, strict=True):
             np.testing.assert_array_equal(values, getattr(given_one, f"{part}_T"))

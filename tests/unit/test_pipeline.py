@@ -12,15 +12,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
 from bard_ray.distill.pipeline import Pipeline, RecordSource
-from bard_ray.distill.select import Selection, make_steps
-from bard_ray.distill.stage import STAGES, Candidate, Context, Judged
+from bard_ray.distill.select import FilterStep, make_steps
 from bard_ray.distill.step import Step, Tools
 from bard_ray.distill.store import StepFacts
 from bard_ray.distill.table import read_judged, write_judged
 from bard_ray.errors import ConfigError, DataError, InvariantError
-from bard_ray.records import Message, Outcome, Question
+from bard_ray.records import NO_BUDGET, Message, Outcome, Question, TokenBudget
 
 QUESTIONS, CHAINS = 10, 2
 
@@ -44,8 +43,8 @@ class Upper:
     size: int = 3
     bad: int = -1
     log: list[str] = field(default_factory=list, compare=False)
-    USES: ClassVar[tuple[str, ...]] = ("seed",)
-    NEUTRAL: ClassVar[tuple[str, ...]] = ("log",)
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("seed",)
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("log",)
 
     @property
     def questions(self) -> int:
@@ -65,7 +64,7 @@ class Breaks(Upper):
     """Fails at one question, as a process that is killed there."""
 
     at: str = ""
-    NEUTRAL: ClassVar[tuple[str, ...]] = ("log", "at")
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("log", "at")
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         if any(r.question.id == self.at for r in records):
@@ -82,7 +81,15 @@ async def never(*_: object) -> Any:
 def tools() -> Tools:
     missing = cast("Callable[..., Awaitable[Any]]", never)
     return Tools(
-        0, "", cast(Any, None), (4, 8), Context(["who are you"]), missing, missing, missing, missing
+        0,
+        "",
+        cast(Any, None),
+        (4, 8),
+        FilterContext(["who are you"]),
+        missing,
+        missing,
+        missing,
+        missing,
     )
 
 
@@ -258,7 +265,7 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
 
 
 def test_nothing_left_is_no_error_of_the_pipeline(tmp_path: Path) -> None:
-    first = Selection("all", cast(Any, DropAll()))
+    first = FilterStep("all", cast(Any, DropAll()))
     line = pipeline(tmp_path, first, Upper(3))
     facts = run(line)
     assert (facts[0].kept, facts[1].records, facts[1].parts) == (0, 0, 0)
@@ -269,14 +276,14 @@ def test_nothing_left_is_no_error_of_the_pipeline(tmp_path: Path) -> None:
 class DropAll:
     """Keeps nothing."""
 
-    def judge(self, records: Sequence[Candidate], context: Context) -> Iterator[Judged]:
+    def judge(self, records: Sequence[Candidate], context: FilterContext) -> Iterator[Judged]:
         yield from ((r, "no") for r in records)
 
 
 def test_what_a_step_says_it_uses_must_be_known(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Wrong(Upper):
-        USES: ClassVar[tuple[str, ...]] = ("weather",)
+        DEPENDS_ON: ClassVar[tuple[str, ...]] = ("weather",)
 
     with pytest.raises(InvariantError, match="weather"):
         pipeline(tmp_path, Wrong())
@@ -328,4 +335,4 @@ def test_a_wrong_entry_is_named(entry: object, words: str) -> None:
 def test_selections_that_compare_questions_are_known_as_such() -> None:
     from bard_ray.distill.select import WHOLE
 
-    assert set(WHOLE) <= set(STAGES.names())
+    assert set(WHOLE) <= set(FILTERS.names())

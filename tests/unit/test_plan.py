@@ -6,18 +6,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from actors.plan import (
+from actors.placement.plan import (
     MAX_AUTO_VERIFIERS,
     check_memory,
     check_resources,
-    make_plan,
+    plan_placement,
     render,
     sized,
 )
 from bard_ray.config.load import load
-from bard_ray.config.memory import GIB, GPU_PROCESS_BYTES, KNOWN_SHAPES, model_shape, stored_params
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.errors import ConfigError, ResourceError
+from bard_ray.model_files import stored_params
+from bard_ray.preflight.memory import GIB, GPU_PROCESS_BYTES, KNOWN_SHAPES, model_shape
 from recipes import bard_8b, bard_tiny
 
 TINY_PARAMS = 434_944  # 64*128 + 2*(4*128*128 + 3*128*384 + 2*128 + 2*32) + 128
@@ -25,14 +26,14 @@ P8 = 8.19e9
 
 
 def tiny(*overrides):
-    return make_plan(load(bard_tiny.config(), overrides))
+    return plan_placement(load(bard_tiny.config(), overrides))
 
 
 CLUSTER = {"CPU": 48.0, "GPU": 8.0}  # one node of eight GPUs
 
 
 def large(*overrides):
-    return make_plan(sized(load(bard_8b.config(), overrides), CLUSTER))
+    return plan_placement(sized(load(bard_8b.config(), overrides), CLUSTER))
 
 
 def parts(plan, role):

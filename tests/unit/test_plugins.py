@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from bard_ray.config.check import problems
 from bard_ray.config.load import from_yaml, load, to_yaml
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import Registry, require_within
+from bard_ray.preflight.check import problems
 from bard_ray.rewards.fidelity import SHAPES, make_fidelity
 from bard_ray.rewards.shapes.band import Band
 from bard_ray.rewards.shapes.cap_linear import CapLinear

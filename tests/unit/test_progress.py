@@ -144,7 +144,7 @@ def test_an_interrupted_stage_says_so(clock):
 
 def test_percent_where_a_stage_has_no_unit(clock):
     stream = io.StringIO()
-    with Console(stream, clock=clock).stage(1, 5, "distil", "rows", unit="") as progress:
+    with Console(stream, clock=clock).stage(1, 5, "distill", "rows", unit="") as progress:
         progress.update(1, 3)
     assert " 33 %" in stream.getvalue()
 
@@ -218,7 +218,7 @@ def test_an_ascii_stream_gets_question_marks():
     assert raw.getvalue() == b"? = 3\n"
 
 
-def test_a_real_pseudo_terminal_is_recognised(monkeypatch):
+def test_a_real_pseudo_terminal_is_recognized(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     leader, follower = os.openpty()
     with os.fdopen(follower, "w") as stream:

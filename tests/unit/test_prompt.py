@@ -7,13 +7,13 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
-from bard_ray.budget.signal import NO_BUDGET, DigitsCodec, EffortBudget, SentenceCodec, TokenBudget
+from bard_ray.budget.codec import DigitsCodec, SentenceCodec
 from bard_ray.budget.span import thinking_span
 from bard_ray.config.schema import ChainConfig, StudentConfig, TinyModelConfig
 from bard_ray.data.prompt import PromptFormat, load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.records import DistilRow, Message, Question
+from bard_ray.records import NO_BUDGET, DistillRow, EffortBudget, Message, Question, TokenBudget
 
 QUESTION = Question("q", (Message("user", "8a+1b*3?"),), "7", "integer")
 CHAT = Question("q", (Message("system", "Be brief."), Message("user", "What is 1+1?")), "2")
@@ -124,9 +124,9 @@ def test_chat_completion_measures_as_long_as_its_thinking(think):
 
 def test_rows_in_a_batch_equal_rows_one_by_one(tiny):
     rows = [
-        DistilRow(QUESTION, TokenBudget(4), "b7", "\\boxed{7}"),
-        DistilRow(QUESTION, NO_BUDGET, "a+19b*37", "\\boxed{7}"),
-        DistilRow(QUESTION, TokenBudget(4), "a9b7", "\\boxed{7}"),
+        DistillRow(QUESTION, TokenBudget(4), "b7", "\\boxed{7}"),
+        DistillRow(QUESTION, NO_BUDGET, "a+19b*37", "\\boxed{7}"),
+        DistillRow(QUESTION, TokenBudget(4), "a9b7", "\\boxed{7}"),
     ]
     for row, (prompt_T, completion_T) in zip(rows, tiny.row_ids(rows), strict=True):
         np.testing.assert_array_equal(prompt_T, tiny.prompt_ids(row.question, row.budget))

@@ -19,7 +19,7 @@ def test_the_metric_table_is_the_one_in_the_code():
 def test_every_setting_the_readme_names_exists():
     named = set(
         re.findall(
-            r"\b((?:run|rl|data|distil|rollout|learner|cluster|sft)\.[a-z_.]+[a-z])=", README
+            r"\b((?:run|rl|data|distill|rollout|learner|cluster|sft)\.[a-z_.]+[a-z])=", README
         )
     )
     assert len(named) > 5

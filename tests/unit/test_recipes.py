@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import recipes
-from actors.plan import check_memory, check_resources, make_plan
-from bard_ray.config.check import problems
+from actors.placement.plan import check_memory, check_resources, plan_placement
 from bard_ray.config.load import from_yaml, load, to_yaml
+from bard_ray.preflight.check import problems
 from recipes import bard_8b, bard_tiny
 
 NAMES = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
@@ -22,7 +22,7 @@ TINY_OVERRIDES = (
 def test_recipe_can_run_on_a_cluster_of_its_size(name):
     config = load(importlib.import_module(f"recipes.{name}").config(), [])
     assert problems(config) == []
-    plan = make_plan(config)
+    plan = plan_placement(config)
     check_memory(plan)
     check_resources(plan, {"CPU": plan.total("CPU"), "GPU": plan.total("GPU")})
 
@@ -43,7 +43,7 @@ def test_tiny_recipe_holds_out_what_it_says():
 def test_large_recipe_fits_two_cpus_with_the_tiny_overrides():
     config = load(bard_8b.config(), TINY_OVERRIDES)
     assert problems(config) == []
-    plan = make_plan(config)
+    plan = plan_placement(config)
     check_resources(plan, {"CPU": 2.0})
     check_memory(plan, host_gib=8)
     assert plan.total("GPU") == 0

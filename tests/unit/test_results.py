@@ -5,10 +5,19 @@ import json
 
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
 from bard_ray.errors import RunStateError
-from bard_ray.evals.metrics import summarise
-from bard_ray.records import Group, GroupRequest, Message, Outcome, Question, Rollout, Verdict
+from bard_ray.evals.metrics import summarize
+from bard_ray.records import (
+    NO_BUDGET,
+    Group,
+    GroupRequest,
+    Message,
+    Outcome,
+    Question,
+    Rollout,
+    TokenBudget,
+    Verdict,
+)
 from bard_ray.report.results import Results, read_results, write_results
 
 
@@ -19,7 +28,7 @@ def group(budget, length):
 
 
 def results():
-    summary = summarise(
+    summary = summarize(
         [group(TokenBudget(13), 13), group(TokenBudget(8), 9), group(NO_BUDGET, 30)]
     )
     return Results({"sft": 85.5}, {"rl": summary}, {"seed": 0, "max_lag": 1, "held_out": [13]})

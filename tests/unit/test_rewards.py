@@ -7,19 +7,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import (
-    NO_BUDGET,
-    Budget,
-    EffortBudget,
-    ModeBudget,
-    TagBudget,
-    TokenBudget,
-)
-from bard_ray.config.check import problems
 from bard_ray.config.load import load
 from bard_ray.config.schema import FidelityConfig, RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
-from bard_ray.records import Group, Outcome
+from bard_ray.preflight.check import problems
+from bard_ray.records import (
+    NO_BUDGET,
+    Budget,
+    EffortBudget,
+    Group,
+    ModeBudget,
+    Outcome,
+    TagBudget,
+    TokenBudget,
+)
 from bard_ray.rewards.parts import has_broken
 from bard_ray.rewards.reward import make_reward
 from bard_ray.rewards.stats import BatchStats

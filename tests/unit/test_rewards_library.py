@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, EffortBudget, TokenBudget
 from bard_ray.errors import ConfigError
+from bard_ray.records import NO_BUDGET, EffortBudget, TokenBudget
 from bard_ray.rewards.reward import REWARDS, make_reward
 from bard_ray.rewards.stats import BatchStats, Means
 from tests.unit.reward_cases import RIGHT, WRONG, group, reward_config, rewarded, rewards, rollout

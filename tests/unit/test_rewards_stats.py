@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET
+from bard_ray.records import NO_BUDGET
 from bard_ray.rewards.parts import group_parts
 from bard_ray.rewards.shapes.cap_linear import CapLinear
 from bard_ray.rewards.stats import BatchStats, Means, rollout_stats

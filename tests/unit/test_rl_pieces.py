@@ -8,11 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, EffortBudget, TokenBudget
 from bard_ray.budget.span import ThinkTags
 from bard_ray.metrics import BINS, TABLE
-from bard_ray.records import Group, GroupRequest, Message, Question
-from bard_ray.rl.advantages import group_advantages, has_signal, is_flat, segment_advantages
+from bard_ray.records import (
+    NO_BUDGET,
+    EffortBudget,
+    Group,
+    GroupRequest,
+    Message,
+    Question,
+    TokenBudget,
+)
+from bard_ray.rl.advantages import (
+    group_advantages,
+    has_signal,
+    has_zero_variance,
+    segment_advantages,
+)
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.observe import binned_lags
@@ -39,16 +51,16 @@ def rollout(tokens, forced_at=None, versions=None):
 
 def test_group_advantages():
     rewards_G = np.array([1.0, 0.0, 0.5, 0.5], np.float32)
-    plain = group_advantages(rewards_G, std_normalise=False)
+    plain = group_advantages(rewards_G, std_normalize=False)
     assert plain.tolist() == [0.5, -0.5, 0.0, 0.0]
-    scaled = group_advantages(rewards_G, std_normalise=True)
+    scaled = group_advantages(rewards_G, std_normalize=True)
     assert scaled.tolist() == pytest.approx([2**0.5, -(2**0.5), 0.0, 0.0], abs=1e-5)
-    assert group_advantages(np.full(3, 0.7, np.float32), std_normalise=True).tolist() == [0, 0, 0]
+    assert group_advantages(np.full(3, 0.7, np.float32), std_normalize=True).tolist() == [0, 0, 0]
 
 
-def test_a_flat_group_has_no_reward_variance():
-    assert is_flat(np.array([0.3, 0.3], np.float32))
-    assert not is_flat(np.array([0.3, 0.31], np.float32))
+def test_a_zero_variance_group_has_no_reward_variance():
+    assert has_zero_variance(np.array([0.3, 0.3], np.float32))
+    assert not has_zero_variance(np.array([0.3, 0.31], np.float32))
 
 
 def test_the_closing_tag_belongs_to_the_thinking_and_is_trained_on():
@@ -80,13 +92,13 @@ def test_a_training_sequence_carries_advantages_on_trained_tokens_only():
     request = GroupRequest(0, Question("q", (Message("user", "?"),), "1"), (TokenBudget(3),) * 2, 0)
     rollouts = (rollout([5, 6, 5, CLOSE, 9], forced_at=3), rollout([5, CLOSE]))
     group = Group(request, rollouts, rewards_G=np.array([1.0, 0.0], np.float32))
-    first, second = train_sequences([group], BudgetBins(), std_normalise=False)
+    first, second = train_sequences([group], BudgetBins(), std_normalize=False)
     assert first.tokens_T.tolist() == [1, 2, 5, 6, 5, CLOSE, 9]
     assert first.mask_T.tolist() == [False, False, True, True, True, False, True]
     assert first.advantages_T is not None
     assert first.advantages_T.tolist() == [0, 0, 0.5, 0.5, 0.5, 0, 0.5]
-    assert first.behaviour_T is not None
-    assert first.behaviour_T.tolist() == [0, 0, -1, -2, -3, -4, -5]
+    assert first.behavior_T is not None
+    assert first.behavior_T.tolist() == [0, 0, -1, -2, -3, -4, -5]
     assert second.advantages_T is not None
     assert second.advantages_T.tolist() == [0, 0, -0.5, -0.5]
 
@@ -106,10 +118,10 @@ def test_an_answer_is_counted_without_its_end_and_its_think_tags_are_found():
 def test_segments_are_compared_with_the_same_segment_of_the_other_rollouts():
     nan = np.nan
     values_GS = np.array([[1.0, 0.5], [0.0, nan], [0.5, 0.25]], np.float32)
-    found = segment_advantages(values_GS, std_normalise=False)
+    found = segment_advantages(values_GS, std_normalize=False)
     assert found.tolist() == [[0.5, 0.125], [-0.5, 0.0], [0.0, -0.125]]
     nothing = np.full((2, 1), nan, np.float32)
-    assert segment_advantages(nothing, std_normalise=True).tolist() == [[0.0], [0.0]]
+    assert segment_advantages(nothing, std_normalize=True).tolist() == [[0.0], [0.0]]
 
 
 def pair(**rewards):
@@ -122,7 +134,7 @@ def test_thinking_and_answer_may_have_advantages_of_their_own():
         rewards_G=np.array([1.0, 0.0], np.float32),
         segment_rewards={"think": np.array([[0.0], [1.0]], np.float32)},
     )
-    first, second = train_sequences([group], BudgetBins(), std_normalise=False)
+    first, second = train_sequences([group], BudgetBins(), std_normalize=False)
     assert first.advantages_T is not None
     assert second.advantages_T is not None
     assert first.advantages_T.tolist() == [0, 0, -0.5, -0.5, -0.5, 0.5]
@@ -130,17 +142,17 @@ def test_thinking_and_answer_may_have_advantages_of_their_own():
     assert first.advantages_T.dtype == np.float32
 
 
-def test_a_shift_is_added_after_normalisation():
+def test_a_shift_is_added_after_normalization():
     shift_G = np.array([-1.0, -2.0], np.float32)
     group = pair(rewards_G=np.array([1.0, 0.0], np.float32), advantage_shift_G=shift_G)
-    first, second = train_sequences([group], BudgetBins(), std_normalise=False)
+    first, second = train_sequences([group], BudgetBins(), std_normalize=False)
     assert first.advantages_T is not None
     assert second.advantages_T is not None
     assert (first.advantages_T[-1], second.advantages_T[-1]) == (-0.5, -2.5)
     with_segments = dataclasses.replace(
         group, segment_rewards={"answer": np.array([[0.0], [np.nan]], np.float32)}
     )
-    first, _ = train_sequences([with_segments], BudgetBins(), std_normalise=False)
+    first, _ = train_sequences([with_segments], BudgetBins(), std_normalize=False)
     assert first.advantages_T is not None
     assert first.advantages_T.tolist() == [0, 0, -0.5, -0.5, -0.5, -1.0]
 
@@ -187,5 +199,5 @@ def test_training_sequences_know_their_bin():
     request = GroupRequest(0, Question("q", (Message("user", "?"),), "1"), (TokenBudget(3),) * 2, 0)
     rollouts = (rollout([5, CLOSE]), replace(rollout([5, CLOSE]), budget=TokenBudget(8)))
     group = Group(request, rollouts, rewards_G=np.array([1.0, 0.0], np.float32))
-    sequences = train_sequences([group], BudgetBins((3, 6)), std_normalise=False)
+    sequences = train_sequences([group], BudgetBins((3, 6)), std_normalize=False)
     assert [s.budget_bin for s in sequences] == [0, 2]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.engine import TokenOutput
-from actors.rollout import Filling, token_requests
-from actors.wire import pack_groups, unpack_groups
+from actors.cluster.wire import pack_groups, unpack_groups
+from actors.rollout.engine import TokenOutput
+from actors.rollout.worker import PendingGroups, token_requests
 from bard_ray.config.schema import ChainConfig, TinyModelConfig
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.distill.identity import identity
-from bard_ray.distill.teacher import Ask, EngineSpec, make_backends, prompt_format
+from bard_ray.distill.teacher import EngineSpec, TeacherRequest, make_backends, prompt_format
 from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import Finish, Group, Message
@@ -64,7 +64,7 @@ class Scripted:
         finish: Finish = "stop" if kept_T.size == whole.size else "length"
         zeros_T = np.zeros(kept_T.size, np.int32)
         output = TokenOutput(kept_T, zeros_T.astype(np.float32), zeros_T, finish, id=item.id)
-        filling = Filling(self.prompts, spec)
+        filling = PendingGroups(self.prompts, spec)
         filling.expect((0, 0), request, [item])
         full = filling.add(output)
         assert full is not None
@@ -74,7 +74,7 @@ class Scripted:
 
 
 def ask(seed=0, text="8a+1?", max_tokens=40, temperature=0.6, **given):
-    return Ask((Message("user", text),), max_tokens, temperature, seed, **given)
+    return TeacherRequest((Message("user", text),), max_tokens, temperature, seed, **given)
 
 
 def teacher_of(sampler, in_flight=100):
@@ -148,7 +148,7 @@ async def test_what_no_retry_would_mend_is_a_failed_reply(prompts):
     teacher = teacher_of(sampler)
     reply = await teacher.reply(ask())
     assert (reply.ended, reply.failure) == ("failed", sampler.fails)
-    alone = await teacher.reply(Ask((Message("system", "Be brief."),), 10))
+    alone = await teacher.reply(TeacherRequest((Message("system", "Be brief."),), 10))
     assert (alone.ended, alone.failure) == ("failed", "its messages hold none of a user")
     assert teacher.counters()["failed"] == 2
 
@@ -203,5 +203,5 @@ def test_a_model_without_such_tags_is_refused_by_its_own_name(prompts):
     path = prompts.tokenizer.name_or_path
     with pytest.raises(ConfigError, match="teacher's tokenizer") as caught:
         prompt_format(path, EngineSpec(path, think_close="</thought>"))
-    assert caught.value.field == "distil.teachers"
+    assert caught.value.field == "distill.teachers"
     assert Path(str(caught.value.value)).name == Path(path).name

@@ -139,7 +139,7 @@ BROKEN = [
     (
         "openr1",
         openr1_row(correctness_math_verify=[True]),
-        "has 3 generations but 1 and 3 judgements",
+        "has 3 generations but 1 and 3 judgments",
     ),
     ("openr1", openr1_row(generations="<think>"), "column 'generations' must be a list"),
 ]

@@ -24,30 +24,30 @@ def begin(cfg, *stages: str) -> RunDirectory:
 
 
 def test_finished_stages_are_remembered(cfg):
-    begin(cfg, "distil", "base").close()
+    begin(cfg, "distill", "base").close()
     run = RunDirectory.open(cfg)
     assert run.is_done("base")
     assert not run.is_done("sft")
-    assert run.wall_s == {"distil": 1.5, "base": 1.5}
-    assert run.facts("distil") == {"rows": 3}
+    assert run.wall_s == {"distill": 1.5, "base": 1.5}
+    assert run.facts("distill") == {"rows": 3}
     run.close()
 
 
 def test_settings_of_stages_still_to_come_may_change(cfg):
-    begin(cfg, "distil", "base", "sft").close()
+    begin(cfg, "distill", "base", "sft").close()
     cfg.rl.max_lag, cfg.rollout.workers = 3, 2
     RunDirectory.open(cfg).close()
 
 
 def test_settings_of_finished_stages_may_not(cfg):
-    begin(cfg, "distil", "sft").close()
+    begin(cfg, "distill", "sft").close()
     cfg.sft.lr = 1.0
     with pytest.raises(RunStateError, match=r"sft\.lr was 0\.002, now 1\.0"):
         RunDirectory.open(cfg)
 
 
 def test_a_checkpoint_inside_the_rl_stage_pins_its_settings(cfg):
-    run = begin(cfg, "distil", "sft")
+    run = begin(cfg, "distill", "sft")
     run.checkpoint("rl-state").mkdir(parents=True)
     run.close()
     cfg.rl.group_size = 4
@@ -56,7 +56,7 @@ def test_a_checkpoint_inside_the_rl_stage_pins_its_settings(cfg):
 
 
 def test_a_sweep_that_was_begun_pins_its_settings(cfg):
-    run = begin(cfg, "distil", "sft")
+    run = begin(cfg, "distill", "sft")
     (run.path / "evals").mkdir()
     run.close()
     cfg.evaluate.samples = 4
@@ -65,7 +65,7 @@ def test_a_sweep_that_was_begun_pins_its_settings(cfg):
 
 
 def test_what_corpora_exist_is_settled_by_the_first_stage(cfg):
-    begin(cfg, "distil").close()
+    begin(cfg, "distill").close()
     cfg.sft_full.rows = 10
     with pytest.raises(RunStateError, match=r"sft_full\.rows"):
         RunDirectory.open(cfg)
@@ -91,13 +91,13 @@ def test_one_process_at_a_time(cfg):
 
 def test_fresh_deletes_what_was_there_and_nothing_beside_it(cfg, tmp_path):
     (tmp_path / "other").mkdir()
-    run = begin(cfg, "distil")
+    run = begin(cfg, "distill")
     (run.path / "data").mkdir()
     run.close()
     cfg.run.fresh = True
     cfg.sft.lr = 1.0
     run = RunDirectory.open(cfg)
-    assert not run.is_done("distil")
+    assert not run.is_done("distill")
     assert not (run.path / "data").exists()
     assert (tmp_path / "other").exists()
     run.close()

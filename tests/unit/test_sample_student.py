@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.filter import Candidate
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.errors import ConfigError, InfrastructureError
-from bard_ray.records import Group, Message, Outcome, Question, Rollout, Verdict
+from bard_ray.records import (
+    NO_BUDGET,
+    Group,
+    Message,
+    Outcome,
+    Question,
+    Rollout,
+    TokenBudget,
+    Verdict,
+)
 
 NO_TOKENS = np.zeros(0, np.int32)
 

@@ -4,20 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bard_ray.budget.signal import (
+from bard_ray.budget.codec import DigitsCodec, SentenceCodec, make_codec
+from bard_ray.errors import ConfigError
+from bard_ray.records import (
     NO_BUDGET,
-    DigitsCodec,
     EffortBudget,
     ModeBudget,
-    SentenceCodec,
     TagBudget,
     TokenBudget,
-    label,
-    make_codec,
-    parse,
+    budget_label,
+    parse_budget,
     token_limit,
 )
-from bard_ray.errors import ConfigError
 
 BUDGETS = st.one_of(
     st.integers(0, 10**6).map(TokenBudget),
@@ -30,7 +28,7 @@ BUDGETS = st.one_of(
 
 @given(BUDGETS)
 def test_labels_read_back(budget):
-    assert parse(label(budget)) == budget
+    assert parse_budget(budget_label(budget)) == budget
 
 
 @pytest.mark.parametrize(
@@ -44,13 +42,13 @@ def test_labels_read_back(budget):
     ],
 )
 def test_labels_are_these(budget, text):
-    assert label(budget) == text
+    assert budget_label(budget) == text
 
 
-@pytest.mark.parametrize("text", ["", "many", "4.5", "effort=much", "colour=red"])
+@pytest.mark.parametrize("text", ["", "many", "4.5", "effort=much", "color=red"])
 def test_what_is_no_budget_does_not_parse(text):
     with pytest.raises(ValueError, match=r"invalid literal|could not convert"):
-        parse(text)
+        parse_budget(text)
 
 
 @pytest.mark.parametrize(

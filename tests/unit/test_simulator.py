@@ -27,14 +27,14 @@ from bard_ray.sim.study import Student as StudentModel
 
 @dataclass(frozen=True)
 class Same:
-    """The same work for every number, every third group flat where asked for."""
+    """The same work for every number, every third group without variance where asked for."""
 
     work: GroupWork
-    flat_every: int = 0
+    zero_variance_every: int = 0
 
     def group(self, number: int) -> GroupWork:
-        flat = self.flat_every > 0 and number % self.flat_every == 0
-        return replace(self.work, flat=flat)
+        zero_variance = self.zero_variance_every > 0 and number % self.zero_variance_every == 0
+        return replace(self.work, zero_variance=zero_variance)
 
 
 UNIT = EngineTimes(step_s=1.0, sequence_s=0.0)  # one second a step, whatever runs
@@ -116,19 +116,19 @@ def test_lag_stays_within_the_bound_and_the_ledger_balances(max_lag: int, overla
     ledger = result.ledger
     assert max(s.lag for s in result.steps) <= max_lag
     assert ledger.trained == 125
-    assert ledger.flat > 0
-    assert ledger.admitted == ledger.trained + ledger.flat + result.in_flight
+    assert ledger.zero_variance > 0
+    assert ledger.admitted == ledger.trained + ledger.zero_variance + result.in_flight
     if max_lag:
         assert max(s.lag for s in result.steps) == max_lag
 
 
-def test_flat_groups_are_replaced_while_the_learner_waits() -> None:
-    """Synchronous: every second group is flat, so a batch of 2 takes waves of 2, 1 and 1."""
+def test_zero_variance_groups_are_replaced_while_the_learner_waits() -> None:
+    """Synchronous: every second group has zero variance: a batch of 2 takes waves of 2, 1 and 1."""
     system = System(UNIT, LearnerTimes(1.0, 0.0))
-    result = simulate(system, LoopSpec(1, 2, 0), Same(GroupWork((10,), 0), flat_every=2))
-    # 0 is flat and 1 trains, then 2 is flat, then 3 trains: three waves of 10 s.
+    result = simulate(system, LoopSpec(1, 2, 0), Same(GroupWork((10,), 0), zero_variance_every=2))
+    # 0 has no variance and 1 trains, then 2 has none, then 3 trains: three waves of 10 s.
     assert result.steps[0].wait_s == pytest.approx(30.0)
-    assert result.ledger.flat == 2
+    assert result.ledger.zero_variance == 2
 
 
 def test_engine_closed_form_is_the_sum_over_its_steps() -> None:
@@ -276,8 +276,8 @@ def test_sizing_rules_by_hand() -> None:
         decode_efficiency=0.5,
         engine_step_s=0.0,
         engine_sequence_s=0.0,
-        prefill_utilisation=0.5,
-        learner_utilisation=0.6,
+        prefill_utilization=0.5,
+        learner_utilization=0.6,
     )
     student = StudentModel(params=1e10, kv_bytes=1e5)
     work = Work((900,), 4, 0.0, 0.5, 0, 100, 4000)

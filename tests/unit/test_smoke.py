@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import DigitsCodec, TokenBudget, token_limit
+from bard_ray.budget.codec import DigitsCodec
 from bard_ray.config.schema import (
     ChainConfig,
     DataConfig,
@@ -30,7 +30,7 @@ from bard_ray.distill.choice import (
 from bard_ray.distill.smoke import SmokeRoles, SmokeSpec, choose_teacher, smoke_plan, smoke_sft
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import (
-    DistilRow,
+    DistillRow,
     Group,
     GroupRequest,
     Message,
@@ -38,7 +38,9 @@ from bard_ray.records import (
     Question,
     Rollout,
     StepStats,
+    TokenBudget,
     Verdict,
+    token_limit,
 )
 from bard_ray.roles import Published
 
@@ -57,7 +59,7 @@ def corpus(rows, wrong=0.0, over=0, seed=0, split="train"):
         answer = question.answer if generator.random() >= wrong else "none"
         answer = answer if answer != "none" else str((int(question.answer) + 1) % 10)
         think = "a1" * ((budget + over) // 2)
-        made.append(DistilRow(question, TokenBudget(budget), think, f"\\boxed{{{answer}}}"))
+        made.append(DistillRow(question, TokenBudget(budget), think, f"\\boxed{{{answer}}}"))
     return made
 
 
@@ -231,7 +233,7 @@ async def test_candidates_that_cannot_be_tried_lose_with_their_reason():
 
 
 async def test_no_candidate_at_all_is_the_users_mistake():
-    with pytest.raises(ConfigError, match=r"distil\.teachers.*a: it has no rows"):
+    with pytest.raises(ConfigError, match=r"distill\.teachers.*a: it has no rows"):
         await Lab({"a": [], "b": corpus(3)}).choose()
 
 
@@ -322,7 +324,7 @@ async def test_without_a_reference_worker_entropy_and_lengths_are_left():
 async def test_one_question_is_refused():
     lab = Lab(THREE)
     lab.spec = replace(lab.spec, questions=lab.spec.questions[:1])
-    with pytest.raises(ConfigError, match=r"distil\.smoke\.eval_questions"):
+    with pytest.raises(ConfigError, match=r"distill\.smoke\.eval_questions"):
         await lab.choose()
 
 
@@ -400,5 +402,5 @@ def test_questions_of_a_data_set_are_in_nobodys_corpus_and_not_in_the_evaluation
     assert found != smoke_questions(data, 1, 5, taken)
     assert len(smoke_questions(data, 0, 99, taken)) == 22
     everything = [Question(str(i), (Message("user", f"q{i}"),), "1") for i in range(30)]
-    with pytest.raises(ConfigError, match=r"distil\.smoke\.questions = 30"):
+    with pytest.raises(ConfigError, match=r"distill\.smoke\.questions = 30"):
         smoke_questions(data, 0, 5, everything)

@@ -7,13 +7,13 @@ import re
 import pytest
 from datasets import Dataset
 
-from bard_ray.config.check import problems
 from bard_ray.config.load import from_yaml, load, to_yaml
 from bard_ray.config.schema import DataConfig, RowsConfig
 from bard_ray.data.questions import eval_questions
 from bard_ray.data.rows import evaluation_rows, load_rows
 from bard_ray.data.source import SOURCES, TeacherChain
 from bard_ray.errors import ConfigError, DataError
+from bard_ray.preflight.check import problems
 from bard_ray.records import Message
 from recipes import bard_8b
 

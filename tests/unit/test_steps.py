@@ -11,14 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bard_ray.budget.signal import TokenBudget
-from bard_ray.distill.compressor import COMPRESSORS, SPREADS, Compressed, Reason, Workbench
-from bard_ray.distill.stage import Candidate, Context, Judged
+from bard_ray.distill.compressor import (
+    ALLOCATIONS,
+    COMPRESSORS,
+    Compressed,
+    CompressorTools,
+    Reason,
+)
+from bard_ray.distill.filter import Candidate, FilterContext, Judged
 from bard_ray.distill.step import STEPS, Step, Tools
 from bard_ray.distill.steps.compress import Compress
-from bard_ray.distill.teacher import Ask, Reply
+from bard_ray.distill.teacher import Reply, TeacherRequest
 from bard_ray.errors import ConfigError
-from bard_ray.records import GradeItem, Ints, Message, Outcome, Question, Verdict
+from bard_ray.records import GradeItem, Ints, Message, Outcome, Question, TokenBudget, Verdict
 
 
 class Words:
@@ -35,9 +40,9 @@ class Scripted:
     """A teacher that says what it was asked, and cannot answer the question `lost`."""
 
     def __init__(self) -> None:
-        self.asks: list[Ask] = []
+        self.asks: list[TeacherRequest] = []
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def reply(self, ask: TeacherRequest) -> Reply:
         self.asks.append(ask)
         await asyncio.sleep(0.001 * (5 - len(self.asks) % 5))  # replies come in another order
         assert ask.question is not None
@@ -81,7 +86,7 @@ def tools(teacher: Scripted | None = None, seed: int = 0) -> Tools:
     prompts: Any = Words()
     nobody: Any = None
     given = (give_verifier, give_teacher, nobody, nobody)
-    return Tools(seed, "scripted", prompts, (4, 8, 16), Context(), *given)
+    return Tools(seed, "scripted", prompts, (4, 8, 16), FilterContext(), *given)
 
 
 def question(name: str) -> Question:
@@ -153,7 +158,7 @@ class Halving:
     """Cuts to half of the budget, cannot do budget 16, and notes what it was given."""
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         words = chain.think.split()
         number = int(bench.generator.integers(1000))
@@ -172,15 +177,15 @@ class Labels:
     chooses: ClassVar[bool] = True
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         fits = [b for b in budgets if b >= chain.tokens_T.size][:1]
         other = [Compressed(b, reason=Reason.OTHER_BUDGET) for b in budgets if b not in fits]
         return [*other, *(Compressed(b, chain.think, chain.answer_text) for b in fits)]
 
 
-def compress(compressor: Any, spread: str = "uniform", count: int = 3) -> Compress:
-    return Compress(compressor, SPREADS.build(spread, {}), count)
+def compress(compressor: Any, allocation: str = "uniform", count: int = 3) -> Compress:
+    return Compress(compressor, ALLOCATIONS.build(allocation, {}), count)
 
 
 def test_a_chain_becomes_one_record_a_budget() -> None:

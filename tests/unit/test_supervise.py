@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import ray.exceptions as rex
 
-from actors.supervise import Decision, call, decide, root_cause
+from actors.cluster.supervise import Decision, call, decide, root_cause
 from bard_ray.errors import CallTimeoutError, ConfigError, InfrastructureError, WeightSyncError
 
 

@@ -4,18 +4,28 @@ import asyncio
 
 import pytest
 
-from bard_ray.budget.signal import NO_BUDGET, TokenBudget, token_limit
 from bard_ray.config.schema import EvalConfig
 from bard_ray.evals import sweep as module
 from bard_ray.evals.sweep import (
     SweepPlan,
     evaluate_variant,
     forcing,
-    make_plan,
     make_requests,
+    plan_sweep,
     sweep,
 )
-from bard_ray.records import Group, Message, Outcome, Question, Rollout, SamplingSpec, Verdict
+from bard_ray.records import (
+    NO_BUDGET,
+    Group,
+    Message,
+    Outcome,
+    Question,
+    Rollout,
+    SamplingSpec,
+    TokenBudget,
+    Verdict,
+    token_limit,
+)
 
 QUESTIONS = [Question(f"q{i}", (Message("user", str(i)),), str(i), "integer") for i in range(20)]
 PLAN = SweepPlan(
@@ -203,8 +213,8 @@ def test_the_configuration_gives_the_plan():
     config = EvalConfig(
         budgets=[8, 4], samples=3, temperature=0.6, max_new_tokens=50, no_budget=True
     )
-    plan = make_plan(config, seed=7, first_number=9)
+    plan = plan_sweep(config, seed=7, first_number=9)
     assert plan.budgets == (TokenBudget(4), TokenBudget(8), NO_BUDGET)
     assert plan.spec == SamplingSpec(temperature=0.6, max_new_tokens=50)
     assert (plan.samples, plan.seed, plan.first_number) == (3, 7, 9)
-    assert NO_BUDGET not in make_plan(EvalConfig(budgets=[4], no_budget=False), seed=0).budgets
+    assert NO_BUDGET not in plan_sweep(EvalConfig(budgets=[4], no_budget=False), seed=0).budgets

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import ray.exceptions as rex
 
-from actors.verifier_client import MAX_PART, RayVerifier
+from actors.verifier.client import MAX_PART, RayVerifier
 from bard_ray.errors import InvariantError
 from bard_ray.metrics import TABLE
 from bard_ray.records import GradeItem, Outcome, Verdict
-from bard_ray.verify.lanes import Counts
-from bard_ray.verify.regrade import grade_surely
+from bard_ray.regrade import grade_with_retries
+from bard_ray.verify.process.lanes import Counts
 
 CORRECT, WRONG, BROKEN = Outcome.CORRECT, Outcome.WRONG, Outcome.BROKEN
 Work = Callable[[list[GradeItem]], Coroutine[Any, Any, None]]
@@ -161,7 +161,7 @@ async def test_items_that_no_worker_survives_are_broken_and_a_caller_who_asks_ag
             raise rex.ActorDiedError
 
     pool, items = Pool(2, work), numbers(16)
-    verdicts, given = await grade_surely(pool.verifier, items)
+    verdicts, given = await grade_with_retries(pool.verifier, items)
     assert [v.outcome for v in verdicts] == truth(items)
     stats = pool.verifier.stats()
     assert given[BROKEN] == stats["broken"] == 8  # one part of two

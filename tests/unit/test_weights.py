@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from actors.weights import check_weights, checkpoint_shapes, flatten, read_checkpoint, views
+from actors.weights.flat_buffer import (
+    check_weights,
+    checkpoint_shapes,
+    flatten,
+    read_checkpoint,
+    views,
+)
 from bard_ray.config.schema import ChainConfig, TinyModelConfig
 from bard_ray.data.tiny_model import write_tiny_model
 from bard_ray.errors import DataError, WeightSyncError

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.wire import pack_groups, pack_sequences, unpack_groups, unpack_sequences
-from bard_ray.budget.signal import TokenBudget
+from actors.cluster.wire import pack_groups, pack_sequences, unpack_groups, unpack_sequences
 from bard_ray.budget.span import ThinkTags
-from bard_ray.records import Group, GroupRequest, Message, Question, TrainSequence
+from bard_ray.records import Group, GroupRequest, Message, Question, TokenBudget, TrainSequence
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 
 CLOSE = 5
@@ -82,8 +81,8 @@ def sequence(length: int, *have: str) -> TrainSequence:
     [
         [],
         [sequence(4), sequence(1)],
-        [sequence(n, "advantages", "behaviour", "reference") for n in (3, 9, 2)],
-        [sequence(3, "behaviour"), sequence(5, "advantages"), sequence(2)],
+        [sequence(n, "advantages", "behavior", "reference") for n in (3, 9, 2)],
+        [sequence(3, "behavior"), sequence(5, "advantages"), sequence(2)],
     ],
     ids=["none", "supervised", "policy", "mixed"],
 )
@@ -92,7 +91,7 @@ def test_sequences_come_out_as_they_went_in(sequences: list[TrainSequence]):
     assert len(after) == len(sequences)
     for got, want in zip(after, sequences, strict=True):
         assert got.budget_bin == want.budget_bin
-        for name in ("tokens_T", "mask_T", "advantages_T", "behaviour_T", "reference_T"):
+        for name in ("tokens_T", "mask_T", "advantages_T", "behavior_T", "reference_T"):
             a, b = getattr(got, name), getattr(want, name)
             assert (a is None) == (b is None), name
             if b is not None:

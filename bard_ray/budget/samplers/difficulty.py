@@ -23,7 +23,7 @@ class Difficulty:
             Default `difficulty`.
         low, high: the values of the easiest and the hardest question. Defaults 0 and 1.
         spread: how far the budget may stray from its place. Default 0.2: with 0 the budget would
-            say how hard the question is, and nothing else would be learnt from it.
+            say how hard the question is, and nothing else would be learned from it.
 
     Source: ours.
     """

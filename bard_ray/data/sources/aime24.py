@@ -16,6 +16,6 @@ class Aime24(AimeSource):
     prefix = "aime24-"
     hubs = (Hub("HuggingFaceH4/aime_2024"), Hub("Maxwell-Jia/AIME_2024"))
     trap = (
-        "One mirror capitalises its columns; answers are text with leading zeros or integers; "
+        "One mirror capitalizes its columns; answers are text with leading zeros or integers; "
         "problems were corrected upstream, so pin the revision."
     )

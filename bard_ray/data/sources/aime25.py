@@ -23,5 +23,5 @@ class Aime25(AimeSource):
     )
     trap = (
         "Columns and splits differ by mirror, one has two configs and no ids, one int64 answers "
-        "and a non-commercial licence."
+        "and a non-commercial license."
     )

@@ -41,12 +41,12 @@ def _chains(row: Row) -> tuple[TeacherChain, ...]:
     generations = row.items("generations")
     correct, complete = row.items("correctness_math_verify"), row.items("is_reasoning_complete")
     if correct and complete and not len(generations) == len(correct) == len(complete):
-        judged = f"{len(correct)} and {len(complete)} judgements"
+        judged = f"{len(correct)} and {len(complete)} judgments"
         problem = f"has {len(generations)} generations but {judged}"
         raise row.error(problem, "Mend or remove the row.")
     chains = [
         tagged_chain(str(generation), "DeepSeek-R1")
-        for generation, *judgements in zip(generations, correct, complete, strict=False)
-        if all(judgements)
+        for generation, *judgments in zip(generations, correct, complete, strict=False)
+        if all(judgments)
     ]
     return tuple(chain for chain in chains if chain)

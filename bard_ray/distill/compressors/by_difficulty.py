@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workbench
+from bard_ray.distill.compressor import COMPRESSORS, Compressed, CompressorTools, Reason
 from bard_ray.distill.compressors.hindsight import elsewhere
 from bard_ray.distill.compressors.rewrite import Rewrite
-from bard_ray.distill.stage import Candidate
-from bard_ray.distill.wording import conversation_text, fill, read_prompt
+from bard_ray.distill.filter import Candidate
+from bard_ray.distill.prompt_templates import conversation_text, fill, read_prompt
 from bard_ray.distill.writing import ended_badly, writer_of
 from bard_ray.plugins import require_within
 from bard_ray.records import Message
@@ -46,7 +46,7 @@ class ByDifficulty(Rewrite):
     longest: int = 0
     rating_prompt: str = ""
     rating_request: str = field(init=False, repr=False)
-    NEUTRAL: ClassVar[tuple[str, ...]] = ("prompt", "feedback", "rating_prompt")
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("prompt", "feedback", "rating_prompt")
     chooses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class ByDifficulty(Rewrite):
         object.__setattr__(self, "rating_request", text)
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         """One try, at the budget that fits the question.
 
@@ -78,7 +78,7 @@ class ByDifficulty(Rewrite):
         return [made if budget == chosen else elsewhere(budget) for budget in budgets]
 
     async def _rate(
-        self, chain: Candidate, bench: Workbench, seeds: Sequence[int]
+        self, chain: Candidate, bench: CompressorTools, seeds: Sequence[int]
     ) -> tuple[int | None, int]:
         """The difficulty, None if there is none, and how often it was asked for."""
         question = conversation_text(chain.question.messages)

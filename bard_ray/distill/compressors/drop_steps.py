@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from bard_ray.data.chain import LETTERS, Chain, chain_of, step_text
-from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workbench
-from bard_ray.distill.cuts import STEP
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.compressor import COMPRESSORS, Compressed, CompressorTools, Reason
+from bard_ray.distill.filter import Candidate
+from bard_ray.distill.split_points import STEP
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import require_within
 
@@ -40,7 +40,7 @@ class DropSteps:
         require_within("jitter", self.jitter, 0, 0.99)
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         """One row a budget; a chain that is shorter than the budget keeps all of its steps.
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget, token_limit
-from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workbench
-from bard_ray.distill.stage import Candidate
+from bard_ray.distill.compressor import COMPRESSORS, Compressed, CompressorTools, Reason
+from bard_ray.distill.filter import Candidate
+from bard_ray.records import NO_BUDGET, Budget, TokenBudget, token_limit
 
 
 @COMPRESSORS.register("hindsight")
@@ -19,14 +19,14 @@ class Hindsight:
 
     It shortens nothing. A question gets several budgets only by several chains of different
     lengths, so ask the teacher for some. Reasons: `other_budget`; `too_long`, at the largest
-    budget, for a chain that fits none. Source: ours, after hindsight relabelling (the outcome names
+    budget, for a chain that fits none. Source: ours, after hindsight relabeling (the outcome names
     the goal that it reached).
     """
 
     chooses: ClassVar[bool] = True
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         """One row, at the budget that the chain belongs to."""
         ordered = sorted(budgets)
@@ -46,7 +46,7 @@ def hindsight_budget(num_tokens: int, budgets: Sequence[int]) -> Budget:
 
     The row is unconstrained if it fits into none.
 
-    Source: ours, after hindsight relabelling (the outcome names the goal it reached).
+    Source: ours, after hindsight relabeling (the outcome names the goal it reached).
 
     Args:
         num_tokens: length of the thinking in tokens of the student.

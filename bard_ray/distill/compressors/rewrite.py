@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workbench
-from bard_ray.distill.stage import Candidate
-from bard_ray.distill.teacher import Ask
-from bard_ray.distill.wording import conversation_text, fill, read_prompt, sections
+from bard_ray.distill.compressor import COMPRESSORS, Compressed, CompressorTools, Reason
+from bard_ray.distill.filter import Candidate
+from bard_ray.distill.prompt_templates import conversation_text, fill, read_prompt, sections
+from bard_ray.distill.teacher import TeacherRequest
 from bard_ray.distill.writing import (
     Window,
     answer_from,
@@ -69,7 +69,7 @@ class Rewrite:
     remarks: str = field(init=False, repr=False)
     # What a file says decides what is written, not where it lies.
     NEEDS_WRITER: ClassVar[bool] = True
-    NEUTRAL: ClassVar[tuple[str, ...]] = ("prompt", "feedback")
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("prompt", "feedback")
 
     def __post_init__(self) -> None:
         require_within("low", self.low, 0)
@@ -84,10 +84,10 @@ class Rewrite:
         if missing:
             fix = f"Write the line [{missing[0]}], and below it what the writer is to be told."
             rule = f"lacks the section [{missing[0]}]"
-            raise ConfigError("distil.compressor.params.feedback", self.feedback, rule, fix)
+            raise ConfigError("distill.compressor.params.feedback", self.feedback, rule, fix)
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         """All budgets at a time; none depends on another.
 
@@ -102,9 +102,9 @@ class Rewrite:
         ]
         return await at_once(job.run() for job in jobs)
 
-    def ask(self, messages: tuple[Message, ...], seed: int) -> Ask:
+    def ask(self, messages: tuple[Message, ...], seed: int) -> TeacherRequest:
         """An ask of the writer; without a question, for its messages are only about one."""
-        return Ask(
+        return TeacherRequest(
             messages,
             self.max_tokens,
             self.temperature,
@@ -132,7 +132,7 @@ class _Job:
     rule: Rewrite
     chain: Candidate
     budget: int
-    bench: Workbench
+    bench: CompressorTools
     seeds: tuple[int, ...]
 
     @property
@@ -178,7 +178,7 @@ class _Job:
 
     async def _recheck(self, think: str, seed: int) -> str:
         question, rule = self.chain.question, self.rule
-        ask = Ask(
+        ask = TeacherRequest(
             question.messages,
             rule.max_tokens,
             rule.temperature,

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bard_ray.budget.signal import token_limit
-from bard_ray.distill.compressor import COMPRESSORS, Compressed, Reason, Workbench
+from bard_ray.distill.compressor import COMPRESSORS, Compressed, CompressorTools, Reason
 from bard_ray.distill.compressors.hindsight import hindsight_budget
-from bard_ray.distill.cuts import cut_ends
-from bard_ray.distill.stage import Candidate
-from bard_ray.distill.teacher import Ask
+from bard_ray.distill.filter import Candidate
+from bard_ray.distill.split_points import cut_ends
+from bard_ray.distill.teacher import TeacherRequest
 from bard_ray.distill.writing import Window, answer_from, at_once, seeds_of, writer_of
 from bard_ray.plugins import require_within
+from bard_ray.records import token_limit
 
 
 @COMPRESSORS.register("truncate")
@@ -64,7 +64,7 @@ class Truncate:
         return bool(self.ratios)
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: Workbench
+        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
     ) -> list[Compressed]:
         """All budgets at a time; none depends on another.
 
@@ -93,7 +93,7 @@ class Truncate:
         return aims
 
     async def _cut(
-        self, chain: Candidate, budget: int, aim: int, seeds: Sequence[int], bench: Workbench
+        self, chain: Candidate, budget: int, aim: int, seeds: Sequence[int], bench: CompressorTools
     ) -> Compressed:
         if not aim:
             return Compressed(budget, reason=Reason.OTHER_BUDGET)
@@ -107,7 +107,7 @@ class Truncate:
         return await self._answered(chain, Compressed(budget, think), seeds, bench)
 
     async def _answered(
-        self, chain: Candidate, cut: Compressed, seeds: Sequence[int], bench: Workbench
+        self, chain: Candidate, cut: Compressed, seeds: Sequence[int], bench: CompressorTools
     ) -> Compressed:
         tries = []
         for seed in seeds:
@@ -116,9 +116,9 @@ class Truncate:
                 break
         return Compressed(cut.budget, cut.think, *tries[-1], len(tries))
 
-    def _ask(self, chain: Candidate, think: str, seed: int) -> Ask:
+    def _ask(self, chain: Candidate, think: str, seed: int) -> TeacherRequest:
         question = chain.question
-        return Ask(
+        return TeacherRequest(
             question.messages,
             self.max_tokens,
             self.temperature,
@@ -129,7 +129,7 @@ class Truncate:
         )
 
 
-def cut_to(text: str, limit: int, connect: str, bench: Workbench) -> tuple[str, int]:
+def cut_to(text: str, limit: int, connect: str, bench: CompressorTools) -> tuple[str, int]:
     """The longest beginning of at most `limit` tokens, and how many it has.
 
     It ends behind a sentence, line or step, and `connect` follows; both count.

@@ -1,1 +1,1 @@
-"""Prompts of the compressors, one text file each; see `bard_ray.distill.wording`."""
+"""Prompts of the compressors, one text file each; see `bard_ray.distill.prompt_templates`."""

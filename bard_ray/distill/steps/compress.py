@@ -1,4 +1,4 @@
-"""Chains at several budgets: the last step, set by `distil.compressor` and `distil.spread`."""
+"""The last step: chains at several budgets, as `distill.compressor` and `.allocation` say."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from bard_ray.budget.signal import Budget, TokenBudget
 from bard_ray.distill.compressor import (
+    BudgetAllocation,
     Compressed,
     Compressor,
-    Fitting,
+    CompressorTools,
+    FittedAllocation,
     Reason,
-    Spread,
-    Workbench,
     chooses_budget,
-    fitted,
+    fit_allocation,
 )
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.identity import digest
-from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import Tools
-from bard_ray.records import GradeItem, Verdict
-from bard_ray.verify.regrade import grade_surely
+from bard_ray.records import Budget, GradeItem, TokenBudget, Verdict
+from bard_ray.regrade import grade_with_retries
 
 
 @dataclass(frozen=True)
@@ -38,30 +37,30 @@ class Compress:
 
     Attributes:
         compressor: shortens.
-        spread: chooses the budgets.
+        allocation: chooses the budgets.
         count: budgets a chain.
         writer: the teacher that rewrites; empty: none.
         at_once: questions of a chunk.
     """
 
     compressor: Compressor
-    spread: Spread
+    allocation: BudgetAllocation
     count: int
     writer: str = ""
     at_once: int = 256
-    USES: ClassVar[tuple[str, ...]] = ("seed", "tokenizer", "budgets", "grading", "writer")
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("seed", "tokenizer", "budgets", "grading", "writer")
 
     @property
     def questions(self) -> int:
-        """A chunk; all at once where the spread goes by the lengths of all chains."""
-        return 0 if isinstance(self.spread, Fitting) else self.at_once
+        """A chunk; all at once where the allocation goes by the lengths of all chains."""
+        return 0 if isinstance(self.allocation, FittedAllocation) else self.at_once
 
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         """All chains at once; the writer bounds what it takes on."""
-        spread = fitted(self.spread, [record.tokens_T.size for record in records])
+        allocation = fit_allocation(self.allocation, [record.tokens_T.size for record in records])
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._one(record, place, spread, tools))
+                group.create_task(self._one(record, place, allocation, tools))
                 for place, record in _numbered(records)
             ]
         tries = [
@@ -96,21 +95,21 @@ class Compress:
         return judged
 
     async def _one(
-        self, record: Candidate, place: int, spread: Spread, tools: Tools
+        self, record: Candidate, place: int, allocation: BudgetAllocation, tools: Tools
     ) -> list[Compressed]:
         """One chain; its random numbers follow from run, question and its place there."""
         seed = int(digest([tools.seed, record.question.id, place]), 16)
         generator = np.random.default_rng(seed)
 
         async def grade(items: Sequence[GradeItem]) -> list[Verdict]:
-            verdicts, _ = await grade_surely(await tools.verifier(), items)
+            verdicts, _ = await grade_with_retries(await tools.verifier(), items)
             return list(verdicts)
 
         writer = await tools.teacher(self.writer) if self.writer else None
         budgets: Sequence[int] = tools.taught
         if not chooses_budget(self.compressor):
-            budgets = spread.choose(record.tokens_T.size, tools.taught, self.count, generator)
-        bench = Workbench(writer, tools.prompts.count_tokens, grade, generator)
+            budgets = allocation.choose(record.tokens_T.size, tools.taught, self.count, generator)
+        bench = CompressorTools(writer, tools.prompts.count_tokens, grade, generator)
         return await self.compressor.compress(record, budgets, bench)
 
 

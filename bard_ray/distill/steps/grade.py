@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bard_ray.distill.stage import Candidate, Judged
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.records import GradeItem
-from bard_ray.verify.regrade import grade_surely
+from bard_ray.regrade import grade_with_retries
 
 
 @STEPS.register("grade")
@@ -22,7 +22,7 @@ class Grade:
     """
 
     at_once: int = 256
-    USES: ClassVar[tuple[str, ...]] = ("grading",)
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("grading",)
 
     @property
     def questions(self) -> int:
@@ -32,7 +32,7 @@ class Grade:
     async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
         """The records with their verdicts."""
         items = [GradeItem(r.answer_text, r.question.answer, r.question.kind) for r in records]
-        verdicts, _ = await grade_surely(await tools.verifier(), items)
+        verdicts, _ = await grade_with_retries(await tools.verifier(), items)
         return [
             (replace(record, verdict=verdict.outcome), "")
             for record, verdict in zip(records, verdicts, strict=True)

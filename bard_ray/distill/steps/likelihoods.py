@@ -10,15 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from bard_ray.budget.signal import NO_BUDGET
 from bard_ray.data.prompt import PromptFormat
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.likelihood import aligned_ends, sentence_cuts, spread_means
-from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.distill.teacher import EngineSpec, prompt_format
 from bard_ray.errors import DataError
 from bard_ray.plugins import require_within
-from bard_ray.records import Floats, Ints
+from bard_ray.records import NO_BUDGET, Floats, Ints
 
 CHUNK_QUESTIONS = 256
 
@@ -62,8 +61,8 @@ class Likelihoods:
         think_close: its closing one.
     """
 
-    USES: ClassVar[tuple[str, ...]] = ("student", "tokenizer")
-    NEUTRAL: ClassVar[tuple[str, ...]] = ("batch_tokens",)
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("student", "tokenizer")
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("batch_tokens",)
 
     teacher: str
     boundary: str = r"\n+|(?<=[.!?])\s+"

@@ -6,14 +6,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bard_ray.budget.signal import NO_BUDGET, Budget, TokenBudget
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.identity import digest
-from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import STEPS, Tools
 from bard_ray.errors import InfrastructureError
 from bard_ray.evals.sweep import sample_graded
 from bard_ray.plugins import require_within
-from bard_ray.records import NO_ROOM, Group, GroupRequest, Outcome, Question, SamplingSpec
+from bard_ray.records import (
+    NO_BUDGET,
+    NO_ROOM,
+    Budget,
+    Group,
+    GroupRequest,
+    Outcome,
+    Question,
+    SamplingSpec,
+    TokenBudget,
+)
 
 CHUNK_QUESTIONS = 256
 SEED_DIGITS = 15  # of hex: 60 bits
@@ -35,7 +44,7 @@ class SampleStudent:
         temperature: 0 is greedy.
     """
 
-    USES: ClassVar[tuple[str, ...]] = ("seed", "student", "tokenizer", "grading")
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("seed", "student", "tokenizer", "grading")
 
     samples: int = 8
     budget: int = 0

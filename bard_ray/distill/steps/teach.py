@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from bard_ray.distill.filter import Candidate, Judged
 from bard_ray.distill.identity import digest
-from bard_ray.distill.stage import Candidate, Judged
 from bard_ray.distill.step import STEPS, Tools
-from bard_ray.distill.teacher import Ask, Reply
+from bard_ray.distill.teacher import Reply, TeacherRequest
 from bard_ray.plugins import require_within
 from bard_ray.records import Message, Question
 
@@ -40,7 +40,7 @@ class Teach:
     max_tokens: int = 16_384
     instruction: str = ""
     at_once: int = 64
-    USES: ClassVar[tuple[str, ...]] = ("seed", "teacher", "tokenizer")
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("seed", "teacher", "tokenizer")
 
     def __post_init__(self) -> None:
         require_within("chains", self.chains, 1)
@@ -67,11 +67,11 @@ class Teach:
             for ask, reply, tokens_T in zip(asks, replies, thoughts, strict=True)
         ]
 
-    def _ask(self, question: Question, turn: int, seed: int) -> Ask:
+    def _ask(self, question: Question, turn: int, seed: int) -> TeacherRequest:
         """Its seed follows from run, question and turn, whatever else is asked."""
         number = int(digest([seed, question.id, turn])[:8], 16) >> 1
         messages = _with_instruction(question.messages, self.instruction)
-        return Ask(messages, self.max_tokens, self.temperature, number, question)
+        return TeacherRequest(messages, self.max_tokens, self.temperature, number, question)
 
 
 def _with_instruction(messages: tuple[Message, ...], instruction: str) -> tuple[Message, ...]:
@@ -82,7 +82,7 @@ def _with_instruction(messages: tuple[Message, ...], instruction: str) -> tuple[
     return (*messages[:last], replace(messages[last], content=content), *messages[last + 1 :])
 
 
-def _candidate(ask: Ask, reply: Reply, tokens_T: np.ndarray, origin: str) -> Candidate:
+def _candidate(ask: TeacherRequest, reply: Reply, tokens_T: np.ndarray, origin: str) -> Candidate:
     assert ask.question is not None  # noqa: S101 by `_ask`
     return Candidate(
         ask.question, reply.think.strip(), reply.answer_text.strip(), tokens_T, origin=origin

@@ -11,7 +11,7 @@ import numpy as np
 
 from bard_ray.data.chain import LETTERS, Chain, answer_text, apply_op, chain_of, step_text
 from bard_ray.distill.identity import digest
-from bard_ray.distill.teacher import TEACHERS, Ask, Ended, Host, Reply
+from bard_ray.distill.teacher import TEACHERS, Ended, Host, Reply, TeacherRequest
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import require_within
 
@@ -73,7 +73,7 @@ class ExactTeacher:
         self._name, self._style = name, style
         self._counters: Counter[str] = Counter(asked=0, prompt_tokens=0, completion_tokens=0)
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def reply(self, ask: TeacherRequest) -> Reply:
         """Thought and answer; where the ask gives a thought, what follows it.
 
         A thought that is closed is answered with the value of the farthest step it came to, or with
@@ -101,15 +101,15 @@ class ExactTeacher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _chain(self, ask: Ask) -> Chain:
+    def _chain(self, ask: TeacherRequest) -> Chain:
         if ask.question is None or not {"start", "ops"} <= ask.question.meta.keys():
             what = "an ask without a question" if ask.question is None else ask.question.id
             rule = f"only answers questions of the synthetic task, not {what}"
             fix = "Use data.source=chain, or a teacher with another backend."
-            raise ConfigError(f"distil.teachers.{self._name}.backend", "exact", rule, fix)
+            raise ConfigError(f"distill.teachers.{self._name}.backend", "exact", rule, fix)
         return chain_of(ask.question)
 
-    def _write(self, chain: Chain, given: str, ask: Ask) -> tuple[str, str]:
+    def _write(self, chain: Chain, given: str, ask: TeacherRequest) -> tuple[str, str]:
         """What it adds to the given thought, and the value it then puts in the box."""
         seed = int(digest([ask.seed, chain.text, given]), 16)
         writer = _Writer(self._style, chain, np.random.default_rng(seed), len(_tokens(given)))
@@ -203,7 +203,7 @@ def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def _cut(think: str, answer: str, ask: Ask, prompt_tokens: int) -> Reply:
+def _cut(think: str, answer: str, ask: TeacherRequest, prompt_tokens: int) -> Reply:
     """The reply, as far as `max_tokens` allow."""
     whole = [] if ask.close_think else [*_tokens(think), _CLOSE]
     whole += [*_tokens(answer_text(answer)), _EOS]

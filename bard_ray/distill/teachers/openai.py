@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 from bard_ray.distill.chat import BadBodyError, Tags, explain, is_of_this_ask, read_completion
-from bard_ray.distill.ledger import Kept, ledger_path
-from bard_ray.distill.pace import Pace, backoff_s, retry_after_s
-from bard_ray.distill.teacher import TEACHERS, Ask, Host, Reply
+from bard_ray.distill.rate_limiter import RateLimiter, backoff_s, retry_after_s
+from bard_ray.distill.reply_cache import CachedTeacher, reply_cache_path
+from bard_ray.distill.teacher import TEACHERS, Host, Reply, TeacherRequest
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.plugins import require_within
 
@@ -54,7 +54,7 @@ class OpenAIChat:
         extra_body: further fields of the request; null leaves one out, such as `seed`.
     """
 
-    NEUTRAL: ClassVar[tuple[str, ...]] = (
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = (
         "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
         "retries", "max_wait_s", "prompt_price", "completion_price", "continues", "limit_field",
     )  # fmt: skip
@@ -88,28 +88,30 @@ class OpenAIChat:
             msg = f"extra_body must be a mapping without {', '.join(_OURS)}"
             raise ValueError(msg)
 
-    async def open(self, name: str, host: Host) -> Kept:
+    async def open(self, name: str, host: Host) -> CachedTeacher:
         """Ready to ask; nothing is sent yet.
 
         Raises:
             ConfigError: the package, the key or a variable of the address is missing.
         """
-        return Kept(ChatTeacher(name, self, self._client(name)), ledger_path(host, self))
+        return CachedTeacher(
+            ChatTeacher(name, self, self._client(name)), reply_cache_path(host, self)
+        )
 
     def _client(self, name: str) -> Any:
         try:
             import openai
         except ImportError as error:
             rule, fix = "needs the package openai", "pip install 'bard-ray[openai]'"
-            raise ConfigError(f"distil.teachers.{name}.backend", "openai", rule, fix) from error
+            raise ConfigError(f"distill.teachers.{name}.backend", "openai", rule, fix) from error
         key = os.environ.get(self.key_env, "") if self.key_env else "none"
         if not key:
             rule, fix = "is not set in the environment", f"export {self.key_env}=..."
-            raise ConfigError(f"distil.teachers.{name}.key_env", self.key_env, rule, fix)
+            raise ConfigError(f"distill.teachers.{name}.key_env", self.key_env, rule, fix)
         url = os.path.expandvars(self.base_url)
         if not url.startswith(("http://", "https://")) or "$" in url:
             fix = "Write http://HOST:PORT/v1, and export the variables in it."
-            raise ConfigError(f"distil.teachers.{name}.base_url", url, "is no address", fix)
+            raise ConfigError(f"distill.teachers.{name}.base_url", url, "is no address", fix)
         # Retries are ours: the client's know neither bad bodies nor counters nor full jitter.
         return openai.AsyncOpenAI(base_url=url, api_key=key, timeout=self.timeout_s, max_retries=0)
 
@@ -135,11 +137,14 @@ class ChatTeacher:
         self._name, self._cfg, self._client = name, cfg, client
         self._tags = Tags(cfg.think_open, cfg.think_close, cfg.starts_in_thought)
         self._slots = asyncio.Semaphore(cfg.concurrency)
-        self._requests, self._tokens = Pace(cfg.requests_per_minute), Pace(cfg.tokens_per_minute)
+        self._requests, self._tokens = (
+            RateLimiter(cfg.requests_per_minute),
+            RateLimiter(cfg.tokens_per_minute),
+        )
         self._draw = random.Random()  # spreads retries, decides no text
         self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def reply(self, ask: TeacherRequest) -> Reply:
         """One reply, however many attempts it takes.
 
         Raises:
@@ -171,7 +176,7 @@ class ChatTeacher:
         """Close the connections."""
         await self._client.close()
 
-    async def _attempt(self, ask: Ask, body: dict[str, Any]) -> Reply:
+    async def _attempt(self, ask: TeacherRequest, body: dict[str, Any]) -> Reply:
         estimate = ask.max_tokens
         estimate += sum(len(turn["content"]) for turn in body["messages"]) // _CHARS_PER_TOKEN
         await self._requests.take(1)
@@ -186,7 +191,7 @@ class ChatTeacher:
         self._counters["without_usage"] += not counted and reply.ended != "failed"
         return reply
 
-    async def _send(self, ask: Ask, body: dict[str, Any]) -> tuple[Reply, bool]:
+    async def _send(self, ask: TeacherRequest, body: dict[str, Any]) -> tuple[Reply, bool]:
         """One request; the reply, and whether its tokens were counted.
 
         Raises:
@@ -227,7 +232,7 @@ class ChatTeacher:
         """
         name, fix = _FIELD_AND_FIX.get(status, _FIELD_AND_FIX[400])
         value, rule = getattr(self._cfg, name), f"refused with status {status} ({message})"
-        raise ConfigError(f"distil.teachers.{self._name}.{name}", value, rule, fix)
+        raise ConfigError(f"distill.teachers.{self._name}.{name}", value, rule, fix)
 
     async def _wait(self, fault: _TryAgainError, attempt: int) -> None:
         """Wait as long as is polite before the next attempt.
@@ -246,7 +251,7 @@ class ChatTeacher:
         self._requests.hold(fault.after_s)  # it speaks to all of us, not to this ask alone
         await asyncio.sleep(fault.after_s + backoff_s(attempt, self._draw))
 
-    def _body(self, ask: Ask) -> dict[str, Any]:
+    def _body(self, ask: TeacherRequest) -> dict[str, Any]:
         """The request; see the vLLM fields in `continues`.
 
         Raises:
@@ -275,7 +280,7 @@ class ChatTeacher:
         if not self._cfg.continues:
             rule = "must be on for asks that give the beginning of a thought"
             fix = "Turn it on for a vLLM server; other endpoints cannot truncate and answer."
-            raise ConfigError(f"distil.teachers.{self._name}.continues", False, rule, fix)
+            raise ConfigError(f"distill.teachers.{self._name}.continues", False, rule, fix)
 
 
 _COUNTERS = (

@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from bard_ray.budget.signal import NO_BUDGET
 from bard_ray.data.prompt import PromptFormat
-from bard_ray.distill.ledger import Kept, ledger_path
-from bard_ray.distill.teacher import TEACHERS, Ask, Ended, EngineSpec, Host, Reply
+from bard_ray.distill.reply_cache import CachedTeacher, reply_cache_path
+from bard_ray.distill.teacher import TEACHERS, Ended, EngineSpec, Host, Reply, TeacherRequest
 from bard_ray.errors import InfrastructureError
 from bard_ray.plugins import require_within
 from bard_ray.records import (
+    NO_BUDGET,
     NO_ROOM,
     Group,
     GroupRequest,
@@ -113,7 +113,7 @@ class EngineTeacher:
         self._numbers = itertools.count()
         self._counts: Counter[str] = Counter()
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def reply(self, ask: TeacherRequest) -> Reply:
         """One reply, sampled by the ask's own seed; `failed` where the prompt leaves no room."""
         self._counts["asked"] += 1
         if not any(message.role == "user" for message in ask.messages):
@@ -193,7 +193,7 @@ class RolloutBackend:
         in_flight: asks that are with the workers at a time.
     """
 
-    NEUTRAL: ClassVar[tuple[str, ...]] = (
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = (
         "workers",
         "cpus",
         "gpus",
@@ -244,7 +244,7 @@ class RolloutBackend:
             self.kv_cache_mb,
         )
 
-    async def open(self, name: str, host: Host) -> Kept:
+    async def open(self, name: str, host: Host) -> CachedTeacher:
         """Have the host serve the model; returns when it does. Replies are kept.
 
         Raises:
@@ -253,4 +253,4 @@ class RolloutBackend:
         """
         sampler, prompts = await host.engines(self.spec)
         teacher = EngineTeacher(name, sampler, prompts, self.in_flight)
-        return Kept(teacher, ledger_path(host, self))
+        return CachedTeacher(teacher, reply_cache_path(host, self))

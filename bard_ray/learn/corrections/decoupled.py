@@ -13,7 +13,7 @@ from bard_ray.learn.ratios import ratio
 class Decoupled:
     """Decoupled PPO: the clip holds the policy near q, an unbounded weight corrects for b.
 
-    Maths:
+    Math:
         l_i = -(q_i / b_i) min(rho_i A_i, clip(rho_i) A_i), rho_i = p_i / q_i
 
     Unbiased, with the variance that comes with it.
@@ -24,5 +24,5 @@ class Decoupled:
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
         """Loss of each token."""
-        weight_N = ratio(tokens.proximal_N, tokens.behaviour_N).detach()
+        weight_N = ratio(tokens.proximal_N, tokens.behavior_N).detach()
         return weighted(tokens, weight_N, weight_N < 0.0, clip_low, clip_high)

@@ -13,7 +13,7 @@ from bard_ray.learn.ratios import ratio
 class Masked:
     """Tokens on which sampling and training disagree too much, either way, do not count.
 
-    Maths:
+    Math:
         w_i = q_i / b_i if low <= q_i / b_i <= high, else 0
         l_i = -w_i min(rho_i A_i, clip(rho_i) A_i), rho_i = p_i / q_i
 
@@ -31,6 +31,6 @@ class Masked:
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
         """Loss of each token."""
-        weight_N = ratio(tokens.proximal_N, tokens.behaviour_N).detach()
+        weight_N = ratio(tokens.proximal_N, tokens.behavior_N).detach()
         cut_N = (weight_N < self.low) | (weight_N > self.high)
         return weighted(tokens, weight_N.masked_fill(cut_N, 0.0), cut_N, clip_low, clip_high)

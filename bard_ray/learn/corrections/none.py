@@ -11,9 +11,9 @@ from bard_ray.learn.ratios import ratio
 @CORRECTIONS.register("none")
 @dataclass(frozen=True)
 class Uncorrected:
-    """The behaviour policy is taken for PPO's old policy: no weight beside the clipped ratio.
+    """The behavior policy is taken for PPO's old policy: no weight beside the clipped ratio.
 
-    Maths:
+    Math:
         l_i = -min(r_i A_i, clip(r_i, 1 - clip_low, 1 + clip_high) A_i), r_i = p_i / b_i
 
     Source: Schulman et al. 2017 (PPO), equation 7.
@@ -21,5 +21,5 @@ class Uncorrected:
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
         """Loss of each token."""
-        ratio_N = ratio(tokens.logprobs_N, tokens.behaviour_N)
+        ratio_N = ratio(tokens.logprobs_N, tokens.behavior_N)
         return clipped(ratio_N, tokens.advantages_N, clip_low, clip_high)

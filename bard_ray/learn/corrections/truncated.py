@@ -13,7 +13,7 @@ from bard_ray.learn.ratios import ratio
 class Truncated:
     """Truncated importance sampling: a weight of at most `cap`, and no token is thrown away.
 
-    Maths:
+    Math:
         l_i = -min(q_i / b_i, cap) min(rho_i A_i, clip(rho_i) A_i), rho_i = p_i / q_i
 
     Source: Ionides 2008 (truncated importance sampling); per token between the engines of sampling
@@ -29,7 +29,7 @@ class Truncated:
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
         """Loss of each token."""
-        weight_N = ratio(tokens.proximal_N, tokens.behaviour_N).detach()
+        weight_N = ratio(tokens.proximal_N, tokens.behavior_N).detach()
         return weighted(
             tokens, weight_N.clamp(max=self.cap), weight_N > self.cap, clip_low, clip_high
         )

@@ -1,4 +1,4 @@
-"""The reward of hierarchical budget policy optimisation."""
+"""The reward of hierarchical budget policy optimization."""
 
 from __future__ import annotations
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from bard_ray.records import GradeItem, Outcome, Verdict
-from bard_ray.verify.compare import equation_sides, is_contradiction, normalise
-from bard_ray.verify.complexity import is_too_complex
 from bard_ray.verify.extract import extract_math
-from bard_ray.verify.judge import Finding, judge
-from bard_ray.verify.reader import real_value
-from bard_ray.verify.slow import ask_math_verify
+from bard_ray.verify.math.compare import equation_sides, is_contradiction, normalize
+from bard_ray.verify.math.complexity import is_too_complex
+from bard_ray.verify.math.judge import Finding, judge
+from bard_ray.verify.math.reader import real_value
+from bard_ray.verify.math.slow import ask_math_verify
 from bard_ray.verify.verdicts import Rule, problem, verdict, verdict_of
 
 _LABEL = re.compile(r"\(?([A-H])\)(?=-?(?:[0-9$]|\\(?:frac|sqrt)))")
@@ -34,7 +34,7 @@ def grade(item: GradeItem) -> Verdict:
     wrong = problem(found, item.gold)
     if wrong is not None:
         return wrong
-    answer, gold = normalise(found.answer), normalise(item.gold)
+    answer, gold = normalize(found.answer), normalize(item.gold)
     answer = _without_label(answer, gold)
     quantifier, gold = _quantifier(gold)
     claimed, answer = _quantifier(answer)
@@ -48,12 +48,12 @@ def grade(item: GradeItem) -> Verdict:
 
 
 def _compared(answer: str, gold: str, shown: str) -> Verdict:
-    judgement = judge(answer, gold)
-    if judgement.finding in _REFUSED:
-        return verdict(Outcome.UNPARSABLE, shown, _REFUSED[judgement.finding])
-    if judgement.finding is not Finding.UNDECIDED:
-        rule = Rule.EXACT if judgement.exact else Rule.NUMERIC
-        return verdict_of(judgement.finding is Finding.EQUAL, shown, rule)
+    judgment = judge(answer, gold)
+    if judgment.finding in _REFUSED:
+        return verdict(Outcome.UNPARSABLE, shown, _REFUSED[judgment.finding])
+    if judgment.finding is not Finding.UNDECIDED:
+        rule = Rule.EXACT if judgment.exact else Rule.NUMERIC
+        return verdict_of(judgment.finding is Finding.EQUAL, shown, rule)
     if is_too_complex(answer, gold):
         return verdict(Outcome.UNPARSABLE, shown, Rule.TOO_COMPLEX)
     # math-verify drops text, and with it `\text{ (or 6)}`.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bard_ray.records import GradeItem, Verdict
-from bard_ray.verify.compare import normalise
 from bard_ray.verify.extract import extract_string
+from bard_ray.verify.math.compare import normalize
 from bard_ray.verify.verdicts import Rule, problem, verdict_of
 
 
@@ -14,5 +14,5 @@ def grade(item: GradeItem) -> Verdict:
     Upper and lower case, surrounding markup and runs of white space do not count.
     """
     found = extract_string(item.text)
-    same = normalise(found.answer).casefold() == normalise(item.gold).casefold()
+    same = normalize(found.answer).casefold() == normalize(item.gold).casefold()
     return problem(found, item.gold) or verdict_of(same, found.answer, Rule.EXACT)

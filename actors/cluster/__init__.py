@@ -1,0 +1,1 @@
+"""Ray itself: the cluster, fleets of actors, failure policy, environment, wire format."""

@@ -1,0 +1,292 @@
+"""The Ray side of a run.
+
+Start or join a cluster, reserve the placement, make plain classes remote, stop everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.cluster.env import actor_env
+from bard_ray.config.schema import ClusterConfig
+from bard_ray.errors import ConfigError, ResourceError
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.util.placement_group import PlacementGroup
+
+
+# Where Ray notes the cluster that was last started on this machine, running or not.
+CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 Ray's own choice
+PROBE_S = 3.0
+SETTLE_S = 15.0  # until a cluster that cannot grow has taken back what was released
+_SLACK = 1e-6  # of sums of fractions
+
+
+def answers(address: str) -> bool:
+    """Does anything listen where a cluster should be? `auto` is the one noted on this machine."""
+    if address == "auto":
+        address = CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.exists() else ""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def in_submitted_job() -> bool:
+    """True where a cluster is given from outside.
+
+    `ray job submit`, or a user who set RAY_ADDRESS.
+    """
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+@dataclass
+class ActorSpec:
+    """How one actor is hosted; `group` holds its bundle, None: the run's own."""
+
+    name: str
+    bundle: int
+    cpus: float
+    gpus: float
+    threads: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+    group: PlacementGroup | None = None
+
+
+class Cluster:
+    """One run's hold on Ray: a placement group for its roles, others for a while, their actors.
+
+    Closing it leaves no process behind.
+    """
+
+    def __init__(self, config: ClusterConfig, log_dir: Path, *, verbose: bool) -> None:
+        self._config, self._log_dir, self._verbose = config, log_dir.resolve(), verbose
+        self._group: PlacementGroup | None = None
+        self._beside: list[PlacementGroup] = []
+        self._actors: list[ActorHandle] = []
+        self._attempts: dict[str, int] = {}
+        self._connected = False
+        self.started_here = False
+
+    def connect(self) -> dict[str, float]:
+        """Join the given cluster or start one here; returns its resources.
+
+        A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
+        machine. Once is enough; a second call only asks what there is.
+        """
+        import ray
+
+        if self._connected:
+            return {key: float(value) for key, value in ray.cluster_resources().items()}
+        common: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "configure_logging": True,
+        }
+        if in_submitted_job() or self._config.address != "local":
+            self._join(None if in_submitted_job() else self._config.address, common)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=self._config.cpus or None,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",  # nothing is bound beyond loopback
+                object_store_memory=self._config.object_store_mb << 20,
+                **common,
+            )
+            self.started_here = True
+        self._connected = True
+        return {key: float(value) for key, value in ray.cluster_resources().items()}
+
+    def _join(self, address: str | None, options: dict[str, Any]) -> None:
+        """Join a given cluster. It is probed first: Ray waits minutes for one that is gone."""
+        import ray
+
+        fix = "Start one (`ray start --head`), submit to one, or set cluster.address=local."
+        missing = ConfigError(
+            "cluster.address", self._config.address, "no Ray cluster answers there", fix
+        )
+        if address is not None and not answers(address):
+            raise missing
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise missing from error
+
+    async def reserve(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        """Reserve all bundles at once; on an autoscaling cluster this is what makes it grow.
+
+        Raises:
+            ResourceError: they are not there within `cluster.start_timeout_s`.
+        """
+        import ray
+
+        waited = f"Waited {self._config.start_timeout_s:g} s for the cluster to grow"
+        fix = f"{waited}; give it more nodes or lower the worker counts."
+        self._group = await _placed(bundles, self._config.start_timeout_s)
+        if self._group is None:
+            raise _too_small(bundles, ray.cluster_resources(), fix)
+
+    async def reserve_beside(
+        self, bundles: Sequence[Mapping[str, float]], fix: str
+    ) -> PlacementGroup:
+        """Reserve bundles beside those of the run, until `release` gives them back.
+
+        A cluster that was started here cannot grow, so little is waited for there.
+
+        Args:
+            bundles: what to reserve, all at once.
+            fix: what the user can do where they are not to be had.
+
+        Raises:
+            ResourceError: they are not there in time.
+        """
+        import ray
+
+        limit_s = SETTLE_S if self.started_here else self._config.start_timeout_s
+        if self.started_here and _lacking(bundles, ray.cluster_resources()):
+            raise _too_small(bundles, ray.cluster_resources(), fix)
+        group = await _placed(bundles, limit_s)
+        if group is None:
+            free = await asyncio.to_thread(ray.available_resources)
+            raise _too_small(bundles, free, f"So much is free after {limit_s:g} s. {fix}")
+        self._beside.append(group)
+        return group
+
+    def release(self, group: PlacementGroup) -> None:
+        """Give bundles back; actors that are still in them die."""
+        from ray.util.placement_group import remove_placement_group
+
+        remove_placement_group(group)
+        self._beside = [g for g in self._beside if g is not group]
+
+    def spawn(
+        self, cls: type, spec: ActorSpec, *args: Any, max_concurrency: int | None = None
+    ) -> ActorHandle:
+        """Host a plain class as an actor in its bundle, with its output in `logs/<name>.log`."""
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        attempt = self._attempts[spec.name] = self._attempts.get(spec.name, 0) + 1
+        options: dict[str, Any] = {
+            "num_cpus": spec.cpus,
+            "num_gpus": spec.gpus,
+            "max_restarts": 0,
+            "runtime_env": {
+                "env_vars": actor_env(
+                    threads=spec.threads, verbose=self._verbose, extra=dict(spec.env)
+                )
+            },
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                spec.group or self._group, placement_group_bundle_index=spec.bundle
+            ),
+        }
+        if max_concurrency is not None:
+            options["max_concurrency"] = max_concurrency
+        log = self._log_dir / f"{spec.name}.log"
+        handle = ray.remote(hosted(cls, str(log), attempt)).options(**options).remote(*args)
+        self._actors.append(handle)
+        return handle
+
+    def kill(self, handle: ActorHandle) -> None:
+        """End one actor at once; it need not answer any more."""
+        import ray
+
+        ray.kill(handle, no_restart=True)
+        self._actors = [a for a in self._actors if a is not handle]
+
+    def vacate(self) -> None:
+        """Give the bundles of the roles back; their actors die, those beside them stay."""
+        if self._group is not None:
+            self.release(self._group)
+            self._group = None
+
+    def close(self) -> None:
+        """Kill every actor, free the placement, stop a cluster that was started here."""
+        import ray
+
+        if not ray.is_initialized():
+            return
+        for handle in self._actors:
+            ray.kill(handle, no_restart=True)
+        self._actors = []
+        for group in list(self._beside):
+            self.release(group)
+        self.vacate()
+        ray.shutdown()
+
+
+async def _placed(bundles: Sequence[Mapping[str, float]], limit_s: float) -> PlacementGroup | None:
+    """A placement group once all of it is there; None if that takes longer."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([dict(b) for b in bundles], strategy="PACK")
+    try:
+        await asyncio.wait_for(_ready(group), limit_s)
+    except BaseException as error:
+        remove_placement_group(group)  # else it would take what comes free later
+        if isinstance(error, TimeoutError):
+            return None
+        raise
+    return group
+
+
+def _lacking(bundles: Sequence[Mapping[str, float]], has: Mapping[str, float]) -> str:
+    """The resource of which there is too little; empty: there is none."""
+    names = sorted({name for bundle in bundles for name in bundle}, reverse=True)
+    needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
+    return next((n for n in names if needed[n] > has.get(n, 0.0) + _SLACK), "")
+
+
+def _too_small(
+    bundles: Sequence[Mapping[str, float]], has: Mapping[str, float], fix: str
+) -> ResourceError:
+    """The error for bundles that are not to be had; enough in all may be too little on a node."""
+    used = "GPU" if any(bundle.get("GPU") for bundle in bundles) else "CPU"
+    resource = _lacking(bundles, has) or used
+    needed = sum(bundle.get(resource, 0.0) for bundle in bundles)
+    return ResourceError(resource, needed, float(has.get(resource, 0.0)), fix)
+
+
+async def _ready(group: PlacementGroup) -> None:
+    await group.ready()
+
+
+def hosted(cls: type, log_path: str, attempt: int) -> type:
+    """The class as an actor runs it, with all output in `log_path` from the first line on."""
+
+    def start(self: Any, *args: Any) -> None:
+        redirect_output(log_path, attempt)
+        cls.__init__(self, *args)  # type: ignore[misc]
+
+    body = {"__init__": start, "__module__": __name__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), body)
+
+
+def redirect_output(path: str, attempt: int) -> None:
+    """Send this process's standard output and error, C libraries included, to the end of a file."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(descriptor, f"--- attempt {attempt}, process {os.getpid()}\n".encode())
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+
+
+def last_lines(path: Path, count: int = 3) -> str:
+    """The end of a log, for an error message."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(line[:300] for line in lines[-count:])

@@ -1,0 +1,1 @@
+"""The learner group: DeepSpeed ranks behind the `Learner` role."""

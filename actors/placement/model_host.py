@@ -1,0 +1,194 @@
+"""Models beside the run's own roles: teachers to write chains, policies to score them.
+
+Each has its own workers on bundles of its own, from when it is first asked for until the host is
+closed. Lost workers are replaced as those of the student are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from actors.cluster.env import engine_env
+from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.placement.model_paths import model_directory
+from actors.reference.client import RayReference
+from actors.rollout.client import RaySampler
+from bard_ray.config.schema import BudgetConfig, Config, RolloutConfig, StudentConfig
+from bard_ray.data.prompt import PromptFormat
+from bard_ray.distill.teacher import EngineSpec, prompt_format
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.util.placement_group import PlacementGroup
+
+ROLE = "distill.teachers"  # where the configuration names models
+CPU_BLOCK = 32  # tokens of a cache block that the CPU engine needs
+
+
+class ModelHost:
+    """Serves models on a run's cluster; `engines` and `reference` are what the data pipeline asks.
+
+    A model that is asked for twice in the same way is served once.
+    """
+
+    def __init__(self, cluster: Cluster, config: Config) -> None:
+        self._cluster, self._config = cluster, config
+        self._numbers = itertools.count()
+        self._served: dict[Hashable, asyncio.Task[Any]] = {}
+        self._stops: list[Callable[[], Awaitable[None]]] = []
+
+    async def engines(self, spec: EngineSpec) -> tuple[RaySampler, PromptFormat]:
+        """Rollout workers that serve a model, ready, and how that model reads prompts.
+
+        Raises:
+            ConfigError: the model is not on this machine, or has no tokenizer that will do.
+            ResourceError: the cluster has too little room for them.
+            InfrastructureError: an engine does not start.
+        """
+        return await self._once(spec, lambda: self._serve(spec))
+
+    async def reference(self, model: str, revision: str = "main") -> RayReference:
+        """A reference worker with a model's weights.
+
+        It takes what `reference` of the configuration says, whatever the size of the model.
+
+        Raises: as `engines` does.
+        """
+        return await self._once((model, revision), lambda: self._score(model, revision))
+
+    async def close(self) -> None:
+        """Stop all workers and give their resources back."""
+        for task in self._served.values():
+            task.cancel()
+        await asyncio.gather(*self._served.values(), return_exceptions=True)
+        self._served = {}
+        while self._stops:
+            await self._stops.pop()()
+
+    async def _once(self, key: Hashable, serve: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """What `serve` gives, asked once for all who want it; again after it has failed."""
+        task = self._served.get(key)
+        if task is None:
+            task = self._served[key] = asyncio.create_task(serve())
+        try:
+            return await asyncio.shield(task)  # one who gives up does not end it for the others
+        except BaseException:
+            if task.done() and self._served.get(key) is task:
+                del self._served[key]
+            raise
+
+    async def _serve(self, spec: EngineSpec) -> tuple[RaySampler, PromptFormat]:
+        path = await asyncio.to_thread(model_directory, spec.model, spec.revision, ROLE)
+        prompts = await asyncio.to_thread(prompt_format, path, spec)
+        rollout, student = _rollout_config(spec, self._config.rollout), _model_config(spec)
+        bundle = _bundle(spec.cpus, spec.gpus)
+        group = await self._cluster.reserve_beside([bundle] * spec.workers, _fix(spec))
+        name = f"teacher-{next(self._numbers)}"
+
+        def spawn(index: int) -> ActorHandle:
+            from actors.rollout.worker import RolloutWorker
+
+            env = engine_env(on_gpu=spec.gpus > 0)
+            actor = _actor(f"{name}-{index}", index, bundle, group)
+            return self._cluster.spawn(
+                RolloutWorker,
+                replace(actor, env=env),
+                path,
+                rollout,
+                student,
+                BudgetConfig(codec="sentence"),
+                self._config.run.seed + index,
+            )
+
+        sampler = RaySampler(spec.workers, spawn, self._cluster.kill, rollout.call_timeout_s)
+        await self._or_release(sampler.start(), sampler.stop, group)
+        return sampler, prompts
+
+    async def _score(self, model: str, revision: str) -> RayReference:
+        path = await asyncio.to_thread(model_directory, model, revision, ROLE)
+        config = self._config.reference
+        bundle = _bundle(config.cpus, config.gpus)
+        fix = f"Scoring with {model} takes one more reference worker: lower reference.cpus or gpus"
+        group = await self._cluster.reserve_beside([bundle], f"{fix}, or grow the cluster.")
+        name = f"scorer-{next(self._numbers)}"
+
+        def spawn(index: int) -> ActorHandle:
+            from actors.reference.worker import ReferenceWorker
+
+            threads = self._config.learner.threads
+            actor = replace(_actor(name, index, bundle, group), threads=threads)
+            return self._cluster.spawn(ReferenceWorker, actor, config, self._config.learner)
+
+        reference = RayReference(spawn, self._cluster.kill, config.call_timeout_s)
+        await self._or_release(reference.load(path), reference.stop, group)
+        return reference
+
+    async def _or_release(
+        self,
+        start: Awaitable[None],
+        stop: Callable[[], Awaitable[None]],
+        group: PlacementGroup,
+    ) -> None:
+        """Start workers; stop them and give their bundles back with the host, or if that fails."""
+
+        async def end() -> None:
+            try:
+                await stop()
+            finally:
+                self._cluster.release(group)
+
+        try:
+            await start
+        except BaseException:
+            await end()
+            raise
+        self._stops.append(end)
+
+
+def _actor(name: str, bundle: int, takes: dict[str, float], group: PlacementGroup) -> ActorSpec:
+    return ActorSpec(name, bundle, takes["CPU"], takes.get("GPU", 0.0), group=group)
+
+
+def _bundle(cpus: float, gpus: float) -> dict[str, float]:
+    return {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+
+
+def _fix(spec: EngineSpec) -> str:
+    takes = f"{spec.workers} x {spec.cpus:g} CPU"
+    takes += f" and {spec.gpus:g} GPU" if spec.gpus else ""
+    return (
+        f"Serving {spec.model} takes {takes} beside the other roles: lower workers, cpus or gpus "
+        "of its entry in distill.teachers, grow the cluster, or serve it elsewhere and use the "
+        "backend openai."
+    )
+
+
+def _rollout_config(spec: EngineSpec, student: RolloutConfig) -> RolloutConfig:
+    """Settings of its workers; what the specification leaves open is as for the student's."""
+    return replace(
+        student,
+        engine="auto",
+        workers=spec.workers,
+        cpus=spec.cpus,
+        gpus=spec.gpus,
+        tensor_parallel=spec.tensor_parallel,
+        dtype=spec.dtype,
+        kv_cache_mb=spec.kv_cache_mb,
+        gpu_memory_utilization=min(student.gpu_memory_utilization, spec.gpus or 1.0),
+        block_size=student.block_size if spec.gpus else max(student.block_size, CPU_BLOCK),
+        weight_load="in_place",  # there will be no other weights
+    )
+
+
+def _model_config(spec: EngineSpec) -> StudentConfig:
+    return StudentConfig(
+        path=spec.model,
+        revision=spec.revision,
+        max_len=spec.max_len,
+        think_open=spec.think_open,
+        think_close=spec.think_close,
+    )

@@ -1,0 +1,291 @@
+"""Placement and memory plan.
+
+Which processes a configuration starts, what each asks of Ray, and whether it all fits.
+
+Pure: computed from the configuration before Ray starts, printed by `--dry-run`, and later turned
+    into bundles.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from bard_ray.config.schema import Config
+from bard_ray.distill.step import step_names
+from bard_ray.distill.teacher import EngineSpec, make_backends
+from bard_ray.distill.teachers.rollout import RolloutBackend
+from bard_ray.errors import ResourceError
+from bard_ray.preflight.memory import (
+    GIB,
+    MIB,
+    VERIFIER_BYTES,
+    DeviceMemory,
+    ModelShape,
+    learner_memory,
+    model_shape,
+    reference_memory,
+    rollout_memory,
+    sequence_cache_bytes,
+)
+
+RoleName = Literal["rollout", "learner", "reference", "verifier"]
+
+# Placement sums of fractions such as 0.75 + 0.25 are compared with this slack.
+_SLACK = 1e-6
+MAX_AUTO_VERIFIERS = 16
+
+_MEMORY_FIXES: dict[RoleName, str] = {
+    "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
+    "rollout.gpu_memory_utilization, or lower student.max_len.",
+    "learner": "Raise learner.ranks or learner.zero_stage, lower learner.micro_tokens, "
+    "or set learner.recompute=true.",
+    "reference": "Set reference.precision=bfloat16, lower learner.micro_tokens, "
+    "or set rl.kl_coef=0.",
+    "verifier": "Lower verifier.workers.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """`count` equal processes; CPUs, GPUs and memory are those of one.
+
+    Memory is that of each of its devices.
+    """
+
+    name: RoleName
+    count: int
+    cpus: float
+    gpus: float
+    memory: DeviceMemory
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What one process asks of Ray, in Ray's resource names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All processes of a run, and the student they were planned for."""
+
+    run_name: str
+    student: ModelShape
+    roles: tuple[Role, ...]
+    sequence_cache: (
+        float  # bytes of key-value cache one sequence of full length needs on a rollout device
+    )
+    # models that serve as teachers while the corpus is made, by the configuration's names
+    teachers: Mapping[str, EngineSpec] = field(default_factory=dict)
+
+    def role(self, name: RoleName) -> Role | None:
+        """The role of that name; None if the run does not use it."""
+        return next((role for role in self.roles if role.name == name), None)
+
+    def only(self, names: Collection[RoleName]) -> Plan:
+        """The same without the other roles."""
+        return replace(self, roles=tuple(role for role in self.roles if role.name in names))
+
+    def total(self, resource: Literal["CPU", "GPU"]) -> float:
+        """Sum over all processes."""
+        return sum(role.count * role.bundle.get(resource, 0.0) for role in self.roles)
+
+    @property
+    def cached_sequences(self) -> int:
+        """Sequences of `student.max_len` tokens that one rollout worker's cache holds.
+
+        Shorter ones fit more often.
+        """
+        rollout = self.role("rollout")
+        return int(rollout.memory.parts["kv cache"] // self.sequence_cache) if rollout else 0
+
+    @property
+    def host_bytes(self) -> float:
+        """Main memory of the processes that use no GPU."""
+        return sum(role.count * role.memory.total for role in self.roles if not role.gpus)
+
+
+def plan_placement(config: Config) -> Plan:
+    """Plan of a checked configuration.
+
+    Raises:
+        ConfigError: the student's size is not known.
+    """
+    shape = model_shape(config)
+    rollout, learner, reference, verifier = (
+        config.rollout,
+        config.learner,
+        config.reference,
+        config.verifier,
+    )
+    roles = [
+        Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
+        Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
+    ]
+    if (config.rl.enabled and config.rl.kl_coef > 0) or "likelihoods" in step_names(config.distill):
+        roles.append(
+            Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
+        )
+    grading = DeviceMemory({"process": VERIFIER_BYTES})
+    roles.append(Role("verifier", max(1, verifier.workers), verifier.cpus, 0.0, grading))
+    cache = sequence_cache_bytes(config, shape)
+    return Plan(config.run.name, shape, tuple(roles), cache, served_teachers(config))
+
+
+def served_teachers(config: Config) -> dict[str, EngineSpec]:
+    """Teachers that run as rollout workers of their own, beside the roles."""
+    backends = make_backends(config.distill.teachers)
+    return {n: b.spec for n, b in backends.items() if isinstance(b, RolloutBackend)}
+
+
+def sized(config: Config, available: Mapping[str, float]) -> Config:
+    """The configuration with `verifier.workers` settled for a cluster.
+
+    0 becomes floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
+    between 1 and `MAX_AUTO_VERIFIERS`. Source: ours.
+    """
+    verifier = config.verifier
+    if verifier.workers > 0:
+        return config
+    one = plan_placement(config)
+    free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
+    free -= _teacher_cpus(one, config.distill.compressor.writer)
+    fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
+    workers = min(max(fitting, 1), MAX_AUTO_VERIFIERS)
+    return replace(config, verifier=replace(verifier, workers=workers))
+
+
+def _teacher_cpus(plan: Plan, writer: str) -> float:
+    """CPUs of the teachers that are up at a time: the largest one, and the one that rewrites."""
+    takes = {name: spec.workers * spec.cpus for name, spec in plan.teachers.items()}
+    return takes.pop(writer, 0.0) + max(takes.values(), default=0.0)
+
+
+def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
+    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU".
+
+    2, "GPU": 0}.
+
+    Raises:
+        ResourceError: the plan asks for more.
+    """
+    for resource in ("GPU", "CPU"):
+        needed, has = plan.total(resource), available.get(resource, 0.0)
+        if needed > has + _SLACK:
+            raise ResourceError(f"{resource}s", needed, has, _lower(plan, resource))
+
+
+def _lower(plan: Plan, resource: str) -> str:
+    """Every field that could be lowered, with what it takes now."""
+    counts = {
+        "rollout": "rollout.workers",
+        "learner": "learner.ranks",
+        "verifier": "verifier.workers",
+    }
+    takers = [role for role in plan.roles if role.bundle.get(resource)]
+    parts = [
+        f"{counts.get(r.name, 'rl.kl_coef (0: no reference)')} ({_takes(r, resource)})"
+        for r in takers
+    ]
+    shares = ", ".join(f"{role.name}.{resource.lower()}s" for role in takers)
+    grow = "raise cluster.cpus" if resource == "CPU" else "add nodes with GPUs"
+    return f"Lower {', '.join(parts)}, or the shares {shares}; or {grow}."
+
+
+def _takes(role: Role, resource: str) -> str:
+    return f"{role.count} x {role.bundle[resource]:g} {resource}"
+
+
+def check_memory(plan: Plan, host_gib: float | None = None) -> None:
+    """Refuse a plan that some device cannot hold.
+
+    `host_gib` is the machine's main memory where all CPU roles share it.
+
+    Raises:
+        ResourceError: a device's plan exceeds its memory, or the cache cannot hold one sequence.
+    """
+    for role in plan.roles:
+        capacity = role.memory.capacity
+        if capacity is not None and role.memory.total > capacity:
+            _refuse(
+                f"GiB of memory on each {role.name} device",
+                role.memory.total,
+                capacity,
+                _MEMORY_FIXES[role.name],
+            )
+        cache = role.memory.parts.get("kv cache")
+        if cache is not None and cache < plan.sequence_cache:
+            fix = "Raise rollout.kv_cache_mb or lower student.max_len."
+            _refuse("GiB of key-value cache on a rollout worker", plan.sequence_cache, cache, fix)
+    if host_gib is not None and plan.host_bytes > host_gib * GIB:
+        fix = (
+            "Lower rollout.workers, learner.ranks, verifier.workers or rollout.kv_cache_mb, "
+            "or use a smaller student."
+        )
+        _refuse("GiB of main memory", plan.host_bytes, host_gib * GIB, fix)
+
+
+def _refuse(resource: str, needed: float, available: float, fix: str) -> None:
+    raise ResourceError(resource, round(needed / GIB, 2), round(available / GIB, 2), fix)
+
+
+def host_memory_gib() -> float:
+    """Main memory of this machine, GiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+
+
+def render(plan: Plan) -> str:
+    """The plan as a table, for `--dry-run` and the log."""
+    student = plan.student
+    lines = [
+        f"{plan.run_name}: {summary(plan)}",
+        f"student: {_count(student.params)} parameters, {student.layers} layers, "
+        f"hidden {student.hidden} (sizes: {student.source})",
+        "",
+        f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'memory':>10}{'of':>10}  made of",
+        *map(_row, plan.roles),
+        f"{'total':<10}{'':>6}{plan.total('CPU'):>7g}{plan.total('GPU'):>6g}",
+        *(_teacher_row(name, spec) for name, spec in plan.teachers.items()),
+        "",
+        "memory: of each process, on its GPU where it has one; activations, logits and process are"
+        " estimates",
+        f"main memory of all roles without a GPU: {_size(plan.host_bytes)}",
+        f"sequences of full length in a rollout worker's cache: {plan.cached_sequences}",
+    ]
+    return "\n".join(lines)
+
+
+def summary(plan: Plan) -> str:
+    """One line for people: `1 rollout worker, 2 learner ranks, 1 verifier`."""
+    words = {"rollout": "rollout worker", "learner": "learner rank"}
+    return ", ".join(
+        f"{r.count} {words.get(r.name, r.name)}{'s' if r.count > 1 else ''}" for r in plan.roles
+    )
+
+
+def _row(role: Role) -> str:
+    memory = role.memory
+    limit = "-" if memory.capacity is None else _size(memory.capacity)
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.parts.items())
+    numbers = f"{role.count:>6}{role.cpus:>7g}{role.gpus:>6g}{_size(memory.total):>10}{limit:>10}"
+    return f"{role.name:<10}{numbers}  {parts}"
+
+
+def _teacher_row(name: str, spec: EngineSpec) -> str:
+    takes = f"{spec.workers:>6}{spec.cpus:>7g}{spec.gpus:>6g}{'-':>10}{'-':>10}"
+    return f"{name[:10]:<10}{takes}  {spec.model}, a teacher while the corpus is made"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"
+
+
+def _count(params: float) -> str:
+    """Parameters as people say them: 435 k, 1.7 B."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if params >= size:
+            return f"{params / size:.3g} {unit}"
+    return str(int(params))

@@ -1,0 +1,1 @@
+"""The reference worker: a frozen policy behind the `Reference` role."""

@@ -1,0 +1,1 @@
+"""Rollout workers: vLLM engines behind the `Sampler` role."""

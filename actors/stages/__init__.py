@@ -1,0 +1,1 @@
+"""The stages of a run: each turns what earlier ones left into its own output."""

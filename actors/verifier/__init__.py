@@ -1,0 +1,1 @@
+"""Grading workers behind the `Verifier` role."""

@@ -1,0 +1,37 @@
+"""Hugging Face model directories: which files hold the weights, and what their headers say.
+
+Source: the safetensors format, an 8-byte little-endian header length and a JSON header that gives
+each tensor's type, shape and place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+Shape = tuple[int, ...]
+
+
+def weight_files(directory: str | Path) -> list[Path]:
+    """Safetensors files of a model directory, in name order; empty where it has none."""
+    return sorted(Path(directory).glob("*.safetensors"))
+
+
+def stored_shapes(directory: str | Path) -> dict[str, Shape]:
+    """Names and shapes of a model directory's parameters, from its files' headers alone."""
+    headers = (_header(file) for file in weight_files(directory))
+    return {name: tuple(entry["shape"]) for header in headers for name, entry in header.items()}
+
+
+def stored_params(directory: str | Path) -> int:
+    """Number of parameters in a model directory's files; 0 where it has none."""
+    return sum(math.prod(shape) for shape in stored_shapes(directory).values())
+
+
+def _header(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        header: dict[str, Any] = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    header.pop("__metadata__", None)
+    return header

@@ -1,0 +1,77 @@
+"""Rules of the processes a run starts: rollout workers, learner ranks, the cluster."""
+
+from __future__ import annotations
+
+import re
+
+from bard_ray.config.schema import Config, LearnerConfig
+from bard_ray.errors import ConfigError
+from bard_ray.preflight.bounds import Problems
+
+_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.\-\[\]:]+:\d+")
+
+
+def rollout(config: Config) -> Problems:
+    """Rollout workers."""
+    rollout = config.rollout
+    if rollout.gpus == 0 and rollout.block_size < 32:
+        rule = "is too small: vLLM has no CPU attention kernel for blocks under 32 tokens"
+        yield ConfigError(
+            "rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32."
+        )
+    if rollout.gpus > 0 and rollout.weight_load == "background":
+        rule = "is for CPU workers; on a GPU vLLM loads weights in place"
+        fix = "Set rollout.weight_load=auto."
+        yield ConfigError("rollout.weight_load", rollout.weight_load, rule, fix)
+    if 0 < rollout.gpus < 1 and rollout.gpu_memory_utilization > rollout.gpus:
+        rule = f"exceeds the share of a device that rollout.gpus={rollout.gpus:g} asks for"
+        fix = f"Set rollout.gpu_memory_utilization={rollout.gpus:g} or less."
+        yield ConfigError(
+            "rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, rule, fix
+        )
+    if rollout.tensor_parallel > max(rollout.gpus, 1):
+        rule = f"needs as many devices a worker, and rollout.gpus is {rollout.gpus:g}"
+        fix = f"Set rollout.gpus={rollout.tensor_parallel}, or rollout.tensor_parallel=1."
+        yield ConfigError("rollout.tensor_parallel", rollout.tensor_parallel, rule, fix)
+
+
+def learner(config: Config) -> Problems:
+    """Learner ranks."""
+    learner = config.learner
+    if learner.gpus > 1 or (learner.ranks > 1 and 0 < learner.gpus < 1):
+        rule = "a rank uses one device, and two ranks cannot share one"
+        yield ConfigError(
+            "learner.gpus",
+            learner.gpus,
+            rule,
+            "Set learner.gpus=1, and learner.ranks to the devices.",
+        )
+    if learner.precision == "bfloat16" and learner.zero_stage == 0:
+        rule = "bfloat16 weights keep their float32 masters in the ZeRO optimizer"
+        yield ConfigError(
+            "learner.zero_stage", 0, rule, "Use 1 to 3, or learner.precision=bf16_autocast."
+        )
+    if learner.attention == "flash_attention_2":
+        yield from _flash_attention(learner)
+
+
+def _flash_attention(learner: LearnerConfig) -> Problems:
+    if learner.gpus == 0:
+        rule = "runs on GPUs only, and learner.gpus is 0"
+        yield ConfigError(
+            "learner.attention", learner.attention, rule, "Set learner.attention=sdpa or eager."
+        )
+    if learner.precision == "float32":
+        rule = "cannot be combined with flash_attention_2, which computes in half precision"
+        yield ConfigError(
+            "learner.precision", learner.precision, rule, "Set learner.precision=bfloat16."
+        )
+
+
+def cluster(config: Config) -> Problems:
+    """The cluster's address."""
+    if not _ADDRESS.fullmatch(config.cluster.address):
+        rule = "must be local, auto, or the address of a head node"
+        yield ConfigError(
+            "cluster.address", config.cluster.address, rule, "For example 10.0.0.1:6379."
+        )

@@ -1,0 +1,121 @@
+r"""Refuse, by its characters alone, what would cost math-verify more than an answer is worth.
+
+Powers of powers, long numbers, deep nesting, sums, integrals and determinants: measured on the
+text in one pass, below a millisecond. An answer may be as complex as its gold answer, whatever that
+is: every measure of the gold raises the limit. This is no guarantee, the time limit is; it keeps
+the grading processes from being killed all the time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import lru_cache
+
+_LIMITS = {
+    "chars": 300,
+    "depth": 6,  # math-verify needs 0.4 s for ten nested brackets, and 26 s for eighty
+    "brackets": 40,
+    "commands": 40,
+    "digits": 40,  # of one number
+    "exponent": 999,
+    "power_of_sum": 10,  # the exponent of a bracket
+    "tower": 1,  # powers in exponents
+    "factorial": 100,
+    "repeated_factorial": 0,
+    "operators": 60,
+    "separators": 32,
+    "cells": 16,
+    "strange": 0,  # characters that no answer needs
+}
+_COSTLY = (
+    "int iint iiint oint sum prod lim limsup liminf det vmatrix binom dbinom tbinom Gamma zeta "
+    "bmod pmod mod partial nabla operatorname def input write include newcommand loop csname read "
+    "bigcup bigcap max min gcd lcm floor ceil lfloor lceil overline dots ldots cdots vdots"
+)
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_ENVIRONMENT = re.compile(r"\\begin\{([A-Za-z]{1,20})")
+_NUMBER = re.compile(r"[0-9]+")
+_EXPONENT = re.compile(r"(?:\^|\*\*)\{?[-+]?([0-9]+)")
+_POWER_OF_SUM = re.compile(r"[)}\]](?:\^|\*\*)\{?[-+]?([0-9]+)")
+_POWER_STEP = re.compile(r"(?P<power>(?:\^|\*\*)[-+ ]?)(?P<open>[({]?)|[({]|[)}]|\\[{}]")
+_BARE_TOWER = re.compile(r"(?:\^|\*\*)[-+ ]?(?:[0-9]++|[A-Za-z])(?:\^|\*\*)")
+_FACTORIAL = re.compile(r"([0-9]+)!")
+_REPEATED = re.compile(r"[)}\]!]!")
+# Quotes, control and format characters, and every letter or digit that only looks like ASCII.
+_STRANGE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f\"`#@;$?]|__|[^\x00-\x7f×÷·≤≥≠∪∩∞π√±∈°−²³′αβγδθλμω∠△→]"
+)
+_BRACKETS = re.compile(r"[()\[\]{}|]")
+_STEP = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+
+
+def is_too_complex(answer: str, gold: str) -> bool:
+    """Is an answer too complex for math-verify, by fixed limits or those the gold answer sets?
+
+    Args:
+        answer: normalized.
+        gold: normalized; it is never too complex for itself.
+    """
+    limits = _measures_of_gold(gold)
+    return any(value > limits.get(name, 0) for name, value in _measures(answer).items())
+
+
+@lru_cache(2048)
+def _measures_of_gold(gold: str) -> dict[str, int]:
+    measured = _measures(gold)
+    return measured | {name: max(limit, measured[name]) for name, limit in _LIMITS.items()}
+
+
+def _measures(text: str) -> dict[str, int]:
+    """Name of each measure to its value; costly commands are measures of their own."""
+    commands = _COMMAND.findall(text)
+    environments = _ENVIRONMENT.findall(text)
+    named = Counter(f"\\{name}" for name in (*commands, *environments) if name in _COSTLY_NAMES)
+    return {
+        "chars": len(text),
+        "depth": _depth(text),
+        "brackets": len(_BRACKETS.findall(text)),
+        "commands": len(commands),
+        "digits": max(map(len, _NUMBER.findall(text)), default=0),
+        "exponent": _largest(_EXPONENT.findall(text)),
+        "power_of_sum": _largest(_POWER_OF_SUM.findall(text)),
+        "tower": _tower(text),
+        "factorial": _largest(_FACTORIAL.findall(text)),
+        "repeated_factorial": len(_REPEATED.findall(text)),
+        "operators": sum(map(text.count, "+-*/^")),
+        "separators": text.count(",") + text.count(";"),
+        "cells": text.count("&") + text.count(r"\\"),
+        "strange": len(_STRANGE.findall(text)),
+        **named,
+    }
+
+
+_COSTLY_NAMES = frozenset(_COSTLY.split())
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += _STEP.get(bracket, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _tower(text: str) -> int:
+    """How many powers stand in one another's exponents."""
+    highest = 2 if _BARE_TOWER.search(text) else 0
+    exponents: list[bool] = []  # open brackets: does one hold an exponent?
+    for step in _POWER_STEP.finditer(text):
+        if step["power"]:
+            highest = max(highest, sum(exponents) + 1)
+        if step["open"] or step.group() in ("(", "{"):
+            exponents.append(bool(step["power"]))
+        elif step.group() in (")", "}") and exponents:
+            exponents.pop()
+    return highest
+
+
+def _largest(numbers: list[str]) -> int:
+    """The largest of some decimal numbers; what has more than nine digits is a billion."""
+    return max((int(n) if len(n) < 10 else 10**9 for n in numbers), default=0)

@@ -1,0 +1,104 @@
+r"""Shapes of answers: what the tokens of an answer say, as one of a few frozen classes.
+
+    5, x+1, 12 cm, 30^\circ        Scalar          (1,2), (1,2,3)            Tuple
+    {1,2}                          Set             1,2   1 or 2   3\pm1      Listing
+    (1,2], x>3, x<2 or x>3, \cup   Region          a 2 x 2 matrix            Matrix
+    y=2x                           Equation        3:4                       Ratio
+    1011_2                         BaseNumber      east                      Words
+
+Two shapes are compared in `bard_ray.verify.math.judge`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bard_ray.verify.math.formula import Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value, and the unit after it in canonical spelling."""
+
+    formula: Formula
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    """Values in order."""
+
+    items: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Values in braces, in any order."""
+
+    items: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Several answers without brackets, in any order: the solutions of an equation."""
+
+    items: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows of values."""
+
+    rows: tuple[tuple[Formula, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A part of the real line; its ends are numbers or plus or minus infinity."""
+
+    low: Formula
+    high: Formula
+    closed_low: bool
+    closed_high: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A set of real numbers as intervals; `name` where it was given as inequality of a variable."""
+
+    intervals: tuple[Interval, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """Two sides."""
+
+    left: Formula
+    right: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Two parts or more."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseNumber:
+    """Digits with the base as index."""
+
+    digits: str
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Letters only, two or more; `product` where they may as well be a product of variables."""
+
+    text: str
+    product: Formula | None = None
+
+
+Shape = Scalar | Tuple | Set | Listing | Matrix | Region | Equation | Ratio | BaseNumber | Words

@@ -1,0 +1,1 @@
+"""Grading in child processes that are killed at their limits."""

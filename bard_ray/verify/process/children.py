@@ -1,0 +1,250 @@
+"""The processes that grade, seen from the side that watches the clock.
+
+    Nursery --control socket--> zygote --fork--> child <--data socket--> Child
+
+Who dies of what: a child of `Nursery.kill`, of its own memory, or with its zygote; the zygote with
+this process (kernel signal on parent death). Linux counts the *thread* that started a process as
+its parent, so one thread must own the nursery from its first fork to `close`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bard_ray.errors import InfrastructureError
+from bard_ray.records import GradeItem, Outcome, Verdict
+from bard_ray.verify.extract import MAX_TEXT_CHARS
+from bard_ray.verify.process.zygote import FORK, KILL, PID_FORMAT, READY
+
+_START_LIMIT_S = 60.0  # cold start of the zygote on a busy machine
+_STOP_LIMIT_S = 2.0
+_RECV_BYTES = 1 << 16
+_SLOW_NICENESS = 5  # of a child that works on an item beyond its turn
+# A child works on text nobody trusts: it gets no secrets, and one thread, since a fork copies no
+# others.
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Child:
+    """One grading process: batches of items in, a line for each verdict out."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self._socket = connection
+        self._buffer = bytearray()
+
+    def fileno(self) -> int:
+        """File descriptor that becomes readable with a verdict, or when the child has ended."""
+        return self._socket.fileno()
+
+    def send(self, items: Sequence[GradeItem], timeout_s: float) -> None:
+        """Hand over a batch; only to a child that has answered all of the one before.
+
+        Raises:
+            OSError: the child is gone, or does not read.
+        """
+        batch = [[item.text[-MAX_TEXT_CHARS:], item.gold, item.kind] for item in items]
+        self._socket.settimeout(timeout_s)
+        self._socket.sendall(json.dumps(batch).encode() + b"\n")
+
+    def read(self) -> list[Verdict]:
+        """Verdicts that have arrived, in the order of the items; never waits.
+
+        Raises:
+            EOFError: the child has ended, or said something that is no verdict.
+        """
+        self._socket.settimeout(0)
+        try:
+            data = self._socket.recv(_RECV_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise EOFError from error
+        if not data:
+            raise EOFError
+        self._buffer += data
+        *lines, rest = bytes(self._buffer).split(b"\n")
+        self._buffer = bytearray(rest)
+        return [_decode(line) for line in lines]
+
+    def yield_cpu(self) -> None:
+        """Let other processes go first from now on."""
+        with suppress(OSError):  # it may have ended
+            os.setpriority(os.PRIO_PROCESS, self.pid, _SLOW_NICENESS)
+
+    def close(self) -> None:
+        """Close the connection; `Nursery.kill` ends the process."""
+        self._socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What children run: functions by name, since they are imported again on the other side.
+
+    Attributes:
+        grade: `module:function` that grades one item.
+        setup: `module:function` that is called with `argument` once, before the first child is
+            forked; empty: nothing is. An error in it means that no child can be started.
+        argument: plain JSON.
+    """
+
+    grade: str
+    setup: str = ""
+    argument: object = None
+
+    def encode(self) -> str:
+        """As the zygote reads it."""
+        return json.dumps([self.grade, self.setup, self.argument])
+
+
+class Nursery:
+    """Forks and kills children through one warm zygote, which it starts when needed."""
+
+    def __init__(self, memory_mb: int, program: Program) -> None:
+        """Start nothing yet.
+
+        Args:
+            memory_mb: address space of one child, MiB.
+            program: what the children run.
+        """
+        self._memory_mb, self._program = memory_mb, program
+        self._zygote: _Zygote | None = None
+
+    def fork(self) -> Child:
+        """A fresh child; takes milliseconds while the zygote is warm, seconds else.
+
+        Raises:
+            InfrastructureError: two zygotes in a row could not give one.
+        """
+        try:
+            return self._warm_zygote().fork()
+        except OSError:  # the zygote itself died: one new one, then it is the caller's trouble
+            self._drop_zygote()
+        try:
+            return self._warm_zygote().fork()
+        except OSError as error:
+            self._drop_zygote()
+            raise InfrastructureError(
+                f"the grading process cannot fork a child: {error}"
+            ) from error
+
+    def kill(self, child: Child) -> None:
+        """End a child, whatever it is doing."""
+        child.close()
+        if self._zygote is not None:
+            with suppress(OSError):  # a zygote that is gone took its children along
+                self._zygote.kill(child.pid)
+
+    def close(self) -> None:
+        """End the zygote and all children."""
+        self._drop_zygote()
+
+    def _warm_zygote(self) -> _Zygote:
+        if self._zygote is None:
+            self._zygote = _Zygote(self._memory_mb, self._program)
+        return self._zygote
+
+    def _drop_zygote(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+
+class _Zygote:
+    """The running zygote program and its control socket."""
+
+    def __init__(self, memory_mb: int, program: Program) -> None:
+        """Start it and wait until it is warm.
+
+        Raises:
+            InfrastructureError: it ended, or was not ready in time; its own error is on standard
+                error.
+        """
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "bard_ray.verify.process.zygote",
+            str(os.getpid()),
+            str(memory_mb),
+            program.encode(),
+        ]
+        with theirs:
+            self.process = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=_environment()
+            )
+        try:
+            _await_ready(self._control)
+        except OSError as error:
+            self.close()
+            raise InfrastructureError(f"the grading process did not start: {error}") from error
+
+    def fork(self) -> Child:
+        """Another child.
+
+        Raises:
+            OSError: the zygote is gone, or no child came up in time.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [FORK], [theirs.fileno()])
+            answer = self._control.recv(struct.calcsize(PID_FORMAT))
+            if not answer:
+                reason = "the zygote ended"
+                raise ConnectionError(reason)
+            _await_ready(ours)
+        except OSError:
+            ours.close()
+            raise
+        return Child(struct.unpack(PID_FORMAT, answer)[0], ours)
+
+    def kill(self, pid: int) -> None:
+        """End one child.
+
+        Raises:
+            OSError: the zygote is gone.
+        """
+        self._control.send(KILL + struct.pack(PID_FORMAT, pid))
+
+    def close(self) -> None:
+        """End it; it kills its children first."""
+        with suppress(OSError):  # the other end may be gone already
+            self._control.shutdown(socket.SHUT_RDWR)
+        try:
+            self.process.wait(_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._control.close()
+
+
+def _await_ready(connection: socket.socket) -> None:
+    connection.settimeout(_START_LIMIT_S)
+    if connection.recv(1) != READY:
+        reason = "it ended before it was ready"
+        raise ConnectionError(reason)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    modules = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return kept | dict.fromkeys(_THREAD_VARIABLES, "1") | {"PYTHONPATH": modules}
+
+
+def _decode(line: bytes) -> Verdict:
+    try:
+        outcome, extracted, rule, seconds = json.loads(line)
+        return Verdict(Outcome(outcome), str(extracted), str(rule), float(seconds))
+    except ValueError as error:
+        raise EOFError from error
