@@ -214,8 +214,10 @@ def empty_policy(path: str, config: LearnerConfig) -> Policy:
     from bard_ray.learn.policy import Policy, weight_dtype
 
     dtype = weight_dtype(config.precision)
+    # The weight type comes from the configuration: where a CPU has no float16, the argument `dtype`
+    # is ignored and everything becomes bfloat16 (DeepSpeed 0.19.8).
     partition = deepspeed.zero.Init(
-        config_dict_or_path=engine_config(config), dtype=dtype, enabled=config.zero_stage == 3
+        config_dict_or_path=engine_config(config), enabled=config.zero_stage == 3
     )
     settings = {"dtype": dtype, "attn_implementation": config.attention}
     with partition, no_init_weights():

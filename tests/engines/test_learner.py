@@ -38,7 +38,7 @@ OPTIM = OptimSpec(betas=(0.9, 0.95), weight_decay=0.1, grad_clip=0.5)
 BASE = LearnerConfig(
     precision="float32", attention="eager", pack_len=64, micro_tokens=128, call_timeout_s=60.0
 )
-FILTERS = (0, 1, 2, 3)
+STAGES = (0, 1, 2, 3)
 
 Weights = dict[str, np.ndarray]
 Trace = tuple[list[dict[str, float]], Weights]
@@ -246,15 +246,15 @@ def partitioned_buffers(rank: Rank, model: str) -> tuple[Weights, Weights]:
 def lone_rank(rank: Rank, model: str, work: Path) -> dict[str, Any]:
     half = replace(BASE, zero_stage=2, precision="bfloat16")
     return {
-        **traces(rank, model, FILTERS),
+        **traces(rank, model, STAGES),
         "single_micro_batch": single_micro_batch(rank, model),
         **{
             f"resumed{stage}": resumed(rank, model, work, replace(BASE, zero_stage=stage))
-            for stage in FILTERS
+            for stage in STAGES
         },
         **{
             f"next{stage}": next_stage(rank, model, work, replace(BASE, zero_stage=stage))
-            for stage in FILTERS
+            for stage in STAGES
         },
         "resumed_half2": resumed(rank, model, work, half),
         "next_half2": next_stage(rank, model, work, half),
@@ -439,7 +439,7 @@ def assert_same(found: Trace, want: Trace) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nll", "grpo"])
-@pytest.mark.parametrize("stage", FILTERS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_one_rank_equals_a_plain_torch_loop(
     alone: dict[str, Any], model: str, stage: int, kind: str
 ) -> None:
