@@ -44,6 +44,7 @@ from bard_ray.preflight.check import check
 from bard_ray.progress import Console, duration
 from bard_ray.report.results import Results, read_results, write_results
 from bard_ray.report.table import render_table
+from bard_ray.rl.plugin_metrics import declared_metrics
 from bard_ray.rundir import RunDirectory
 from bard_ray.verify.kinds import register_kinds
 
@@ -206,7 +207,7 @@ class _Driver:
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
         deployment = Deployment(cluster, self.config, self.plan, student)
-        with MetricsWriter(run.path) as metrics:
+        with MetricsWriter(run.path, declared_metrics(self.config.rl)) as metrics:
             context = Context(self.config, run, metrics, student, deployment)
             try:
                 for index, stage in enumerate(stages := stages_of(self.config), start=1):

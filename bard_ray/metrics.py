@@ -2,10 +2,10 @@
 
 The one table of names, and the writer of `metrics.jsonl` and the TensorBoard files.
 
-A name that is not in `TABLE` cannot be written, so the table is complete by construction. Every
-stage of a run (`base`, `sft`, `rl`, ...) has its own step counter; a record is one step of one
-stage. Evaluation results are not step
-metrics: they go to `results.json` (`bard_ray.report.results`).
+A name that is not in `TABLE` cannot be written, so the table is complete by construction; plug-ins
+declare theirs in a class attribute `METRICS` (`own_metrics`). Every stage of a run (`base`, `sft`,
+`rl`, ...) has its own step counter; a record is one step of one stage. Evaluation results are not
+step metrics: they go to `results.json` (`bard_ray.report.results`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -179,8 +179,14 @@ TABLE: dict[str, Metric] = {
 }
 
 
+def own_metrics(plugin: type) -> Mapping[str, Metric]:
+    """What a plug-in reports of itself: its class attribute `METRICS`; empty where it has none."""
+    declared: Mapping[str, Metric] = getattr(plugin, "METRICS", {})
+    return declared
+
+
 def render_table() -> str:
-    """`TABLE` as a Markdown table, for the README."""
+    """`TABLE` as a Markdown table, for docs/metrics.md."""
     rows = [
         f"| `{name}` | {m.unit} | {m.reduction} | {_escape_pipe(m.meaning)} |"
         for name, m in TABLE.items()
@@ -196,8 +202,20 @@ class MetricsWriter:
     is. Opening an existing file appends.
     """
 
-    def __init__(self, run_dir: str | Path, clock: Callable[[], float] = time.time) -> None:
-        """Open the files of a run, mending a last line that a crash cut short."""
+    def __init__(
+        self,
+        run_dir: str | Path,
+        declared: Collection[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the files of a run; a last line that a crash cut short is dropped.
+
+        Args:
+            run_dir: directory of the run.
+            declared: names beside those of `TABLE`, of the run's plug-ins.
+            clock: gives Unix seconds.
+        """
+        self._declared = frozenset(declared)
         self._dir = Path(run_dir)
         self._dir.mkdir(parents=True, exist_ok=True)
         self._path = self._dir / "metrics.jsonl"
@@ -211,9 +229,9 @@ class MetricsWriter:
         """Write one record and flush it.
 
         Raises:
-            InvariantError: a name is not in `TABLE`.
+            InvariantError: a name is neither in `TABLE` nor declared by a plug-in.
         """
-        unknown = sorted(set(values) - set(TABLE))
+        unknown = sorted(set(values) - set(TABLE) - self._declared)
         if unknown:
             msg = f"metrics not in bard_ray.metrics.TABLE: {', '.join(unknown)}"
             raise InvariantError(msg)

@@ -23,8 +23,6 @@ AnswerKind = str  # a name in `bard_ray.verify.kinds`
 SegmentRole = Literal["prompt", "think", "answer", "forced"]
 Finish = Literal["stop", "length", "abort"]
 
-NO_ROOM = "its prompt leaves no room"  # begins the failure of a group that no retry would mend
-
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
@@ -266,9 +264,30 @@ class SamplingSpec:
     show_budget: bool = True
 
 
+class FailureKind(StrEnum):
+    """Why a group has no rollouts to train on."""
+
+    NO_ROOM = "no_room"  # the prompt leaves no room for an answer; no retry would help
+    ABORTED = "aborted"  # its generation was ended early
+    WORKER_LOST = "worker_lost"
+    UNGRADED = "ungraded"  # grading failed, again and again
+    SURPLUS = "surplus"  # enough groups before it were trainable
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a group failed: a kind that code can act on, and words for people."""
+
+    kind: FailureKind
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One question, G rollouts, and what was learned of them on the way through the roles.
+    """One question, G rollouts, and what the roles found out about them.
 
     A failed group is filed too: `failure` gives the reason and `rollouts` is empty.
 
@@ -286,7 +305,7 @@ class Group:
     segment_rewards: Mapping[SegmentRole, Floats] = field(default_factory=dict)
     advantage_shift_G: Floats | None = None
     reference_logprobs: tuple[Floats, ...] = ()
-    failure: str = ""
+    failure: Failure | None = None
 
     @property
     def number(self) -> int:
@@ -328,11 +347,12 @@ class StepStats:
 
 __all__ = [
     "NO_BUDGET",
-    "NO_ROOM",
     "AnswerKind",
     "Bools",
     "Budget",
     "DistillRow",
+    "Failure",
+    "FailureKind",
     "Finish",
     "Floats",
     "GradeItem",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bard_ray.records import GradeItem, Outcome, Verdict
+from bard_ray.records import Failure, FailureKind, GradeItem, Outcome, Verdict
 from bard_ray.roles import Verifier
 
+# What a group fails with where that did not help.
+UNGRADED = Failure(FailureKind.UNGRADED, "an answer could not be graded")
 REGRADES = 2  # how often an answer that the machinery failed to grade is graded again
 
 

@@ -47,7 +47,7 @@ class Scorer:
         for start in range(0, len(number), size):
             request = self._requests[number[start]]
             group = self._group(request, completion_ids[start : start + size])
-            rewarded = self._reward.rewarded(group, BatchStats())
+            rewarded = self._reward.rewarded(group, BatchStats()).group
             rewards_G = np.asarray(rewarded.rewards_G, np.float32)
             rewards += rewards_G.tolist()
             self.all += rewards_G.tolist()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.cluster.supervise import Decision, call, decide
 from actors.cluster.wire import Ticket, unpack_groups
-from bard_ray.records import Group, GroupRequest, SamplingSpec
+from bard_ray.records import Failure, FailureKind, Group, GroupRequest, SamplingSpec
 
 if TYPE_CHECKING:
     from actors.cluster.fleet import Fleet
@@ -153,8 +153,8 @@ class GroupStream:
                 self._deliver(ticket, self._lost(asked))
 
     def _lost(self, asked: PendingRequest) -> Group:
-        failure = f"lost with its rollout worker {MAX_LOSSES} times"
-        return Group(asked.request, failure=failure)
+        detail = f"lost with its rollout worker {MAX_LOSSES} times"
+        return Group(asked.request, failure=Failure(FailureKind.WORKER_LOST, detail))
 
     def _fail(self, error: BaseException, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:

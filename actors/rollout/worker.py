@@ -19,8 +19,9 @@ from actors.weights.flat_buffer import (
 from bard_ray.config.schema import BudgetConfig, RolloutConfig, StudentConfig
 from bard_ray.errors import WeightSyncError
 from bard_ray.records import (
-    NO_ROOM,
     Budget,
+    Failure,
+    FailureKind,
     Group,
     GroupRequest,
     Ints,
@@ -41,6 +42,8 @@ SEED_STRIDE = 1_000_003
 HOLD_S = 0.02  # about one engine step of the tiny recipe
 MAX_HOLDS = 3
 COMPANY = 16
+
+ENDED_EARLY = Failure(FailureKind.ABORTED, "its generation was ended early")
 
 # Finished groups on their way out; an error ends the stream, None the reader.
 Finished = asyncio.Queue[tuple[Ticket, Group] | Exception | None]
@@ -126,7 +129,7 @@ class PendingGroups:
             return None
         if output.finish == "abort":
             del self._done[ticket]
-            return ticket, Group(request, failure="its generation was ended early")
+            return ticket, Group(request, failure=ENDED_EARLY)
         rollouts[index] = self._rollout(request.budgets[index], head, output)
         if len(rollouts) < len(request.budgets):
             return None
@@ -192,8 +195,8 @@ class RolloutWorker:
                 request, spec, self._format, self._student.max_len, self._name(ticket)
             )
             if min(item.max_new_tokens for item in items) < 1:
-                room = f"student.max_len={self._student.max_len}"
-                failed = Group(request, failure=f"{NO_ROOM} in {room}")
+                detail = f"its prompt leaves no room in student.max_len={self._student.max_len}"
+                failed = Group(request, failure=Failure(FailureKind.NO_ROOM, detail))
                 self._finished.put_nowait((ticket, failed))
                 continue
             self._ids[request.number] = [item.id for item in items]

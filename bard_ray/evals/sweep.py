@@ -28,7 +28,7 @@ from bard_ray.records import (
     Verdict,
     token_limit,
 )
-from bard_ray.regrade import grade_with_retries
+from bard_ray.regrade import UNGRADED, grade_with_retries
 from bard_ray.roles import Sampler, Verifier
 
 GROUPS_PER_GRADING = 32
@@ -154,7 +154,7 @@ async def grade_groups(verifier: Verifier, groups: Sequence[Group]) -> list[Grou
 
 def _graded(group: Group, verdicts: tuple[Verdict, ...]) -> Group:
     if any(verdict.outcome is Outcome.BROKEN for verdict in verdicts):
-        return replace(group, rollouts=(), failure="an answer could not be graded")
+        return replace(group, rollouts=(), failure=UNGRADED)
     return replace(group, verdicts=verdicts)
 
 

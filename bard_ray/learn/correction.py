@@ -25,7 +25,8 @@ on p / q in the first three, which is 1, so they act in the last two only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from bard_ray.learn.ratios import clip_acts, clipped_surrogate, ratio
@@ -69,16 +70,22 @@ class Surrogate:
         weight_N: factor w of the gradient -w A grad log p of that loss.
         clipped_N: the clip took the gradient away.
         cut_N: the importance weight was truncated or masked.
+        metrics: a value of each token for every name in the correction's `METRICS`; the step
+            metric `correction/<name>` is its mean over the trained tokens.
     """
 
     loss_N: Tensor
     weight_N: Tensor
     clipped_N: Tensor
     cut_N: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Correction(Protocol):
-    """A plug-in of `rl.correction`. It may use methods of tensors only, not import torch."""
+    """A plug-in of `rl.correction`. It may use methods of tensors only, not import torch.
+
+    One with metrics of its own declares them: `METRICS: ClassVar[Mapping[str, Metric]]`.
+    """
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
         """Loss of each token; a sum of them is the loss of the micro-batch."""

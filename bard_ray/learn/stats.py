@@ -65,6 +65,7 @@ def policy_sums(batch: TokenBatch, surrogate: Surrogate) -> Sums:
         "bin_ratio": binned(ratio_N),
         "bin_cut": binned((clipped_N | surrogate.cut_N).to(logprobs_N.dtype)),
         "bin_kl": binned(kl_N),
+        **{f"correction/{name}": v.detach().sum() for name, v in surrogate.metrics.items()},
     }
 
 
@@ -91,6 +92,7 @@ def learner_metrics(
     values["rl/ess"] = effective_share(totals["weight"][0], totals["weight_sq"][0], trained)
     if loss.kl_coef:
         values["rl/kl"] = totals["kl"][0] / trained
+    values |= {n: t[0] / trained for n, t in totals.items() if n.startswith("correction/")}
     return values | _bin_metrics(totals, trained)
 
 

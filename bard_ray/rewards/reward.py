@@ -16,6 +16,7 @@ import numpy as np
 
 from bard_ray.config.schema import RewardConfig
 from bard_ray.errors import ConfigError, InvariantError
+from bard_ray.metrics import own_metrics
 from bard_ray.plugins import Registry
 from bard_ray.records import Floats, Group, SegmentRole, budget_label
 from bard_ray.rewards.fidelity import Fidelity, make_fidelity
@@ -34,15 +35,21 @@ class RewardValues:
             s-th segment of that role, NaN where a rollout has none. Their advantages are relative
             to their column; a role that is not named takes the rollout's advantage.
         advantage_shift_G: added to every advantage of a rollout after normalization.
+        metrics: one value a rollout for each name in the rule's `METRICS`; the step metric
+            `reward/<name>` is the mean over the rollouts of the step, NaN left out.
     """
 
     rewards_G: Doubles
     segments: Mapping[SegmentRole, Doubles] = field(default_factory=dict)
     advantage_shift_G: Doubles | None = None
+    metrics: Mapping[str, Doubles] = field(default_factory=dict)
 
 
 class Reward(Protocol):
-    """A rule."""
+    """A rule.
+
+    A rule with metrics of its own declares them: `METRICS: ClassVar[Mapping[str, Metric]]`.
+    """
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
         """Values of a whole group, so that a rule may compare its rollouts."""
@@ -50,6 +57,15 @@ class Reward(Protocol):
 
 
 REWARDS: Registry[Reward] = Registry("rl.reward", "bard_ray.rewards.library", method="__call__")
+
+
+@dataclass(frozen=True, slots=True)
+class RewardedGroup:
+    """A group with its rewards, what they were made of, and the rule's own metrics, [G] each."""
+
+    group: Group
+    parts: GroupParts
+    metrics: Mapping[str, Doubles] = field(default_factory=dict)
 
 
 def make_rule(config: RewardConfig) -> Reward:
@@ -77,8 +93,8 @@ class GroupReward:
         """
         return group_parts(group, self.fidelity, self.answer_limit)
 
-    def rewarded(self, group: Group, stats: BatchStats) -> Group:
-        """The group with its rewards, float32.
+    def rewarded(self, group: Group, stats: BatchStats) -> RewardedGroup:
+        """The group with its rewards, float32, and what they were made of.
 
         Raises:
             ConfigError: the rule needs budgets in tokens, and one names none.
@@ -88,12 +104,14 @@ class GroupReward:
         values = self.rule(parts, stats)
         rewards_G = np.asarray(values.rewards_G, np.float32)
         _require_sound(parts, rewards_G)
-        return replace(
+        _require_declared(self.rule, values, len(group.rollouts))
+        rewarded = replace(
             group,
             rewards_G=rewards_G,
             segment_rewards={role: _column(parts, v) for role, v in values.segments.items()},
             advantage_shift_G=_float32(values.advantage_shift_G),
         )
+        return RewardedGroup(rewarded, parts, values.metrics)
 
 
 def make_reward(config: RewardConfig) -> GroupReward:
@@ -115,6 +133,17 @@ def _column(parts: GroupParts, values_GS: Doubles) -> Floats:
         msg = f"segment rewards must be [{size}, S], not {list(values_GS.shape)}"
         raise InvariantError(msg)
     return np.asarray(values_GS, np.float32)
+
+
+def _require_declared(rule: Reward, values: RewardValues, size: int) -> None:
+    declared = own_metrics(type(rule))
+    for name, values_G in values.metrics.items():
+        if name not in declared:
+            msg = f"a reward reports {name!r}, which is not in its METRICS {sorted(declared)}"
+            raise InvariantError(msg)
+        if np.shape(values_G) != (size,):
+            msg = f"the reward's metric {name} must be [{size}], not {list(np.shape(values_G))}"
+            raise InvariantError(msg)
 
 
 def _require_sound(parts: GroupParts, rewards_G: Floats) -> None:

@@ -13,10 +13,20 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import NamedTuple
 
 from bard_ray.errors import InvariantError
-from bard_ray.records import Budget, GradeItem, Group, GroupRequest, Outcome, SamplingSpec, Verdict
-from bard_ray.regrade import grade_with_retries
+from bard_ray.records import (
+    Budget,
+    Failure,
+    FailureKind,
+    GradeItem,
+    Group,
+    GroupRequest,
+    Outcome,
+    SamplingSpec,
+    Verdict,
+)
+from bard_ray.regrade import UNGRADED, grade_with_retries
 from bard_ray.rewards.parts import has_broken
-from bard_ray.rewards.reward import GroupReward
+from bard_ray.rewards.reward import GroupReward, RewardedGroup
 from bard_ray.rewards.stats import BatchStats, RolloutStat, rollout_stats
 from bard_ray.rl.admission import (
     AdmissionWindow,
@@ -29,6 +39,7 @@ from bard_ray.rl.sequences import sequence_tokens
 from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
+SURPLUS = Failure(FailureKind.SURPLUS, "enough groups before it were trainable")
 BACKLOG = 4  # groups kept in all, in multiples of the window
 
 
@@ -77,6 +88,24 @@ class StepCounts:
     left_out: list[tuple[str, Budget]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class FiledGroup:
+    """A group whose turn comes: with what its rewards were made of, unless it failed.
+
+    Attributes:
+        trainable: it came through, and its rewards differ.
+    """
+
+    group: Group
+    rewarded: RewardedGroup | None = None
+    trainable: bool = False
+
+    @classmethod
+    def of(cls, rewarded: RewardedGroup) -> FiledGroup:
+        """A group that came through."""
+        return cls(rewarded.group, rewarded, has_signal(rewarded.group))
+
+
 class _Admission(NamedTuple):
     """What is remembered of a group until its turn comes."""
 
@@ -114,10 +143,10 @@ class GroupFlow:
         self._asked_before = dict(state.asked)
         self._steps_done = self._steps_published = state.step
         self._admissions: dict[int, _Admission] = {}
-        self._waiting: dict[int, asyncio.Future[Group]] = {}
+        self._waiting: dict[int, asyncio.Future[FiledGroup]] = {}
         self._held = 0  # groups handed over and not yet trained on
         self._seen: list[RolloutStat] = []  # of all groups since they were last taken
-        self._given_up: set[int] = set()
+        self._discarded: set[int] = set()
         self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -136,31 +165,32 @@ class GroupFlow:
         for task in self._running:
             task.cancel()
 
-    async def take(self, count: int) -> list[Group]:
+    async def take(self, count: int) -> list[RewardedGroup]:
         """The next `count` trainable groups in admission order; the others are counted.
 
         Raises:
             InvariantError: so many groups in a row could not be trained on that the run would never
                 end.
         """
-        groups: list[Group] = []
+        groups: list[RewardedGroup] = []
         untrainable = 0
         while len(groups) < count:
-            group = await self._next()
-            late = self._is_late(group.number) or group.number in self._given_up
-            self._given_up.discard(group.number)
-            del self._admissions[group.number]
-            if not (late or group.failure):
-                self._seen += rollout_stats(self.reward.parts(group))
+            filed = await self._next()
+            number, rewarded = filed.group.number, filed.rewarded
+            late = self._is_late(number) or number in self._discarded
+            self._discarded.discard(number)
+            del self._admissions[number]
+            if rewarded is not None and not late:
+                self._seen += rollout_stats(rewarded.parts)
             if late:
-                self._count_surplus(group)
-            elif is_trainable(group):
+                self._count_surplus(filed)
+            elif rewarded is not None and filed.trainable:
                 self._held += 1
                 untrainable = 0
-                groups.append(group)
+                groups.append(rewarded)
             else:
                 untrainable += 1
-                self._count_untrainable(group, untrainable)
+                self._count_untrainable(filed.group, untrainable)
         return groups
 
     def trained(self, count: int) -> None:
@@ -201,23 +231,23 @@ class GroupFlow:
             )
             raise InvariantError(msg)
 
-    def _count_surplus(self, group: Group) -> None:
+    def _count_surplus(self, filed: FiledGroup) -> None:
         self.ledger.surplus += 1
         self.counts.surplus += 1
-        self.counts.left_out.append(("surplus", group.request.budgets[0]))
-        if is_trainable(group):  # else it gave its slot back when it was filed
+        self.counts.left_out.append(("surplus", filed.group.request.budgets[0]))
+        if filed.trainable:  # else it gave its slot back when it was filed
             self._free(1)
 
-    async def _next(self) -> Group:
+    async def _next(self) -> FiledGroup:
         while self._next_in_order not in self._waiting:
             self._slots_freed.clear()
             self._admit()
             if self._next_in_order not in self._waiting:  # all slots wait for a weight transfer
                 await self._slots_freed.wait()
-        group = await self._waiting[self._next_in_order]
+        filed = await self._waiting[self._next_in_order]
         del self._waiting[self._next_in_order]
         self._next_in_order += 1
-        return group
+        return filed
 
     def _free(self, count: int) -> None:
         self.window.release(count)
@@ -267,26 +297,28 @@ class GroupFlow:
 
     async def _finish(self, group: Group) -> None:
         """Grade, reward and file one group; a failed one is filed too, with its reason."""
-        if not group.failure:
+        if group.failure is None:
             group = replace(group, verdicts=tuple(await self._grade(group)))
             if has_broken(group):
-                group = replace(group, failure="an answer could not be graded")
-        if not group.failure:
-            group = await self._refer(self.reward.rewarded(group, self._stats))
-        self._file(group)
+                group = replace(group, failure=UNGRADED)
+        if group.failure is not None:
+            self._file(FiledGroup(group))
+            return
+        filed = FiledGroup.of(self.reward.rewarded(group, self._stats))
+        self._file(await self._with_reference(filed))
 
-    def _file(self, group: Group) -> None:
-        """Have a group wait for its turn, unless it was given up meanwhile."""
-        waiting = self._waiting.get(group.number)
+    def _file(self, filed: FiledGroup) -> None:
+        """Have a group wait for its turn, unless it was discarded meanwhile."""
+        waiting = self._waiting.get(filed.group.number)
         if waiting is None or waiting.done():
             return
-        waiting.set_result(group)
-        if not is_trainable(group):
+        waiting.set_result(filed)
+        if not filed.trainable:
             self._free(1)
         elif self.spec.oversample:
-            self._give_up_surplus()
+            self._discard_surplus()
 
-    def _give_up_surplus(self) -> None:
+    def _discard_surplus(self) -> None:
         """Stop generating the groups whose turn would come too late.
 
         Consumes nothing, waits for nothing; O(window).
@@ -294,14 +326,13 @@ class GroupFlow:
         late, before = [], 0
         for number, waiting in self._waiting.items():  # in admission order
             if waiting.done():
-                before += is_trainable(waiting.result()) and not self._is_late(number, before)
+                before += waiting.result().trainable and not self._is_late(number, before)
             elif self._is_late(number, before):
                 late.append(number)
         for number in late:
-            request = self._admissions[number].request
-            self._file(Group(request, failure="enough groups before it were trainable"))
+            self._file(FiledGroup(Group(self._admissions[number].request, failure=SURPLUS)))
         if late:
-            self._given_up.update(late)
+            self._discarded.update(late)
             self._spawn(self.roles.sampler.abort(late))
 
     def _is_late(self, number: int, trainable_before: int = 0) -> bool:
@@ -313,7 +344,7 @@ class GroupFlow:
         if not self.spec.oversample:
             return False
         filed = [waiting.result() for waiting in self._waiting.values() if waiting.done()]
-        ready = sum(is_trainable(group) for group in filed)
+        ready = sum(group.trainable for group in filed)
         return is_surplus(self._steps_done, ready, self._steps_published, self.spec.lag)
 
     async def _grade(self, group: Group) -> list[Verdict]:
@@ -329,16 +360,13 @@ class GroupFlow:
         self.counts.grade_s += time.monotonic() - started
         return verdicts
 
-    async def _refer(self, group: Group) -> Group:
-        if self.roles.reference is None or not has_signal(group):
-            return group
+    async def _with_reference(self, filed: FiledGroup) -> FiledGroup:
+        """The same with reference log-probs, where a term of the loss needs them."""
+        if self.roles.reference is None or filed.rewarded is None or not filed.trainable:
+            return filed
         started = time.monotonic()
-        sequences = [sequence_tokens(r) for r in group.rollouts]
+        sequences = [sequence_tokens(r) for r in filed.group.rollouts]
         logprobs = await self.roles.reference.logprobs(sequences, self.spec.sampling.temperature)
         self.counts.reference_s += time.monotonic() - started
-        return replace(group, reference_logprobs=tuple(logprobs))
-
-
-def is_trainable(group: Group) -> bool:
-    """Did the group come through, and do its rewards differ?"""
-    return not group.failure and has_signal(group)
+        group = replace(filed.group, reference_logprobs=tuple(logprobs))
+        return replace(filed, group=group, rewarded=replace(filed.rewarded, group=group))

@@ -67,7 +67,8 @@ async def _step(
     on_step: OnStep,
 ) -> None:
     clock = StepTimes()
-    groups = await flow.take(spec.flow.lag.prompts_per_step)
+    rewarded = await flow.take(spec.flow.lag.prompts_per_step)
+    groups = [each.group for each in rewarded]
     clock.lap("wait_s")
     version = state.base_version + state.step
     check_lag(max_lag(groups, version), spec.flow.lag.max_lag)
@@ -86,7 +87,7 @@ async def _step(
     state.asked = flow.asked()
     state.ledger.check(flow.in_flight)
     transfers = publisher.take_metrics()
-    metrics = step_metrics(groups, version, flow, clock, spec.bins)
+    metrics = step_metrics(rewarded, version, flow, clock, spec.bins)
     await on_step(state, {**metrics, **transfers, **stats.values})
 
 

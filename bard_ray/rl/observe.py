@@ -14,6 +14,7 @@ from bard_ray.evals.metrics import in_band, overrun, rel_err
 from bard_ray.metrics import BINS
 from bard_ray.records import Group, Outcome, Rollout, token_limit
 from bard_ray.rewards.parts import GroupParts, is_skipped
+from bard_ray.rewards.reward import RewardedGroup
 from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.sequences import sampled_versions
 
@@ -56,14 +57,19 @@ def max_lag(groups: Sequence[Group], version: int) -> int:
 
 
 def step_metrics(
-    groups: Sequence[Group], version: int, flow: GroupFlow, clock: StepTimes, bins: BudgetBins
+    rewarded: Sequence[RewardedGroup],
+    version: int,
+    flow: GroupFlow,
+    clock: StepTimes,
+    bins: BudgetBins,
 ) -> dict[str, float]:
     """Everything but the learner's own numbers."""
-    counts = flow.take_counts()
+    counts, groups = flow.take_counts(), [each.group for each in rewarded]
     return {
         **{f"verdict/{outcome}": float(counts.outcomes[outcome]) for outcome in Outcome},
         **_policy_metrics(groups),
-        **_reward_metrics([flow.reward.parts(group) for group in groups]),
+        **_reward_metrics([each.parts for each in rewarded]),
+        **_own_metrics(rewarded),
         **_lag_metrics(groups, version),
         **binned_lags(groups, version, bins),
         **_binned_groups(groups, counts, bins),
@@ -112,6 +118,20 @@ def _reward_metrics(groups: Sequence[GroupParts]) -> dict[str, float]:
     return {
         "rl/leaking": float(np.mean(np.concatenate([parts.leaking_G for parts in groups]))),
         **({"rl/fidelity": float(measured.mean())} if measured.size else {}),
+    }
+
+
+def _own_metrics(rewarded: Sequence[RewardedGroup]) -> dict[str, float]:
+    """Means of what the reward reports of itself, NaN left out."""
+    values: dict[str, list[np.ndarray]] = defaultdict(list)
+    for each in rewarded:
+        for name, values_G in each.metrics.items():
+            values[name].append(values_G)
+    joined = {name: np.concatenate(parts) for name, parts in values.items()}
+    return {
+        f"reward/{name}": float(np.nanmean(values_N))
+        for name, values_N in joined.items()
+        if not np.isnan(values_N).all()
     }
 
 

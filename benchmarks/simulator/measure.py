@@ -77,7 +77,7 @@ class Meter:
         for group in groups:
             verdicts = tuple(await self.roles.verifier.grade(_items(group)))
             graded = replace(group, verdicts=verdicts)
-            self.groups.append(self._reward.rewarded(graded, BatchStats()))
+            self.groups.append(self._reward.rewarded(graded, BatchStats()).group)
         if self.roles.reference is not None:
             for index, group in enumerate(self.groups):
                 found = await self.roles.reference.logprobs(_sequences(group), 1.0)

@@ -168,8 +168,8 @@ async def rollouts_across_updates(handle, paths: list[str]) -> list[Rollout]:
     [
         ("background", "float32", True, TOLERANCE),
         ("background", "float32", False, TOLERANCE),
-        ("background", "bfloat16", True, 0.15),
-        ("background", "bfloat16", False, 0.15),
+        ("background", "bfloat16", True, 0.4),
+        ("background", "bfloat16", False, 0.4),
         ("in_place", "float32", True, TOLERANCE),
     ],
 )

@@ -16,6 +16,8 @@ from bard_ray.config.schema import RewardConfig
 from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.records import (
     Budget,
+    Failure,
+    FailureKind,
     GradeItem,
     Group,
     GroupRequest,
@@ -76,7 +78,7 @@ class FakeSampler:
         await asyncio.sleep(self.latency(request))
         reason = self.fail(request)
         if reason:
-            return Group(request, failure=reason)
+            return Group(request, failure=Failure(FailureKind.WORKER_LOST, reason))
         generator = np.random.default_rng(request.seed)
         return Group(
             request,

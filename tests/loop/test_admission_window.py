@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from bard_ray.budget.span import ThinkTags
 from bard_ray.learn.spec import LossSpec
 from bard_ray.records import (
+    Failure,
+    FailureKind,
     GradeItem,
     Group,
     GroupRequest,
@@ -89,7 +91,7 @@ class InFlightSampler(FakeSampler):
         self.seen.append((request.number, first))
         await asyncio.sleep(self.world.wait(self.world.sample_s, 1, request.number))
         if self.world.fate(request.number) == "failed":
-            return Group(request, failure="its worker was lost")
+            return Group(request, failure=Failure(FailureKind.WORKER_LOST, "lost"))
         versions = (first, self.version)
         return Group(request, tuple(self._lengths(request, versions)))
 

@@ -6,21 +6,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bard_ray.config.schema import RewardConfig
+from bard_ray.config.schema import RewardConfig, RLConfig
 from bard_ray.errors import InfrastructureError, InvariantError
-from bard_ray.metrics import BINS
+from bard_ray.metrics import BINS, Metric, MetricsWriter
 from bard_ray.records import Outcome, TokenBudget, Verdict
 from bard_ray.rewards.parts import GroupParts
 from bard_ray.rewards.reward import REWARDS, RewardValues
 from bard_ray.rewards.stats import BatchStats
+from bard_ray.rewards.trial import reward_problems
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
+from bard_ray.rl.plugin_metrics import declared_metrics
 from bard_ray.rl.state import RLState
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
 
@@ -311,6 +315,48 @@ async def test_every_reward_trains_on_what_it_rewards(name):
     assert any(a_T[2] != 0 for a_T in advantages)
     if name.endswith("ThinkingOnly"):
         assert {float(a_T[-1]) for a_T in advantages} == {0.0}, "the last token is the answer"
+
+
+@dataclass(frozen=True)
+class SelfReporting:
+    """A reward with metrics of its own: one of every rollout, one of only some."""
+
+    METRICS: ClassVar[Mapping[str, Metric]] = {
+        "tokens_left": Metric("tokens", "rollout mean", "budget minus charged tokens"),
+        "only_right": Metric("share", "rollout mean", "1, of right rollouts"),
+    }
+
+    def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
+        right_G = np.where(parts.accuracy_G > 0, 1.0, np.nan)
+        metrics = {"tokens_left": parts.budget_tokens_G - parts.tokens_G, "only_right": right_G}
+        return RewardValues(parts.fidelity_G, metrics=metrics)
+
+
+async def test_a_reward_writes_metrics_of_its_own(tmp_path):
+    config = RewardConfig(f"{__name__}:SelfReporting")
+    run = await Run(steps=3, reward=config).go()
+    left = [r["reward/tokens_left"] for r in run.records]
+    assert left == [run.budget - r["rl/thinking_tokens"] for r in run.records]
+    assert [r["reward/only_right"] for r in run.records] == [1.0] * 3
+    declared = declared_metrics(RLConfig(reward=config))
+    assert declared["reward/tokens_left"].unit == "tokens"
+    with MetricsWriter(tmp_path, declared) as writer:
+        writer.write("rl", 1, {"reward/tokens_left": left[0]})
+        with pytest.raises(InvariantError, match="reward/other"):
+            writer.write("rl", 2, {"reward/other": 1.0})
+
+
+@dataclass(frozen=True)
+class Undeclared:
+    """A reward that reports what it never declared."""
+
+    def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
+        return RewardValues(parts.accuracy_G, metrics={"surprise": parts.tokens_G})
+
+
+def test_a_metric_that_was_not_declared_is_refused_before_a_run():
+    problems = list(reward_problems(RewardConfig(f"{__name__}:Undeclared"), [TokenBudget(5)]))
+    assert "'surprise', which is not in its METRICS" in str(problems[0])
 
 
 async def test_statistics_do_not_depend_on_latencies():

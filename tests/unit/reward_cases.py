@@ -42,7 +42,7 @@ def reward_config(name: str = "product", shape: str = "asymmetric", **params: An
 
 
 def rewarded(config: RewardConfig, graded: Group, stats: BatchStats | None = None) -> Group:
-    return make_reward(config).rewarded(graded, stats or BatchStats())
+    return make_reward(config).rewarded(graded, stats or BatchStats()).group
 
 
 def rewards(config: RewardConfig, graded: Group, stats: BatchStats | None = None) -> list[float]:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from bard_ray.evals import metrics
 from bard_ray.records import (
     NO_BUDGET,
+    Failure,
+    FailureKind,
     Group,
     GroupRequest,
     Message,
@@ -189,7 +191,8 @@ def test_a_budget_where_all_grading_broke_is_empty_not_zero():
 
 
 def test_failed_groups_are_counted():
-    failed = Group(GroupRequest(1, question(), (TokenBudget(10),), 0), failure="worker died")
+    died = Failure(FailureKind.WORKER_LOST, "worker died")
+    failed = Group(GroupRequest(1, question(), (TokenBudget(10),), 0), failure=died)
     summary = metrics.summarize([graded(TokenBudget(10), [right(10)]), failed])
     assert (summary["failed"], summary["by_budget"]["10"]["n"]) == (1, 1)
 

@@ -99,7 +99,7 @@ async def test_what_a_lost_worker_had_is_asked_of_its_successor_once():
 async def test_requests_whose_worker_is_lost_again_and_again_fail_with_the_reason():
     fleet = fleet_of(lambda: Worker(lives=0))
     groups = await ask(GroupStream(fleet, 0, 5.0), range(2))
-    assert [g.failure for g in groups] == ["lost with its rollout worker 3 times"] * 2
+    assert [str(g.failure) for g in groups] == ["lost with its rollout worker 3 times"] * 2
     assert fleet.slots[0].load == 0
 
 

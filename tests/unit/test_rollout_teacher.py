@@ -19,7 +19,7 @@ from bard_ray.distill.identity import identity
 from bard_ray.distill.teacher import EngineSpec, TeacherRequest, make_backends, prompt_format
 from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError
-from bard_ray.records import Finish, Group, Message
+from bard_ray.records import Failure, FailureKind, Finish, Group, Message
 from bard_ray.rl.sequences import sequence_tokens
 
 MAX_LEN = 60
@@ -144,17 +144,17 @@ async def test_behind_a_closed_thought_comes_the_answer(prompts, given, forced):
 
 
 async def test_what_no_retry_would_mend_is_a_failed_reply(prompts):
-    sampler = Scripted(prompts, fails="its prompt leaves no room in student.max_len=60")
+    sampler = Scripted(prompts, fails=Failure(FailureKind.NO_ROOM, "its prompt leaves no room"))
     teacher = teacher_of(sampler)
     reply = await teacher.reply(ask())
-    assert (reply.ended, reply.failure) == ("failed", sampler.fails)
+    assert (reply.ended, reply.failure) == ("failed", "its prompt leaves no room")
     alone = await teacher.reply(TeacherRequest((Message("system", "Be brief."),), 10))
     assert (alone.ended, alone.failure) == ("failed", "its messages hold none of a user")
     assert teacher.counters()["failed"] == 2
 
 
 @pytest.mark.parametrize(
-    "fails", ["lost with its rollout worker 3 times", InfrastructureError("x")]
+    "fails", [Failure(FailureKind.WORKER_LOST, "lost 3 times"), InfrastructureError("x")]
 )
 async def test_a_lost_engine_is_raised_to_everyone_and_never_a_reply(prompts, fails):
     teacher = teacher_of(Scripted(prompts, fails=fails))

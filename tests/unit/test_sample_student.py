@@ -12,6 +12,8 @@ from bard_ray.distill.step import STEPS, Tools
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import (
     NO_BUDGET,
+    Failure,
+    FailureKind,
     Group,
     Message,
     Outcome,
@@ -42,7 +44,7 @@ class Student:
         self.specs.append(spec)
         for request in reversed(requests):
             self.asked.append(request)
-            failure = self.fails.get(request.question.id, "")
+            failure = self.fails.get(request.question.id)
             generator = np.random.default_rng(request.seed)
             rollouts = () if failure else tuple(self._rollouts(request, generator))
             yield Group(request, rollouts, failure=failure)
@@ -112,7 +114,7 @@ async def test_the_student_is_asked_as_the_parameters_say():
 
 
 async def test_a_question_that_cannot_be_sampled_goes_and_says_so():
-    student = Student({"b": "its prompt leaves no room in student.max_len=9"})
+    student = Student({"b": Failure(FailureKind.NO_ROOM, "its prompt leaves no room")})
     judged = await step().run(records("a", "b", "b"), tools(student))
     assert [reason for _, reason in judged] == ["", "not_sampled", "not_sampled"]
     assert judged[1][0].pass_rate is None
@@ -121,7 +123,7 @@ async def test_a_question_that_cannot_be_sampled_goes_and_says_so():
 
 
 async def test_a_lost_engine_drops_no_questions():
-    lost = "lost with its rollout worker 3 times"
+    lost = Failure(FailureKind.WORKER_LOST, "lost with its rollout worker 3 times")
     judged = await step().run(records("a", "b"), tools(Student({"b": lost})))
     assert [reason for _, reason in judged] == ["", "not_sampled"]
     with pytest.raises(InfrastructureError, match="any of 2 questions: lost with"):

@@ -31,6 +31,8 @@ from bard_ray.distill.smoke import SmokeRoles, SmokeSpec, choose_teacher, smoke_
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import (
     DistillRow,
+    Failure,
+    FailureKind,
     Group,
     GroupRequest,
     Message,
@@ -135,7 +137,11 @@ class Student:
                 Rollout(b, (), "stop", round(token_limit(b) + over), closed=True, answer_text=text)
                 for b in request.budgets
             )
-            yield Group(request, failure=reason) if reason else Group(request, rollouts)
+            yield (
+                Group(request, failure=Failure(FailureKind.WORKER_LOST, reason))
+                if reason
+                else Group(request, rollouts)
+            )
 
 
 class Grader:

@@ -16,6 +16,8 @@ from bard_ray.evals.sweep import (
 )
 from bard_ray.records import (
     NO_BUDGET,
+    Failure,
+    FailureKind,
     Group,
     Message,
     Outcome,
@@ -26,11 +28,15 @@ from bard_ray.records import (
     Verdict,
     token_limit,
 )
+from bard_ray.regrade import UNGRADED
 
 QUESTIONS = [Question(f"q{i}", (Message("user", str(i)),), str(i), "integer") for i in range(20)]
 PLAN = SweepPlan(
     (TokenBudget(4), TokenBudget(8), NO_BUDGET), SamplingSpec(), samples=2, seed=5, first_number=100
 )
+
+
+DIED = Failure(FailureKind.WORKER_LOST, "worker died")
 
 
 class ObedientSampler:
@@ -47,7 +53,7 @@ class ObedientSampler:
         for request in reversed(requests):
             await asyncio.sleep(0)
             if request.number in self.fails:
-                yield Group(request, failure="worker died")
+                yield Group(request, failure=DIED)
                 continue
             rollouts = (
                 Rollout(
@@ -141,7 +147,7 @@ async def test_a_group_that_cannot_be_graded_is_failed_never_wrong():
     groups = await sweep(ObedientSampler(), BrokenAtFirst(9), QUESTIONS, PLAN, ignore)
     failed = [g for g in groups if g.failure]
     assert {g.request.question.id for g in failed} == {"q3"}
-    assert all(g.failure == "an answer could not be graded" and not g.rollouts for g in failed)
+    assert all(g.failure == UNGRADED and not g.rollouts for g in failed)
 
 
 async def test_progress_rises_to_the_total(monkeypatch):
@@ -159,7 +165,7 @@ async def test_progress_rises_to_the_total(monkeypatch):
 
 async def test_a_failed_group_is_returned_with_its_reason_and_the_rest_is_graded():
     groups = await sweep(ObedientSampler(fails={103}), ExactVerifier(), QUESTIONS, PLAN, ignore)
-    assert {g.number: g.failure for g in groups if g.failure} == {103: "worker died"}
+    assert {g.number: g.failure for g in groups if g.failure} == {103: DIED}
     assert len(groups) == 60
 
 

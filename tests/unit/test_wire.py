@@ -7,7 +7,16 @@ import pytest
 
 from actors.cluster.wire import pack_groups, pack_sequences, unpack_groups, unpack_sequences
 from bard_ray.budget.span import ThinkTags
-from bard_ray.records import Group, GroupRequest, Message, Question, TokenBudget, TrainSequence
+from bard_ray.records import (
+    Failure,
+    FailureKind,
+    Group,
+    GroupRequest,
+    Message,
+    Question,
+    TokenBudget,
+    TrainSequence,
+)
 from bard_ray.rl.assemble import Completion, assemble, prompt_segment
 
 CLOSE = 5
@@ -58,12 +67,13 @@ def test_a_group_comes_out_as_it_went_in():
 
 
 def test_several_groups_a_failed_one_and_one_nobody_wants():
-    failed = Group(request(8), failure="its prompt leaves no room")
+    no_room = Failure(FailureKind.NO_ROOM, "its prompt leaves no room")
+    failed = Group(request(8), failure=no_room)
     data = pack_groups([((0, 7), group(7)), ((0, 8), failed), ((1, 7), group(7))])
     wanted = {(0, 8): failed.request, (1, 7): request(7)}
     came = dict(unpack_groups(data, wanted))
     assert set(came) == {(0, 8), (1, 7)}
-    assert came[0, 8].failure == "its prompt leaves no room"
+    assert came[0, 8].failure == no_room
     assert came[0, 8].rollouts == ()
     assert len(came[1, 7].rollouts) == 2
 

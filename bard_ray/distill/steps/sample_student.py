@@ -14,8 +14,8 @@ from bard_ray.evals.sweep import sample_graded
 from bard_ray.plugins import require_within
 from bard_ray.records import (
     NO_BUDGET,
-    NO_ROOM,
     Budget,
+    FailureKind,
     Group,
     GroupRequest,
     Outcome,
@@ -99,7 +99,7 @@ def _judged(record: Candidate, rate: float | None) -> Judged:
 def _require_any(groups: Iterable[Group]) -> None:
     """Engines or verifiers that are gone must not pass for questions nobody can sample."""
     failures = [group.failure for group in groups]
-    lost = [failure for failure in failures if failure and not failure.startswith(NO_ROOM)]
+    lost = [f for f in failures if f is not None and f.kind is not FailureKind.NO_ROOM]
     if lost and all(failures):
         msg = f"the student could not be sampled on any of {len(failures)} questions: {lost[0]}"
         raise InfrastructureError(msg)

@@ -18,7 +18,7 @@ from bard_ray.errors import InfrastructureError
 from bard_ray.plugins import require_within
 from bard_ray.records import (
     NO_BUDGET,
-    NO_ROOM,
+    FailureKind,
     Group,
     GroupRequest,
     Ints,
@@ -127,9 +127,9 @@ class EngineTeacher:
         return self._read(await self._collector.sample(request, spec))
 
     def _read(self, group: Group) -> Reply:
-        if group.failure.startswith(NO_ROOM):
-            return self._failed(group.failure)
-        if group.failure:
+        if group.failure is not None and group.failure.kind is FailureKind.NO_ROOM:
+            return self._failed(str(group.failure))
+        if group.failure is not None:
             msg = f"teacher {self._name}: {group.failure}"
             raise InfrastructureError(msg)
         rollout = group.rollouts[0]
