@@ -38,7 +38,7 @@ class Metric:
 # Bins of thinking budgets: the thirds of the taught ones, and prompts without a number of tokens.
 BINS = ("short", "middle", "long", "none")
 
-_BINNED = {
+BINNED = {
     "lag_mean": Metric("steps", "token mean", "lag of tokens, {bin}"),
     "lag_max": Metric("steps", "max", "largest lag, {bin}"),
     "ratio_mean": Metric("1", "token mean", "policy over behavior probability, {bin}"),
@@ -47,9 +47,9 @@ _BINNED = {
     "tokens": Metric("share", "token mean", "share of the step's trained tokens, {bin}"),
     "trained": Metric("groups", "sum", "groups trained on, {bin}"),
     "zero_variance": Metric("groups", "sum", "groups without reward variance, {bin}"),
-    "surplus": Metric("groups", "sum", "over-sampled groups given up, {bin}"),
+    "surplus": Metric("groups", "sum", "over-sampled groups discarded, {bin}"),
 }
-_BIN_WORDS = {
+BIN_WORDS = {
     "short": "lowest third of the taught budgets",
     "middle": "middle third of the budgets",
     "long": "highest third of the budgets",
@@ -97,10 +97,10 @@ TABLE: dict[str, Metric] = {
     "rl/ratio_mean": Metric("1", "token mean", "policy probability over behavior probability"),
     "rl/ratio_max": Metric("1", "max", "largest such ratio of the step"),
     "rl/clip_low": Metric(
-        "share", "token mean", "tokens with a negative advantage whose gradient the clip took away"
+        "share", "token mean", "tokens with a negative advantage whose gradient the clip removed"
     ),
     "rl/clip_high": Metric(
-        "share", "token mean", "tokens with a positive advantage whose gradient the clip took away"
+        "share", "token mean", "tokens with a positive advantage whose gradient the clip removed"
     ),
     "rl/weight_cut": Metric(
         "share", "token mean", "tokens whose importance weight was truncated or masked"
@@ -123,8 +123,8 @@ TABLE: dict[str, Metric] = {
     "rl/lag_max": Metric("steps", "max", "largest such lag of the step; bounded by rl.max_lag"),
     **{
         f"bins/{name}_{bin_name}": replace(m, meaning=m.meaning.format(bin=words))
-        for name, m in _BINNED.items()
-        for bin_name, words in _BIN_WORDS.items()
+        for name, m in BINNED.items()
+        for bin_name, words in BIN_WORDS.items()
     },
     "rl/version": Metric("steps", "last", "weight version after the step"),
     "rl/tokens": Metric("tokens", "sum", "tokens sampled for the groups of the step"),
@@ -136,12 +136,12 @@ TABLE: dict[str, Metric] = {
     ),
     "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
     "rl/groups_surplus": Metric(
-        "groups", "sum", "over-sampled groups given up, enough groups before them being trainable"
+        "groups", "sum", "over-sampled groups discarded: enough groups before them were trainable"
     ),
     "rl/groups_in_flight": Metric(
         "groups", "last", "groups admitted and not yet filed or trained, after the step"
     ),
-    # Verdicts given since the step before, those of untrained groups included.
+    # Verdicts since the step before, those of untrained groups included.
     "verdict/correct": Metric("verdicts", "sum", "graded and right"),
     "verdict/wrong": Metric("verdicts", "sum", "graded and not right"),
     "verdict/unparsable": Metric(
@@ -151,7 +151,7 @@ TABLE: dict[str, Metric] = {
         "verdicts", "sum", "grading hit its time or memory limit; counts as wrong"
     ),
     "verdict/broken": Metric(
-        "verdicts", "sum", "grading failed for reasons of ours; graded again, never a zero reward"
+        "verdicts", "sum", "the machinery failed; graded again, never a reward of 0"
     ),
     # The verifier pool, since it was started.
     "grading/demoted": Metric("answers", "last", "answers so slow that the others overtook them"),
@@ -173,7 +173,7 @@ TABLE: dict[str, Metric] = {
         "s", "last", "learner waiting: gathering its weights, and for the transfer before this one"
     ),
     "time/transfer_s": Metric(
-        "s", "last", "weights on their way to the rollout workers; the learner goes on meanwhile"
+        "s", "last", "weights in transfer to the rollout workers, while the learner continues"
     ),
     "time/stall_s": Metric("s", "max over workers", "generation paused while weights were loaded"),
 }
@@ -183,15 +183,6 @@ def own_metrics(plugin: type) -> Mapping[str, Metric]:
     """What a plug-in reports of itself: its class attribute `METRICS`; empty where it has none."""
     declared: Mapping[str, Metric] = getattr(plugin, "METRICS", {})
     return declared
-
-
-def render_table() -> str:
-    """`TABLE` as a Markdown table, for docs/metrics.md."""
-    rows = [
-        f"| `{name}` | {m.unit} | {m.reduction} | {_escape_pipe(m.meaning)} |"
-        for name, m in TABLE.items()
-    ]
-    return "\n".join(["| name | unit | reduction | meaning |", "|---|---|---|---|", *rows])
 
 
 class MetricsWriter:
@@ -348,7 +339,3 @@ def _drop_torn_line(path: Path) -> None:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(path, whole)
-
-
-def _escape_pipe(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -9,7 +9,7 @@ been run.
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python recipes/bard_8b.py
     python recipes/bard_8b.py --dry-run
-    python recipes/bard_8b.py $(cat tests/fixtures/tiny_overrides.txt)     on two CPU cores
+    python recipes/bard_8b.py $(cat recipes/tiny_overrides.txt)     on two CPU cores
 
 "Paper" marks what the BARD paper reports; every other number is ours.
 """

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from bard_ray.errors import InvariantError
-from bard_ray.metrics import TABLE, MetricsWriter, read_metrics, render_table, series
+from bard_ray.metrics import MetricsWriter, read_metrics, series
 
 
 def scalars(path):
@@ -110,10 +110,3 @@ def test_half_a_line_left_by_a_crash_is_cut_and_the_next_record_is_whole(tmp_pat
 
 def test_no_file_means_no_records(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
-
-
-def test_the_rendered_table_has_one_row_of_four_cells_per_metric():
-    rows = render_table().splitlines()
-    assert len(rows) == len(TABLE) + 2
-    # A bar inside a meaning (|L - b|) must not open a column of its own.
-    assert {len(row.replace("\\|", "").split("|")) for row in rows} == {6}

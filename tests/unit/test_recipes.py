@@ -13,9 +13,7 @@ from bard_ray.preflight.check import problems
 from recipes import bard_8b, bard_tiny
 
 NAMES = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
-TINY_OVERRIDES = (
-    (Path(__file__).parent.parent / "fixtures" / "tiny_overrides.txt").read_text().split()
-)
+TINY_OVERRIDES = (Path(recipes.__path__[0]) / "tiny_overrides.txt").read_text().split()
 
 
 @pytest.mark.parametrize("name", NAMES)
