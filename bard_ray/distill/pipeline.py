@@ -45,6 +45,25 @@ class RecordSource:
     read: Callable[[], Iterable[Candidate]]
 
 
+class BusyClock:
+    """Wall time in which at least one of several overlapping pieces of work was running."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._running, self._counted_to = clock, 0, 0.0
+
+    def start(self) -> None:
+        """A piece of work begins."""
+        if not self._running:
+            self._counted_to = self._clock()
+        self._running += 1
+
+    def stop(self) -> float:
+        """A piece of work ends; returns the seconds not returned before, so that they add up."""
+        since, self._counted_to = self._counted_to, self._clock()
+        self._running -= 1
+        return self._counted_to - since
+
+
 @dataclass
 class Node:
     """A step in its place."""
@@ -54,6 +73,7 @@ class Node:
     identity: dict[str, Any]
     store: StepStore
     facts: StepFacts
+    clock: BusyClock = field(default_factory=BusyClock)
     done: bool = False
     kept_questions: int = 0
 
@@ -190,11 +210,15 @@ class Pipeline:
         if found is not None:
             return found[0], kept(found[1])
         started = time.monotonic()
-        judged = await node.step.run(records, self.tools)
+        node.clock.start()
+        try:
+            judged = await node.step.run(records, self.tools)
+        finally:
+            added_s = node.clock.stop()
         facts = tally(node.name, node.store.key, records, judged)
-        facts = replace(facts, seconds=round(time.monotonic() - started, 4))
-        await asyncio.to_thread(node.store.write_part, index, source, judged, facts)
-        return facts, kept(judged)
+        alone = replace(facts, seconds=round(time.monotonic() - started, 4))
+        await asyncio.to_thread(node.store.write_part, index, source, judged, alone)
+        return replace(facts, seconds=round(added_s, 4)), kept(judged)
 
     def _report(self) -> None:
         """Share of the work, each step weighing the same; what is still to come is estimated."""
