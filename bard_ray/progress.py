@@ -127,6 +127,23 @@ class StageLabel:
     unit: str = "step"
 
 
+@dataclass(frozen=True, slots=True)
+class ProgressState:
+    """How far a stage is.
+
+    Attributes:
+        text: position and details, as on its line.
+        share: done so far, in [0, 1].
+        elapsed_s: since the stage began.
+        left_s: to go; None where that is not known.
+    """
+
+    text: str
+    share: float
+    elapsed_s: float
+    left_s: float | None
+
+
 class Progress:
     """One line for one stage: bar, position, details, time spent and time left."""
 
@@ -169,6 +186,10 @@ class Progress:
             (self._console.clock() - since_s) / (self._done - already) * (self._total - self._done)
         )
 
+    def state(self) -> ProgressState:
+        """How far the stage is now."""
+        return ProgressState(self._text(), self._share(), self._elapsed_s(), self.left_s())
+
     def __enter__(self) -> Self:
         """Show the line."""
         if self._console.is_terminal:
@@ -196,7 +217,7 @@ class Progress:
         """The line; on a narrow terminal first without its title, then without its bar."""
         label = self._label
         head = f"[{label.index}/{label.count}] {label.name:<{NAME_CELLS}}"
-        title, tail = f"{label.title:<{TITLE_CELLS}}", f"{self._position()}  {self._detail}".strip()
+        title, tail = f"{label.title:<{TITLE_CELLS}}", self._text()
         room = self._console.columns() - 1 if self._console.is_terminal else 10_000
         for parts in (
             (head, title, self._bar(), tail, times),
@@ -209,8 +230,14 @@ class Progress:
         return line
 
     def _bar(self) -> str:
-        filled = int(BAR_CELLS * min(1.0, self._done / self._total)) if self._total else 0
+        filled = int(BAR_CELLS * self._share())
         return "#" * filled + "-" * (BAR_CELLS - filled)
+
+    def _share(self) -> float:
+        return min(1.0, self._done / self._total) if self._total else 0.0
+
+    def _text(self) -> str:
+        return f"{self._position()}  {self._detail}".strip()
 
     def _position(self) -> str:
         if not self._total:
