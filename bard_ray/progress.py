@@ -84,12 +84,12 @@ class Console:
         self._write(f"{erase}{clean(text)}\n")
 
     def columns(self) -> int:
-        """Width of the terminal in cells; 80 where nobody knows, never less than 20."""
+        """Width of the terminal in cells; 80 where it is unknown, never less than 20."""
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError, AttributeError):
             columns = 0
-        # A pseudo-terminal that nobody sized says 0.
+        # A pseudo-terminal without a size reports 0.
         return max(20, columns or shutil.get_terminal_size().columns)
 
     def stage(self, index: int, count: int, name: str, title: str, unit: str = "step") -> Progress:

@@ -21,8 +21,8 @@ class Acceptance:
         attempts: texts asked of the writer, for all that were asked.
         tokens: of the accepted ones, summed.
         error: sum of |L - b| / b over the accepted ones, L their lengths.
-        spare: good chains that nobody needed (`Reason.SPARE`). They are not part of the above: they
-            say nothing about how hard the budget is.
+        spare: good chains that were not needed (`Reason.SPARE`). They are not part of the above:
+            they do not show how hard the budget is.
     """
 
     asked: int = 0

@@ -1,7 +1,7 @@
 """Runs the steps of the data pipeline: chunk by chunk, several at a time, each kept on disk.
 
 Steps form a chain of generators. A step takes chunks from the one before, has up to `ahead` of them
-in work, and hands on finished ones in order; it takes no more while nobody takes from it, so what
+in work, and passes on finished ones in order; it takes no more until the next step does, so what
 is in memory is bounded whatever the speeds. A finished chunk is on disk before it is handed on. A
 step that was completed before is read; so are its finished chunks if it was not.
 """
@@ -89,7 +89,7 @@ class Pipeline:
         tools: what steps may use.
         matters: values of `step.FINGERPRINT_INPUTS`: what outputs follow from, as JSON.
         ahead: chunks of a step in work at a time.
-        on_progress: told now and then.
+        on_progress: called as chunks are finished.
     """
 
     root: Path
@@ -148,7 +148,7 @@ class Pipeline:
         """Index of the first step that is not complete; facts of those before are filled in."""
         complete = [node.store.complete() for node in self.nodes]
         first = next((i for i, facts in enumerate(complete) if facts is None), len(self.nodes))
-        # A step that is complete needs nothing of those before it, but their facts are told too.
+        # A complete step needs nothing of those before it; their facts are for the report.
         for node, facts in zip(self.nodes[:first], complete, strict=False):
             assert facts is not None  # noqa: S101 by the choice of `first`
             node.facts, node.done = facts, True

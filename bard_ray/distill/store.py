@@ -6,7 +6,7 @@
         manifest.json                                 the whole step; written when it is complete
 
 A key is the digest of the step, its parameters and the key of its input. A part is written aside,
-synced and renamed, so that a killed run leaves whole parts only, and the next one goes on behind
+synced and renamed, so that a killed run leaves whole parts only, and the next one resumes behind
 them. Nothing in the directory depends on when or by how many processes it was made, but for the
 seconds in the JSON files.
 """

@@ -57,7 +57,10 @@ class BudgetAxis:
         return (here - low) / (high - low) if high > low else 0.0
 
     def draw_diagonal(self, axes: Axes) -> None:
-        """The line length = budget; the vertical axis gets the scale that makes it straight."""
+        """The line length = budget; the vertical axis gets the scale that makes it straight.
+
+        Comes after the data, so that short lengths have their place too.
+        """
         if self.tokens:
             ends = (self.tokens[0], self.tokens[-1])
             places = [self.place(str(end)) for end in ends]
@@ -74,7 +77,7 @@ class BudgetAxis:
             axes.set_ylim(bottom=0)
             return
         axes.set_yscale("log", base=2, nonpositive="clip")
-        axes.set_ylim(bottom=self.tokens[0] / 2)
+        axes.set_ylim(bottom=max(0.5, min(self.tokens[0], axes.dataLim.minposy) / 1.5))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
     def draw(self, axes: Axes, x_label: str, y_label: str) -> None:

@@ -70,11 +70,14 @@ def acceptance_figure(report: DataReport) -> Figure:
 
 def difficulty_figure(report: DataReport) -> Figure:
     """Pass rates of the questions."""
+    from matplotlib.ticker import MaxNLocator
+
     counts = histogram(report.pass_rates)
     edges = np.linspace(0, 1, PASS_RATE_BINS + 1)
 
     def draw(axes: Axes) -> None:
         axes.bar(edges[:-1], counts, width=0.095, align="edge", color=SERIES[0])
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         label_axes(axes, "share of the student's samples that are right", "questions")
 
     mean = sum(report.pass_rates) / len(report.pass_rates)

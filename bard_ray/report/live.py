@@ -1,8 +1,8 @@
 """Keeps `report.html` up to date while a run is going on.
 
 Pages are rendered in a process of their own, so that drawing figures neither stalls the event loop
-nor takes the run down with it. There is at most one such process at a time, and it gets only what
-CPU time nobody else wants.
+nor takes the run down with it. There is at most one such process at a time, and it uses only CPU
+time that would be idle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bard_ray.report.status import RunStatus
 
 EVERY_S = 60.0
 RENDER_LIMIT_S = 600.0  # where no CPU is idle it takes long
-LAST_LIMIT_S = 10.0  # for a run that stopped: somebody waits for the command to end
+LAST_LIMIT_S = 10.0  # after a run stopped: its command is about to end
 LOG = "report.log"
 
 

@@ -182,6 +182,7 @@ def environment() -> Environment:
         finalize=_stripped,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     made.filters["cut"] = cut
     made.globals["schemes"] = {"light": LIGHT.variables(), "dark": DARK.variables()}

@@ -66,12 +66,16 @@ def rows():
 
 
 def choice():
-    told = Diagnostics(LengthFigures(64, 900.0, 30.0, 700.0, 890.0, 1100.0), 1.25, 0.8, 0.42)
+    diagnostics = Diagnostics(LengthFigures(64, 900.0, 30.0, 700.0, 890.0, 1100.0), 1.25, 0.8, 0.42)
     return TeacherChoice(
         "clean",
         (
-            CandidateFigures("clean", 500, 40, 64, 0.8, 0.03, 0.9, 0.85, 700.0, {"8": 0.8}, told),
-            CandidateFigures("sloppy", 480, 40, 64, 0.5, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}, told),
+            CandidateFigures(
+                "clean", 500, 40, 64, 0.8, 0.03, 0.9, 0.85, 700.0, {"8": 0.8}, diagnostics
+            ),
+            CandidateFigures(
+                "sloppy", 480, 40, 64, 0.5, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}, diagnostics
+            ),
             CandidateFigures(HOSTILE, 3, 0, failure=f"its 3 rows do not fill one batch {HOSTILE}"),
             CandidateFigures("$\\bad$<b>", 480, 40, 64, 0.4, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}),
         ),

@@ -119,7 +119,7 @@ async def test_a_page_that_would_show_nothing_new_is_not_made(run):
 
 
 async def test_pages_are_replaced_whole(run):
-    """Whoever reads at any moment finds a whole page."""
+    """A reader finds a whole page at any moment."""
     async with run.live(every_s=0.01):
         await run.next_page()
         for number in range(1, 3):
@@ -174,7 +174,7 @@ async def test_a_run_that_ends_leaves_no_process(run):
 
 
 @pytest.mark.parametrize("damage", ["metrics.jsonl", "evals/rl.json"])
-async def test_a_page_that_cannot_be_made_is_logged_and_the_run_goes_on(run, damage):
+async def test_a_page_that_cannot_be_made_is_logged_and_the_run_continues(run, damage):
     (run.path / damage).write_text("{broken\n")
     log = run.path / "logs" / "report.log"
     async with run.live():
@@ -197,7 +197,7 @@ async def test_a_machine_without_room_for_a_process_does_not_stop_the_run(run, m
     assert "Resource temporarily unavailable" in (run.path / "logs" / "report.log").read_text()
 
 
-async def test_a_page_that_takes_too_long_is_given_up(run, monkeypatch):
+async def test_a_page_that_takes_too_long_is_canceled(run, monkeypatch):
     monkeypatch.setattr(live_module, "RENDER_LIMIT_S", 0.01)
     async with run.live():
         log = run.path / "logs" / "report.log"

@@ -29,7 +29,9 @@ def rows(card):
 
 
 def test_the_card_has_valid_front_matter_with_the_measured_numbers():
-    front = front_matter(render_model_card(config(), RESULTS, "prompt"))
+    card = render_model_card(config(), RESULTS, "prompt")
+    assert card.startswith("---\n")
+    front = front_matter(card)
     assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "text-generation")
     metrics = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
     assert metrics == {"accuracy": 0.69, "in_band": 0.7, "overrun": 0.3, "rel_err": 0.103}
