@@ -54,5 +54,7 @@ def test_a_name_stands_in_the_legend_once_for_all_panels():
 
 
 def test_a_single_series_needs_no_legend():
-    svg = inline_svg("key", one_panel(lambda axes: axes.plot([0, 1], [0, 1], label="alone")))
-    assert "alone" not in svg
+    def one_line(axes):
+        axes.plot([0, 1], [0, 1], label="alone")
+
+    assert "alone" not in inline_svg("key", one_panel(one_line))
