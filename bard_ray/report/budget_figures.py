@@ -35,18 +35,19 @@ class _Curve:
 
 
 def budget_figures(results: Results) -> list[Figure]:
-    """Length and accuracy over the requested budget; none where nothing was graded."""
+    """Length and accuracy over the requested budget; those for which something was graded."""
     curves = _curves(results)
-    return [_length_figure(results, curves), _accuracy_figure(results, curves)] if curves else []
+    free = [curve for curve in curves if variant_of(curve.name).show_length]
+    figures = [_length_figure(results, free)] if free else []
+    return [*figures, _accuracy_figure(results, curves)] if curves else []
 
 
 def _length_figure(results: Results, curves: Sequence[_Curve]) -> Figure:
     """Mean thinking length, the spread from p10 to p90, and the line y = x."""
     axis = _axis(curves)
-    shown = [curve for curve in curves if variant_of(curve.name).show_length]
 
     def draw(axes: Axes) -> None:
-        _draw_curves(axes, axis, shown, _length, results.held_out)
+        _draw_curves(axes, axis, curves, _length, results.held_out)
         axis.draw_diagonal(axes)
         axis.draw(axes, _x_label(results, axis), "thinking tokens used")
 

@@ -12,14 +12,16 @@ import os
 import sys
 from pathlib import Path
 
-from bard_ray.report.html import report_page
-from bard_ray.report.results import partial_results
-from bard_ray.report.status import RunStatus
-from bard_ray.verify.process.zygote import die_with
-
 
 def main(parent: int) -> None:
     """Read a request from standard input, write the page to standard output."""
+    yield_to_others()
+    # Imports are a good part of the work, so they come after the line above.
+    from bard_ray.report.html import report_page
+    from bard_ray.report.results import partial_results
+    from bard_ray.report.status import RunStatus
+    from bard_ray.verify.process.zygote import die_with
+
     die_with(parent)
     request = json.load(sys.stdin)
     run_dir, status = Path(request["run_dir"]), RunStatus(**request["status"])
@@ -37,5 +39,4 @@ def yield_to_others() -> None:
 
 
 if __name__ == "__main__":
-    yield_to_others()
     main(int(sys.argv[1]))

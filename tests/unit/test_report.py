@@ -168,9 +168,11 @@ def test_the_headline_compares_the_last_student_with_the_one_before(tmp_path, va
     assert headline(results, tmp_path) == shown
 
 
-def test_the_budget_table_has_no_lengths_where_they_are_forced(run_dir):
+def test_forced_lengths_are_not_shown(run_dir):
     write_results(run_dir / "results.json", Results({}, {"sft_full_forced": variant(0.5)}))
-    assert "budget accuracy 4 .50 8 .50 13 .50 30 .50 none .97" in report(run_dir).text
+    page = report(run_dir)
+    assert "budget accuracy 4 .50 8 .50 13 .50 30 .50 none .97" in page.text
+    assert page.figures[:2] == ["accuracy", "reward"]
 
 
 def drawn(results: Results) -> dict[str, str]:
