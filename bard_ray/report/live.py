@@ -113,8 +113,10 @@ class LiveReport:
         """Render, then wait for `refresh` or for the time to pass, until cancelled."""
         while True:
             await self._write(RENDER_LIMIT_S)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes right after `refresh`.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._every_s)
+                async with asyncio.timeout(self._every_s):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _write(self, limit_s: float, error: BaseException | None = None) -> None:

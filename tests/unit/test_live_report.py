@@ -169,6 +169,15 @@ async def test_an_interrupted_run_leaves_no_process_and_stays_interrupted(run):
     assert "Stopped: interrupted" in run.page().text
 
 
+async def test_a_run_may_end_right_after_its_last_stage(run):
+    async with asyncio.timeout(PATIENCE_S), run.live() as live:
+        await run.next_page()
+        await asyncio.sleep(0.1)  # so that the report waits for something new
+        run.wall_s = run.wall_s | {"evaluate": 20.0}
+        live.refresh()
+    assert renderers() == []
+
+
 async def test_a_run_that_ends_leaves_no_process(run):
     async with run.live():
         await asyncio.sleep(0.3)  # the first page is being rendered
