@@ -104,7 +104,7 @@ def _steps(steps: Sequence[StepFacts]) -> list[Block]:
     longest = max(step.seconds for step in steps) or 1.0
     numbers = ("in", "kept", "spare", "dropped", "records/s", "wall time")
     columns = columns_of("step", *numbers, texts=("where the time goes", "key"))
-    note = "Steps work at the same time: their wall times add up to more than that of the whole."
+    note = "Steps overlap: their wall times do not add up to that of the whole."
     if any(step.reused for step in steps):
         note += " * Made by an earlier command, in whole or in part, with the time it took there."
     rows = [_step_row(step, longest) for step in steps]
@@ -120,10 +120,17 @@ def _step_row(step: StepFacts, longest: float) -> list[str | Bar]:
         f"{step.dropped.get(Reason.SPARE, 0):,}",
         f"{sum(_rejected(step).values()):,}",
         "-" if rate is None else short_number(float(f"{rate:.3g}")),
-        f"{step.seconds:.1f} s" if step.seconds < 10 else duration(step.seconds),
+        _seconds(step.seconds),
         Bar(step.seconds / longest),
         step.key[:12],
     ]
+
+
+def _seconds(seconds: float) -> str:
+    """A time of two digits or more."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def _rejected(step: StepFacts) -> dict[str, int]:
