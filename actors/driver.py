@@ -42,6 +42,7 @@ from bard_ray.errors import BardError, ConfigError, InfrastructureError, UserErr
 from bard_ray.metrics import MetricsWriter
 from bard_ray.preflight.check import check
 from bard_ray.progress import Console, duration
+from bard_ray.report.live import LiveReport, Subject
 from bard_ray.report.results import Results, read_results, write_results
 from bard_ray.report.table import render_table
 from bard_ray.rl.plugin_metrics import declared_metrics
@@ -207,15 +208,26 @@ class _Driver:
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
         deployment = Deployment(cluster, self.config, self.plan, student)
+        stages = stages_of(self.config)
         with MetricsWriter(run.path, declared_metrics(self.config.rl)) as metrics:
             context = Context(self.config, run, metrics, student, deployment)
-            try:
-                for index, stage in enumerate(stages := stages_of(self.config), start=1):
-                    await self._stage(context, stage, (index, len(stages)))
-            finally:
-                await deployment.close()
+            async with self._live_report(run, stages) as live:
+                try:
+                    for index, stage in enumerate(stages, start=1):
+                        await self._stage(context, stage, (index, len(stages)), live)
+                finally:
+                    await deployment.close()
 
-    async def _stage(self, context: Context, stage: Stage, place: tuple[int, int]) -> None:
+    def _live_report(self, run: RunDirectory, stages: Sequence[Stage]) -> LiveReport:
+        """The report that is refreshed until the stages are done."""
+        self.console.line(f"report: {run.path / 'report.html'} (refreshed during the run)")
+        titles = {stage.name: stage.title for stage in stages}
+        subject = Subject(run.path, self.config.report.title, titles, self._facts())
+        return LiveReport(subject, lambda: run.wall_s, lambda error: str(root_cause(error)))
+
+    async def _stage(
+        self, context: Context, stage: Stage, place: tuple[int, int], live: LiveReport
+    ) -> None:
         """Run one stage, unless an earlier command finished it."""
         if context.run.is_done(stage.name):
             took = duration(context.run.wall_s[stage.name])
@@ -224,24 +236,30 @@ class _Driver:
             )
             return
         started = time.monotonic()
-        with self.console.stage(*place, stage.name, stage.title, stage.unit) as progress:
+        line = self.console.stage(*place, stage.name, stage.title, stage.unit)
+        with line as progress, live.stage(stage.name, progress):
             if stage.needs_roles:
                 await context.deployment.start()
             facts = await stage.work(context, progress)
         context.run.finish(stage.name, time.monotonic() - started, facts)
+        live.refresh()
+
+    def _facts(self) -> dict[str, object]:
+        """The settings that a reader of the results needs."""
+        return {
+            "name": self.config.run.name,
+            "seed": self.config.run.seed,
+            "max_lag": self.config.rl.max_lag,
+            "held_out": self.config.budget.held_out,
+        }
 
     def _finish(self, run: RunDirectory) -> None:
         """Write results, report and export, and print the table."""
         from actors.stages.export import export_student
         from bard_ray.report.html import write_report
 
-        facts = {
-            "name": self.config.run.name,
-            "seed": self.config.run.seed,
-            "max_lag": self.config.rl.max_lag,
-            "held_out": self.config.budget.held_out,
-        }
-        write_results(run.path / "results.json", Results(run.wall_s, read_evals(run), facts))
+        content = Results(run.wall_s, read_evals(run), self._facts())
+        write_results(run.path / "results.json", content)
         results = read_results(run.path / "results.json")
         report = write_report(run.path, self.config.report.title)
         self.console.line()

@@ -84,12 +84,12 @@ class Console:
         self._write(f"{erase}{clean(text)}\n")
 
     def columns(self) -> int:
-        """Width of the terminal in cells; 80 where nobody knows, never less than 20."""
+        """Width of the terminal in cells; 80 where it is unknown, never less than 20."""
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError, AttributeError):
             columns = 0
-        # A pseudo-terminal that nobody sized says 0.
+        # A pseudo-terminal without a size reports 0.
         return max(20, columns or shutil.get_terminal_size().columns)
 
     def stage(self, index: int, count: int, name: str, title: str, unit: str = "step") -> Progress:
@@ -125,6 +125,23 @@ class StageLabel:
     name: str
     title: str
     unit: str = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressState:
+    """How far a stage is.
+
+    Attributes:
+        text: position and details, as on its line.
+        share: done so far, in [0, 1].
+        elapsed_s: since the stage began.
+        left_s: to go; None where that is not known.
+    """
+
+    text: str
+    share: float
+    elapsed_s: float
+    left_s: float | None
 
 
 class Progress:
@@ -169,6 +186,10 @@ class Progress:
             (self._console.clock() - since_s) / (self._done - already) * (self._total - self._done)
         )
 
+    def state(self) -> ProgressState:
+        """How far the stage is now."""
+        return ProgressState(self._text(), self._share(), self._elapsed_s(), self.left_s())
+
     def __enter__(self) -> Self:
         """Show the line."""
         if self._console.is_terminal:
@@ -196,7 +217,7 @@ class Progress:
         """The line; on a narrow terminal first without its title, then without its bar."""
         label = self._label
         head = f"[{label.index}/{label.count}] {label.name:<{NAME_CELLS}}"
-        title, tail = f"{label.title:<{TITLE_CELLS}}", f"{self._position()}  {self._detail}".strip()
+        title, tail = f"{label.title:<{TITLE_CELLS}}", self._text()
         room = self._console.columns() - 1 if self._console.is_terminal else 10_000
         for parts in (
             (head, title, self._bar(), tail, times),
@@ -209,8 +230,14 @@ class Progress:
         return line
 
     def _bar(self) -> str:
-        filled = int(BAR_CELLS * min(1.0, self._done / self._total)) if self._total else 0
+        filled = int(BAR_CELLS * self._share())
         return "#" * filled + "-" * (BAR_CELLS - filled)
+
+    def _share(self) -> float:
+        return min(1.0, self._done / self._total) if self._total else 0.0
+
+    def _text(self) -> str:
+        return f"{self._position()}  {self._detail}".strip()
 
     def _position(self) -> str:
         if not self._total:

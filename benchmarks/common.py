@@ -1,4 +1,4 @@
-"""What the benchmarks share: facts of the machine, a trained student, child processes, plots."""
+"""What the benchmarks share: facts of the machine, a trained student, child processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "build" / "benchmarks"  # not in git
 BUSY_LOAD = 0.5  # load average above which the machine counts as busy before a benchmark starts
-COLORS = ("#1f5fbf", "#d9730d", "#6b7480", "#b83280", "#2a8a6a", "#8a6d1a")
 
 # A short-lived student: enough supervised steps for groups to have reward variance.
 SHORT_STUDENT = [
@@ -161,35 +157,6 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
-
-
-def plot(path: Path, size: tuple[float, float], draw: Callable[[Axes], None]) -> None:
-    """One figure as PNG or SVG, by the ending of `path`, in the manner of the run report."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    style = {
-        "svg.fonttype": "none",
-        "font.size": 10,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "#c9c7c0",
-        "grid.color": "#e3e2dc",
-        "lines.linewidth": 1.8,
-        "lines.markersize": 4,
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-    }
-    with mpl.rc_context(style):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        handles, labels = axes.get_legend_handles_labels()
-        if len(labels) > 1:
-            figure.legend(handles, labels, frameon=False, loc="outside upper left", ncols=4)
-        figure.savefig(path, dpi=150)
 
 
 class Clock:

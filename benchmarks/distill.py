@@ -4,9 +4,9 @@
 
 Makes the corpus of the tiny recipe once more, every step of it, the student's pass rate and the
 choice of diverse chains included, with chains of one teacher; then makes it again from what was
-kept. Seconds are those of a step's chunks, added up: several run at a time, and those that wait for
-an engine wait at the same time. `ratio` is the time of the second run of the stage over that of the
-first. The last line printed is one JSON object.
+kept. Seconds of a step are the wall time in which at least one of its chunks was in work; steps
+overlap. `ratio` is the time of the second run of the stage over that of the first. The last line
+printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TEACHERS = {"varied": {"backend": "exact", "slip": 0.03, "skip": 0.1, "recheck":
 
 
 def stage(root: Path, name: str, overrides: list[str]) -> tuple[float, list[dict[str, Any]]]:
-    """Wall seconds of the stage `distill`, and what its report tells of the steps."""
+    """Wall seconds of the stage `distill`, and what its report says of the steps."""
     off = [f"{section}.enabled=false" for section in ("sft_full", "sft", "rl", "evaluate")]
     given = [json_override("distill.teachers", TEACHERS), json_override("distill.steps", STEPS)]
     run_recipe(f"run.dir={root}", f"run.name={name}", *off, *given, *overrides)
@@ -48,7 +48,7 @@ def stage(root: Path, name: str, overrides: list[str]) -> tuple[float, list[dict
 
 
 def render(steps: list[dict[str, Any]]) -> str:
-    """A line a step."""
+    """One line for each step."""
     total = sum(step["seconds"] for step in steps)
     lines = [f"{'step':18}{'in':>9}{'kept':>9}{'records/s':>12}{'seconds':>9}{'share':>8}"]
     lines += [
@@ -74,7 +74,7 @@ def main() -> int:
     first_s, steps = stage(root, "first", [*size, *args.overrides])
     again_s, kept = stage(root, "again", [*size, *args.overrides])
     print(render(steps))
-    told = ("name", "records", "kept", "seconds", "records_per_s")
+    shown = ("name", "records", "kept", "seconds", "records_per_s")
     result = {
         "benchmark": "distill",
         **facts,
@@ -82,7 +82,7 @@ def main() -> int:
         "stage_s": first_s,
         "again_s": again_s,
         "reused": all(step["reused"] == step["parts"] for step in kept),
-        "steps": [{name: step[name] for name in told} for step in steps],
+        "steps": [{name: step[name] for name in shown} for step in steps],
         "overrides": args.overrides,
     }
     finish(result, args.json)

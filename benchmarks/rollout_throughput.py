@@ -36,7 +36,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common import COLORS, Child, finish, machine, plot, spread
+from bard_ray.plotting import SERIES, one_panel, save_figure
+from benchmarks.common import Child, finish, machine, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,12 +191,12 @@ def draw(path: Path, points: Sequence[Point]) -> None:
     def body(axes: Axes) -> None:
         for index, (label, line) in enumerate(lines.items()):
             x, y = zip(*line, strict=True)
-            axes.plot(x, y, marker="o", color=COLORS[index % len(COLORS)], label=label)
+            axes.plot(x, y, marker="o", color=SERIES[index % len(SERIES)], label=label)
         axes.set_xlabel("requests in flight")
         axes.set_ylabel("tokens/s")
         axes.set_ylim(bottom=0)
 
-    plot(path, (6.4, 3.9), body)
+    save_figure(path, one_panel(body))
 
 
 def numbers(text: str) -> list[int]:

@@ -39,13 +39,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bard_ray.metrics import read_metrics
+from bard_ray.plotting import SERIES, one_panel, save_figure
 from benchmarks.common import (
-    COLORS,
     ROOT,
     child_env,
     finish,
     machine,
-    plot,
     run_recipe,
     spread,
     trained_student,
@@ -266,7 +265,7 @@ def draw_curves(path: Path, figures: dict[str, Any]) -> None:
     points = figures["curve"]
 
     def draw(axes: Axes) -> None:
-        for name, color in zip(("bard", "trl"), COLORS, strict=False):
+        for name, color in zip(("bard", "trl"), SERIES, strict=False):
             pairs = [v if isinstance(v, tuple) else (v, 0.0) for v in points[name]]
             values = [float("nan") if v is None else v for v, _ in pairs]
             axes.plot(points["seen"], values, marker="o", color=color, label=name.upper())
@@ -278,7 +277,7 @@ def draw_curves(path: Path, figures: dict[str, Any]) -> None:
         axes.set_xlabel("rollouts seen")
         axes.set_ylabel("mean reward of groups that vary")
 
-    plot(path, (6.4, 3.9), draw)
+    save_figure(path, one_panel(draw))
 
 
 def main() -> int:

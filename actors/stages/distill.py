@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,23 +24,16 @@ from bard_ray.distill.step import step_names
 from bard_ray.distill.steps.compress import Compress
 from bard_ray.distill.teacher import make_backends
 from bard_ray.records import DistillRow, token_limit
-from bard_ray.report.data_report import (
-    DataReport,
-    diversity,
-    examples,
-    lengths_by_budget,
-    write_data_report,
-)
+from bard_ray.report.data_facts import DataReport, diversity, examples, lengths_by_budget
+from bard_ray.report.data_report import write_data_report
 
 if TYPE_CHECKING:
     from actors.placement.plan import RoleName
     from actors.stages.context import Context, Facts
     from bard_ray.config.schema import Config
     from bard_ray.data.prompt import PromptFormat
-    from bard_ray.distill.choice import TeacherChoice
     from bard_ray.distill.filter import Candidate
     from bard_ray.distill.step import Step
-    from bard_ray.distill.store import StepFacts
     from bard_ray.progress import Progress
 
 EXAMPLES = 3  # questions that the report shows with all of their chains
@@ -49,7 +43,7 @@ async def distill_stage(context: Context, progress: Progress) -> Facts:
     """Choose the teacher where there are several, then make the corpora of `sft_full` and `sft`."""
     from actors.stages.context import corpus_path
 
-    config = context.config
+    config, started = context.config, time.monotonic()
     found_running = context.deployment.roles is not None
     machines = PipelineResources(context, roles_needed(config), store_path(config) / "replies")
 
@@ -68,8 +62,14 @@ async def distill_stage(context: Context, progress: Progress) -> Facts:
         if not found_running:
             await context.deployment.stop()
     made = await asyncio.to_thread(collect, pipeline)
-    write_report(context, made, done, choice, machines.counters())
-    rows = budget_corpus(made.compressed, made.natural, config.budget.none_share, config.run.seed)
+    rows: list[DistillRow] = []
+    try:
+        share = config.budget.none_share
+        rows = budget_corpus(made.compressed, made.natural, share, config.run.seed)
+    finally:  # where no chain is left, the report shows which step dropped them
+        wall_s, counters = time.monotonic() - started, machines.counters()
+        report = DataReport(config.run.name, wall_s, steps=done, choice=choice, teachers=counters)
+        await asyncio.to_thread(write_report, context, made, rows, report)
     write_corpus(corpus_path(context.run, "sft"), rows)
     full = natural_corpus(made.natural, config.sft_full.rows)
     write_corpus(corpus_path(context.run, "sft_full"), full)
@@ -114,25 +114,18 @@ def collect(pipeline: Pipeline) -> PipelineOutput:
 
 
 def write_report(
-    context: Context,
-    made: PipelineOutput,
-    steps: list[StepFacts],
-    choice: TeacherChoice | None,
-    teachers: dict[str, dict[str, float]],
+    context: Context, made: PipelineOutput, rows: list[DistillRow], report: DataReport
 ) -> Path:
-    """`data/report.html` and the same as JSON."""
+    """Write `data/report.html` and the same as JSON; `report` says how the corpus was made."""
     count = context.prompt_format().count_tokens
-    rows = [DistillRow(r.question, r.budget, r.think, r.answer_text) for r in made.compressed]
     sampled = {r.question.id: r.pass_rate for r in made.natural if r.pass_rate is not None}
-    report = DataReport(
-        name=context.config.run.name,
-        steps=steps,
+    report = replace(
+        report,
+        questions=len({row.question.id for row in rows}),
         lengths=lengths_by_budget(rows, count),
         acceptance=made.tries,
         pass_rates=list(sampled.values()),
         diversity=diversity(made.diverse, made.chosen_from),
-        choice=choice,
-        teachers=teachers,
         examples=examples(rows, count, EXAMPLES),
     )
     path = context.run.path / "data" / "report.html"

@@ -16,11 +16,13 @@ class Acceptance:
 
     Attributes:
         asked: chains that were to be compressed to it.
-        accepted: chains that were.
+        accepted: those that were good.
         reasons: why the others were not.
-        attempts: texts asked of the writer, for all of them.
+        attempts: texts asked of the writer, for all that were asked.
         tokens: of the accepted ones, summed.
         error: sum of |L - b| / b over the accepted ones, L their lengths.
+        spare: good chains that were not needed (`Reason.SPARE`). They are not part of the above:
+            they do not show how hard the budget is.
     """
 
     asked: int = 0
@@ -29,6 +31,7 @@ class Acceptance:
     attempts: int = 0
     tokens: int = 0
     error: float = 0.0
+    spare: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Counts, and the means per chain; a mean over nothing is None."""
@@ -40,12 +43,13 @@ class Acceptance:
             "mean_attempts": _ratio(self.attempts, self.asked),
             "mean_tokens": _ratio(self.tokens, self.accepted),
             "mean_error": _ratio(self.error, self.accepted),
+            "spare": self.spare,
         }
 
 
 @dataclass(slots=True)
 class AcceptanceTable:
-    """Acceptance by budget. What a compressor did not try (`other_budget`) is not counted."""
+    """Acceptance by budget; what a compressor did not try (`other_budget`) is not counted."""
 
     budgets: dict[int, Acceptance] = field(default_factory=dict)
 
@@ -62,6 +66,9 @@ class AcceptanceTable:
         if reason == Reason.OTHER_BUDGET:
             return
         row = self.budgets.setdefault(budget, Acceptance())
+        if reason == Reason.SPARE:
+            row.spare += 1
+            return
         row.asked += 1
         row.attempts += attempts
         if reason:

@@ -28,7 +28,8 @@ class Reason(StrEnum):
     does not lead to the answer (`unsupported`). The reply lacks its tags (`bad_format`), reached
     its limit (`cut_off`), or there was none (`failed`); `no_rating`: it rates no difficulty. The
     original is shorter than the budget wants (`chain_too_short`). The compressor chose another
-    budget for this chain (`other_budget`): nothing was tried.
+    budget for this chain (`other_budget`): nothing was tried. The chain is good, but its question
+    has enough of them (`spare`): it was not rejected.
     """
 
     TOO_LONG = "too_long"
@@ -44,6 +45,7 @@ class Reason(StrEnum):
     NO_RATING = "no_rating"
     CHAIN_TOO_SHORT = "chain_too_short"
     OTHER_BUDGET = "other_budget"
+    SPARE = "spare"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Runs the steps of the data pipeline: chunk by chunk, several at a time, each kept on disk.
 
 Steps form a chain of generators. A step takes chunks from the one before, has up to `ahead` of them
-in work, and hands on finished ones in order; it takes no more while nobody takes from it, so what
+in work, and passes on finished ones in order; it takes no more until the next step does, so what
 is in memory is bounded whatever the speeds. A finished chunk is on disk before it is handed on. A
 step that was completed before is read; so are its finished chunks if it was not.
 """
@@ -45,6 +45,25 @@ class RecordSource:
     read: Callable[[], Iterable[Candidate]]
 
 
+class BusyClock:
+    """Wall time in which at least one of several overlapping pieces of work was running."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._running, self._counted_to = clock, 0, 0.0
+
+    def start(self) -> None:
+        """A piece of work begins."""
+        if not self._running:
+            self._counted_to = self._clock()
+        self._running += 1
+
+    def stop(self) -> float:
+        """A piece of work ends; returns the seconds not returned before, so that they add up."""
+        since, self._counted_to = self._counted_to, self._clock()
+        self._running -= 1
+        return self._counted_to - since
+
+
 @dataclass
 class Node:
     """A step in its place."""
@@ -54,6 +73,7 @@ class Node:
     identity: dict[str, Any]
     store: StepStore
     facts: StepFacts
+    clock: BusyClock = field(default_factory=BusyClock)
     done: bool = False
     kept_questions: int = 0
 
@@ -69,7 +89,7 @@ class Pipeline:
         tools: what steps may use.
         matters: values of `step.FINGERPRINT_INPUTS`: what outputs follow from, as JSON.
         ahead: chunks of a step in work at a time.
-        on_progress: told now and then.
+        on_progress: called as chunks are finished.
     """
 
     root: Path
@@ -128,7 +148,7 @@ class Pipeline:
         """Index of the first step that is not complete; facts of those before are filled in."""
         complete = [node.store.complete() for node in self.nodes]
         first = next((i for i, facts in enumerate(complete) if facts is None), len(self.nodes))
-        # A step that is complete needs nothing of those before it, but their facts are told too.
+        # A complete step needs nothing of those before it; their facts are for the report.
         for node, facts in zip(self.nodes[:first], complete, strict=False):
             assert facts is not None  # noqa: S101 by the choice of `first`
             node.facts, node.done = facts, True
@@ -190,11 +210,15 @@ class Pipeline:
         if found is not None:
             return found[0], kept(found[1])
         started = time.monotonic()
-        judged = await node.step.run(records, self.tools)
+        node.clock.start()
+        try:
+            judged = await node.step.run(records, self.tools)
+        finally:
+            added_s = node.clock.stop()
         facts = tally(node.name, node.store.key, records, judged)
-        facts = replace(facts, seconds=round(time.monotonic() - started, 4))
-        await asyncio.to_thread(node.store.write_part, index, source, judged, facts)
-        return facts, kept(judged)
+        alone = replace(facts, seconds=round(time.monotonic() - started, 4))
+        await asyncio.to_thread(node.store.write_part, index, source, judged, alone)
+        return replace(facts, seconds=round(added_s, 4)), kept(judged)
 
     def _report(self) -> None:
         """Share of the work, each step weighing the same; what is still to come is estimated."""

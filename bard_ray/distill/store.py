@@ -6,7 +6,7 @@
         manifest.json                                 the whole step; written when it is complete
 
 A key is the digest of the step, its parameters and the key of its input. A part is written aside,
-synced and renamed, so that a killed run leaves whole parts only, and the next one goes on behind
+synced and renamed, so that a killed run leaves whole parts only, and the next one resumes behind
 them. Nothing in the directory depends on when or by how many processes it was made, but for the
 seconds in the JSON files.
 """
@@ -40,7 +40,8 @@ class StepFacts:
         kept: records that went on.
         dropped: records that did not, by reason.
         examples: question ids of the first few dropped, by reason.
-        seconds: wall time of its chunks when they were made, added up; several run at a time.
+        seconds: wall time with at least one of its chunks in work; chunks that an earlier command
+            made count with their own times.
         parts: chunks.
         reused: parts that an earlier command had made.
         counters: what models took, and the like; only of the command that made the step.

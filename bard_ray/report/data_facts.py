@@ -1,4 +1,4 @@
-"""What is told of a corpus and of how it was made, and how it is found from records."""
+"""What the data report says of a corpus and of how it was made, and how it follows from records."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Diversity:
 
 @dataclass(frozen=True, slots=True)
 class ExampleChain:
-    """One row of a question; `budget` is a label, `tokens` those of its thought."""
+    """One row of a question; `budget` is a label, `tokens` the length of its thinking."""
 
     budget: str
     tokens: int
@@ -57,10 +57,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """Everything that is told of a corpus; what is empty is left out.
+    """Everything the report says of a corpus; what is empty is left out.
+
+    A row is a row of the corpus that the stage `sft` trains on: `data/sft.jsonl`.
 
     Attributes:
         name: of the run.
+        wall_s: seconds that making it took, the choice of the teacher included.
+        questions: different ones that the rows are about.
         steps: in order.
         lengths: thinking tokens of the rows, by label of the budget; see `lengths_by_budget`.
         acceptance: of the compressor.
@@ -72,6 +76,8 @@ class DataReport:
     """
 
     name: str
+    wall_s: float | None = None
+    questions: int = 0
     steps: Sequence[StepFacts] = ()
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
     acceptance: AcceptanceTable = field(default_factory=AcceptanceTable)
@@ -80,6 +86,11 @@ class DataReport:
     choice: TeacherChoice | None = None
     teachers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     examples: Sequence[Example] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the corpus."""
+        return sum(len(lengths) for lengths in self.lengths.values())
 
     @property
     def budgets(self) -> list[int]:
@@ -94,6 +105,9 @@ class DataReport:
         diversity = self.diversity
         return {
             "name": self.name,
+            "wall_s": self.wall_s,
+            "rows": self.rows,
+            "questions": self.questions,
             "steps": [asdict(s) | {"records_per_s": s.records_per_s} for s in self.steps],
             "lengths": {b: asdict(length_figures(n)) for b, n in self.lengths.items() if n},
             "acceptance": self.acceptance.to_json(),
@@ -106,7 +120,7 @@ class DataReport:
 
 
 def histogram(shares: Sequence[float]) -> list[int]:
-    """How many lie in each of `PASS_RATE_BINS` equal parts of [0, 1]; 1 belongs to the last."""
+    """Counts in `PASS_RATE_BINS` equal parts of [0, 1]; 1 belongs to the last."""
     return np.histogram(shares, bins=PASS_RATE_BINS, range=(0, 1))[0].tolist() if shares else []
 
 

@@ -1,7 +1,4 @@
-"""`data.html`: how a corpus was made and what is in it; `data.json` beside it holds the figures.
-
-The page is made as `bard_ray.report.page` says: whatever comes from data or models is escaped.
-"""
+"""`data/report.html`: how a corpus was made and what is in it; the figures beside it as JSON."""
 
 from __future__ import annotations
 
@@ -9,38 +6,31 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bard_ray.distill.acceptance import AcceptanceTable
+from bard_ray.distill.acceptance import Acceptance, AcceptanceTable
 from bard_ray.distill.choice import NOISE, CandidateFigures, TeacherChoice
+from bard_ray.distill.compressor import Reason
 from bard_ray.distill.diagnostics import length_figures
 from bard_ray.distill.store import StepFacts
 from bard_ray.files import write_text
 from bard_ray.progress import duration
-from bard_ray.report.data_facts import (
-    DataReport,
-    Diversity,
-    Example,
-    ExampleChain,
-    diversity,
-    examples,
-    lengths_by_budget,
-)
+from bard_ray.report.data_facts import DataReport, Example
 from bard_ray.report.data_figures import make_data_figures
-from bard_ray.report.page import cell, figure_section, model_text, page, table, text_of
-from bard_ray.report.table import number, share
-
-__all__ = [
-    "DataReport",
-    "Diversity",
-    "Example",
-    "ExampleChain",
-    "diversity",
-    "examples",
-    "lengths_by_budget",
-    "write_data_report",
-]
+from bard_ray.report.page import (
+    Bar,
+    Block,
+    Card,
+    Cards,
+    Details,
+    Figures,
+    Note,
+    Section,
+    Table,
+    columns_of,
+    render_page,
+)
+from bard_ray.report.text import number, share, short_number
 
 _CHOICE_COLUMNS = (
-    "teacher",
     "score",
     "std. error",
     "right",
@@ -60,7 +50,7 @@ def write_data_report(path: str | Path, report: DataReport) -> Path:
 
     Args:
         path: of the page.
-        report: what it tells.
+        report: what it says.
 
     Returns:
         The path of the page.
@@ -70,151 +60,176 @@ def write_data_report(path: str | Path, report: DataReport) -> Path:
     """
     path = Path(path)
     content = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-    sections = [
-        _headline(report),
-        _steps(report.steps),
-        _dropped(report.steps),
-        _counters(report.steps),
-        figure_section(make_data_figures(report)),
-        _lengths(report),
-        _acceptance(report.acceptance),
-        _choice(report.choice),
-        _teachers(report.teachers),
-        _examples(report.examples),
-    ]
-    body = "\n".join(section for section in sections if section)
+    page = render_page("Data", f"Corpus of run {report.name}", _sections(report))
     write_text(path.with_suffix(".json"), content + "\n")
-    write_text(path, page("Data", f"Corpus of run {report.name}", body))
+    write_text(path, page)
     return path
 
 
-def _headline(report: DataReport) -> str:
-    """Rows, budgets, the teacher, and the time spent by this command."""
-    rows = sum(len(lengths) for lengths in report.lengths.values())
-    fresh = sum(step.seconds for step in report.steps if not step.reused)
-    shown = [("rows", f"{rows:,}"), ("budgets", str(len(report.budgets)))]
+def _sections(report: DataReport) -> list[Section]:
+    figures = make_data_figures(report)
+    return [
+        Section("overview", "Overview", _overview(report)),
+        Section("steps", "Steps", _steps(report.steps)),
+        Section("dropped", "What was dropped", _dropped(report.steps)),
+        Section("counters", "Counters", _counters(report.steps)),
+        Section("figures", "Figures", [Figures(figures)] if figures else []),
+        Section("lengths", "Thinking tokens", _lengths(report)),
+        Section("compression", "Compression", _acceptance(report.acceptance)),
+        Section("choice", "Choice of the teacher", _choice(report.choice)),
+        Section("teachers", "What teachers took", _teachers(report.teachers)),
+        Section("examples", "Examples", [_example(example) for example in report.examples]),
+    ]
+
+
+def _overview(report: DataReport) -> list[Block]:
+    """Rows, questions, the teacher and the time."""
+    without = report.rows - sum(len(report.lengths[str(b)]) for b in report.budgets)
+    at_budgets = f"{report.rows - without:,} at {len(report.budgets)} budgets"
+    cards = [
+        Card("rows", f"{report.rows:,}", f"{at_budgets}, {without:,} without a budget"),
+        Card("questions", f"{report.questions:,}"),
+    ]
     if report.choice is not None:
-        shown.append(("teacher", report.choice.winner))
-    shown.append(("made in", duration(fresh)))
-    cards = "\n".join(
-        f'<div class="card"><div class="what">{what}</div>'
-        f'<div class="value">{text_of(value)}</div></div>'
-        for what, value in shown
-    )
-    return f'<section class="cards" aria-label="Headline numbers">\n{cards}\n</section>'
+        cards.append(Card("teacher", report.choice.winner))
+    if report.wall_s is not None:
+        cards.append(Card("wall time", duration(report.wall_s)))
+    return [Cards(cards), Note("Rows are those of data/sft.jsonl, which the stage sft trains on.")]
 
 
-def _steps(steps: Sequence[StepFacts]) -> str:
-    """Every step: records in and out, records a second, and a bar of the time it took."""
+def _steps(steps: Sequence[StepFacts]) -> list[Block]:
+    """Every step: records in and out, its wall time, and a bar of it."""
     if not steps:
-        return ""
+        return []
     longest = max(step.seconds for step in steps) or 1.0
-    columns = ("in", "kept", "dropped", "records/s", "time")
-    head = _head("step", columns, last=("where the time goes", "key"))
-    rows = "\n".join(_step_row(step, longest) for step in steps)
-    note = "" if not any(s.reused for s in steps) else _note("* Made by an earlier command.")
-    return f"<h2>Steps</h2>\n{table('Steps', head, rows)}\n{note}"
+    numbers = ("in", "kept", "spare", "dropped", "records/s", "wall time")
+    columns = columns_of("step", *numbers, texts=("where the time goes", "key"))
+    note = "Steps overlap: their wall times do not add up to that of the whole."
+    if any(step.reused for step in steps):
+        note += " * Made by an earlier command, in whole or in part, with the time it took there."
+    rows = [_step_row(step, longest) for step in steps]
+    return [Table("Steps", columns, rows), Note(note)]
 
 
-def _step_row(step: StepFacts, longest: float) -> str:
-    name = f"{step.name}*" if step.reused else step.name
-    rate = "-" if step.records_per_s is None else _plain(float(f"{step.records_per_s:.3g}"))
-    dropped = sum(step.dropped.values())
-    numbers = (f"{step.records:,}", f"{step.kept:,}", f"{dropped:,}", rate)
-    cells = "".join(cell("td", text) for text in (*numbers, _seconds(step.seconds)))
-    bar = f'<span class="bar" style="width:{100 * step.seconds / longest:.1f}%"></span>'
-    return (
-        f"<tr>{cell('th', name, scope='row', left=True)}{cells}"
-        f'<td class="wide">{bar}</td>{cell("td", step.key[:12], left=True)}</tr>'
-    )
+def _step_row(step: StepFacts, longest: float) -> list[str | Bar]:
+    rate = step.records_per_s
+    return [
+        f"{step.name}*" if step.reused else step.name,
+        f"{step.records:,}",
+        f"{step.kept:,}",
+        f"{step.dropped.get(Reason.SPARE, 0):,}",
+        f"{sum(_rejected(step).values()):,}",
+        "-" if rate is None else short_number(float(f"{rate:.3g}")),
+        _seconds(step.seconds),
+        Bar(step.seconds / longest),
+        step.key[:12],
+    ]
 
 
-def _dropped(steps: Sequence[StepFacts]) -> str:
+def _seconds(seconds: float) -> str:
+    """A time of two digits or more."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def _rejected(step: StepFacts) -> dict[str, int]:
+    """Records that a step dropped, by reason; spare ones are good but not needed."""
+    return {reason: count for reason, count in step.dropped.items() if reason != Reason.SPARE}
+
+
+def _dropped(steps: Sequence[StepFacts]) -> list[Block]:
     """Why records were dropped, with questions to look at."""
-    rows = "\n".join(
-        f"<tr>{cell('th', step.name, scope='row', left=True)}{cell('td', reason, left=True)}"
-        f"{cell('td', f'{count:,}')}{cell('td', share(count / max(1, step.records)))}"
-        f"{cell('td', ', '.join(step.examples.get(reason, ())), left=True)}</tr>"
+    rows = [
+        [
+            step.name,
+            f"{count:,}",
+            share(count / max(1, step.records)),
+            reason,
+            ", ".join(step.examples.get(reason, ())),
+        ]
         for step in steps
-        for reason, count in sorted(step.dropped.items(), key=lambda item: -item[1])
-    )
-    if not rows:
-        return ""
-    head = cell("th", "step", scope="col", left=True) + cell("th", "reason", scope="col", left=True)
-    head += cell("th", "records", scope="col") + cell("th", "share", scope="col")
-    head += cell("th", "questions, for example", scope="col", left=True)
-    return f"<h2>What was dropped</h2>\n{table('Dropped records', f'<tr>{head}</tr>', rows)}"
+        for reason, count in sorted(_rejected(step).items(), key=lambda item: -item[1])
+    ]
+    columns = columns_of("step", "records", "share", texts=("reason", "questions, for example"))
+    return [Table("Dropped records", columns, rows)] if rows else []
 
 
-def _counters(steps: Sequence[StepFacts]) -> str:
-    rows = "\n".join(
-        f"<tr>{cell('th', step.name, scope='row', left=True)}{cell('td', name, left=True)}"
-        f"{cell('td', _plain(value))}</tr>"
+def _counters(steps: Sequence[StepFacts]) -> list[Block]:
+    rows = [
+        [step.name, short_number(value), name]
         for step in steps
         for name, value in step.counters.items()
-    )
-    return f"<h2>Counters</h2>\n{table('Counters of the steps', '', rows)}" if rows else ""
+    ]
+    columns = columns_of("step", "value", texts=("counter",))
+    return [Table("Counters of the steps", columns, rows)] if rows else []
 
 
-def _lengths(report: DataReport) -> str:
-    """Lengths at every budget as numbers, the unconstrained rows among them."""
-    figures = {b: length_figures(found) for b, found in report.lengths.items() if found}
-    if not figures:
-        return ""
-    rows = "\n".join(
-        _row(
-            b,
-            (f"{f.chains:,}", number(f.mean), number(f.p10, 0), number(f.p50, 0), number(f.p90, 0)),
-        )
-        for b, f in figures.items()
-    )
-    head = _head("budget", ("rows", "mean", "p10", "p50", "p90"))
-    return f"<h2>Thinking tokens</h2>\n{table('Lengths at each budget', head, rows)}"
+def _lengths(report: DataReport) -> list[Block]:
+    """Lengths at every budget as numbers, those of rows without a budget included."""
+    rows = []
+    for label, lengths in report.lengths.items():
+        if lengths:
+            f = length_figures(lengths)
+            percentiles = (number(p, 0) for p in (f.p10, f.p50, f.p90))
+            rows.append([label, f"{f.chains:,}", number(f.mean), *percentiles])
+    columns = columns_of("budget", "rows", "mean", "p10", "p50", "p90")
+    return [Table("Lengths at each budget", columns, rows)] if rows else []
 
 
-def _acceptance(found: AcceptanceTable) -> str:
+def _acceptance(found: AcceptanceTable) -> list[Block]:
+    """Tries at every budget, those that were good, and why the others were not."""
     if not found.budgets:
-        return ""
-    rows = "\n".join(
-        _row(
-            str(budget),
-            (
-                f"{f.asked:,}",
-                f"{f.accepted:,}",
-                share(f.accepted / max(1, f.asked)),
-                number(f.attempts / max(1, f.asked), 2),
-            ),
-            ", ".join(f"{reason} {count:,}" for reason, count in f.reasons.most_common()),
-        )
-        for budget, f in sorted(found.budgets.items())
+        return []
+    numbers = ("tried", "accepted", "share", "texts a try", "mean length", "|L-b|/b", "spare")
+    table = Table(
+        "Acceptance at each budget",
+        columns_of("budget", *numbers, texts=("why not",)),
+        [_acceptance_row(str(budget), row) for budget, row in sorted(found.budgets.items())],
     )
-    head = _head("budget", ("asked", "accepted", "share", "texts a try"), last=("why not",))
-    return f"<h2>Compression</h2>\n{table('Acceptance at each budget', head, rows)}"
+    note = (
+        "L: thinking tokens of the accepted chains, b: budget. Spare: good chains of questions that"
+        " had enough of them already; they are no tries."
+    )
+    return [table, Note(note)]
 
 
-def _choice(choice: TeacherChoice | None) -> str:
-    """Every candidate of the smoke test, the winner first to be read."""
+def _acceptance_row(budget: str, row: Acceptance) -> list[str]:
+    figures = row.to_json()
+    return [
+        budget,
+        f"{row.asked:,}",
+        f"{row.accepted:,}",
+        share(figures["share"]),
+        number(figures["mean_attempts"], 2),
+        number(figures["mean_tokens"]),
+        share(figures["mean_error"], 3),
+        f"{row.spare:,}",
+        ", ".join(f"{reason} {count:,}" for reason, count in row.reasons.most_common()),
+    ]
+
+
+def _choice(choice: TeacherChoice | None) -> list[Block]:
+    """Every candidate of the smoke test."""
     if choice is None:
-        return ""
-    rows = "\n".join(_candidate_row(c, c.name == choice.winner) for c in choice.candidates)
-    first, *others = _CHOICE_COLUMNS
+        return []
+    rows = [_candidate_row(c, c.name == choice.winner) for c in choice.candidates]
     note = (
         "Score: share of the student's answers that are right and within the budget."
         " Entropy, negative log-likelihood under the untrained student (both nats a token) and"
         " shift of its hidden states are diagnostics: they did not enter the choice."
     )
-    shown = table("Candidate teachers", _head(first, others), rows)
-    return f"<h2>Choice of the teacher</h2>\n{_note(_verdict(choice))}\n{shown}\n{_note(note)}"
+    table = Table("Candidate teachers", columns_of("teacher", *_CHOICE_COLUMNS), rows)
+    return [Note(_verdict(choice)), table, Note(note)]
 
 
-def _candidate_row(candidate: CandidateFigures, won: bool) -> str:
+def _candidate_row(candidate: CandidateFigures, won: bool) -> list[str]:
     name = f"{candidate.name} (chosen)" if won else candidate.name
     if candidate.failure:
-        width = len(_CHOICE_COLUMNS) - 1
-        why = f'<td class="left" colspan="{width}">no score: {text_of(candidate.failure)}</td>'
-        return f"<tr>{cell('th', name, scope='row', left=True)}{why}</tr>"
-    told = candidate.diagnostics
-    cells = (
+        return [name, f"no score: {candidate.failure}"]
+    diagnostics = candidate.diagnostics
+    return [
+        name,
         number(candidate.score, 3),
         number(candidate.stderr, 3),
         share(candidate.accuracy),
@@ -222,81 +237,48 @@ def _candidate_row(candidate: CandidateFigures, won: bool) -> str:
         number(candidate.tokens),
         f"{candidate.rows:,}",
         f"{candidate.steps:,}",
-        number(told.lengths.mean if told else None),
-        number(told.entropy if told else None, 3),
-        number(told.nll if told else None, 3),
-        number(told.shift if told else None, 2),
-    )
-    return _row(name, cells)
+        number(diagnostics.lengths.mean if diagnostics else None),
+        number(diagnostics.entropy if diagnostics else None, 3),
+        number(diagnostics.nll if diagnostics else None, 3),
+        number(diagnostics.shift if diagnostics else None, 2),
+    ]
 
 
 def _verdict(choice: TeacherChoice) -> str:
-    """The choice in a sentence; whether to believe it in the next."""
+    """The choice in a sentence, and how far to trust it in the next."""
     if not choice.runner_up or choice.lead is None:
-        return f"{choice.winner} is chosen: nobody else could be compared with it."
+        return f"{choice.winner} is chosen: no other teacher could be compared with it."
     lead = f"{choice.winner} leads {choice.runner_up} by {number(choice.lead, 3)}"
     if choice.lead_stderr is None:
-        return f"{lead}; one question says nothing of the noise."
+        return f"{lead}; a single question does not show the noise."
     error = f"{lead}, standard error {number(choice.lead_stderr, 3)}"
     if choice.beyond_noise:
-        return f"{error}: more than {NOISE:g} standard errors. The seed of the training is not in."
-    fix = "more of distill.smoke.eval_questions and distill.smoke.questions would tell them apart"
+        return (
+            f"{error}: more than {NOISE:g} standard errors. Variation with the training's seed is"
+            " not included."
+        )
+    fix = "more of distill.smoke.eval_questions and distill.smoke.questions would separate them"
     return f"{error}: within the noise; {fix}."
 
 
-def _teachers(teachers: Mapping[str, Mapping[str, float]]) -> str:
-    """What teachers were asked, in tokens and, where they say, in money."""
+def _teachers(teachers: Mapping[str, Mapping[str, float]]) -> list[Block]:
+    """What teachers were asked, in tokens and, where they count it, in money."""
     if not teachers:
-        return ""
-    columns = list(dict.fromkeys(name for counted in teachers.values() for name in counted))
-    rows = "\n".join(
-        _row(name, [_plain(counted[c]) if c in counted else "-" for c in columns])
-        for name, counted in teachers.items()
-    )
-    head = _head("teacher", [column.replace("_", " ") for column in columns])
-    return f"<h2>What teachers took</h2>\n{table('Tokens and costs of teachers', head, rows)}"
+        return []
+    names = list(dict.fromkeys(name for counted in teachers.values() for name in counted))
+    rows = [
+        [teacher, *(short_number(counted[n]) if n in counted else "-" for n in names)]
+        for teacher, counted in teachers.items()
+    ]
+    columns = columns_of("teacher", *(name.replace("_", " ") for name in names))
+    return [Table("Tokens and costs of teachers", columns, rows)]
 
 
-def _examples(found: Sequence[Example]) -> str:
-    """Questions with all their chains, folded away."""
-    if not found:
-        return ""
-    shown = "\n".join(
-        f"<details><summary>{text_of(e.question_id)}: {len(e.chains)} rows, answer"
-        f" {text_of(e.answer)}</summary><pre>{model_text(e.question)}</pre>"
-        f"{''.join(_example_chain(chain) for chain in e.chains)}</details>"
-        for e in found
-    )
-    return f"<h2>Examples</h2>\n{shown}"
-
-
-def _example_chain(chain: ExampleChain) -> str:
-    return (
-        f"<h3>budget {text_of(chain.budget)}, {chain.tokens:,} tokens</h3>"
-        f"<pre>{model_text(chain.think)}</pre><pre>{model_text(chain.answer_text)}</pre>"
-    )
-
-
-def _head(first: str, columns: Sequence[str], last: Sequence[str] = ()) -> str:
-    """A row of headings; the first and the last ones stand over text, the others over numbers."""
-    cells = cell("th", first, scope="col", left=True)
-    cells += "".join(cell("th", text, scope="col") for text in columns)
-    cells += "".join(cell("th", text, scope="col", left=True) for text in last)
-    return f"<tr>{cells}</tr>"
-
-
-def _row(name: str, numbers: Sequence[str], last: str | None = None) -> str:
-    cells = cell("th", name, scope="row", left=True) + "".join(cell("td", n) for n in numbers)
-    return f"<tr>{cells}{'' if last is None else cell('td', last, left=True)}</tr>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{model_text(text, 1000)}</p>'
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
-
-
-def _plain(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+def _example(example: Example) -> Details:
+    """A question with all its chains, folded away."""
+    texts = [("", example.question)]
+    for chain in example.chains:
+        texts.append((f"budget {chain.budget}, {chain.tokens:,} tokens", chain.think))
+        texts.append(("", chain.answer_text))
+    summary = f"{example.question_id}: {len(example.chains)} rows, answer {example.answer}"
+    return Details(summary, texts)

@@ -1,7 +1,4 @@
-"""`README.md` of an exported student.
-
-What it is, how to ask it for a budget, and how well it keeps to one.
-"""
+"""`README.md` of an exported student: what it is, how to ask it for a budget, how well it obeys."""
 
 from __future__ import annotations
 
@@ -18,11 +15,13 @@ from bard_ray.config.schema import Config
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.files import write_text
 from bard_ray.records import NO_BUDGET, TokenBudget
+from bard_ray.report.page import environment
 from bard_ray.report.results import Results
-from bard_ray.report.table import budget_cell, number, share
+from bard_ray.report.table import budget_cell
+from bard_ray.report.text import number, share
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-PROMPT_CAP = 4000
+PROMPT_LIMIT = 4000  # characters
 
 
 def write_model_card(
@@ -46,23 +45,31 @@ def write_model_card(
 def render_model_card(config: Config, results: Results, prompt: str, variant: str = "rl") -> str:
     """The card as Markdown with YAML front matter."""
     summary = results.variants.get(variant)
-    front = yaml.safe_dump(_front_matter(config, summary), sort_keys=False, allow_unicode=True)
-    parts = [f"---\n{front}---", f"# {config.run.name}", _INTRODUCTION, _usage(config, prompt)]
-    parts += [_adherence(results, summary) if summary else "## Budget adherence\n\nNot measured."]
-    return "\n\n".join([*parts, _training(config)]) + "\n"
-
-
-_INTRODUCTION = (
-    "A student that reasons inside a thinking budget its caller names. It was distilled from a reasoning teacher on\n"
-    "chains compressed to several budgets, then trained with a reward that multiplies accuracy by budget fidelity."
-)
+    codec = make_codec(config.budget.codec)
+    example = TokenBudget((config.budget.train or [32])[0])
+    shown = prompt[:PROMPT_LIMIT]
+    return (
+        environment()
+        .get_template("model_card.md.j2")
+        .render(
+            front_matter=yaml.safe_dump(
+                _front_matter(config, summary), sort_keys=False, allow_unicode=True
+            ),
+            config=config,
+            variant=variant,
+            budget_tokens=example.tokens,
+            budget_literal=repr(codec.encode(example)),
+            no_budget_text=codec.encode(NO_BUDGET) or "nothing is appended",
+            prompt=shown,
+            fence=_fence(shown),
+            rows=_rows(results, summary) if summary else [],
+            training=_training(config, variant),
+        )
+    )
 
 
 def _front_matter(config: Config, summary: VariantSummary | None) -> dict[str, Any]:
-    """Metadata for model hubs.
-
-    Local paths are left out: they mean nothing elsewhere and tell of a machine.
-    """
+    """Metadata for model hubs, without local paths: they mean nothing elsewhere."""
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if _is_hub_id(config.student.path):
         front["base_model"] = config.student.path
@@ -99,71 +106,49 @@ def _index_entry(config: Config, summary: VariantSummary) -> dict[str, Any]:
     }
 
 
-def _usage(config: Config, prompt: str) -> str:
-    """How a budget is written into a prompt, letter by letter."""
-    codec = make_codec(config.budget.codec)
-    budget = TokenBudget((config.budget.train or [32])[0])
-    fence = _fence(prompt)
-    unconstrained = codec.encode(NO_BUDGET) or "nothing is appended"
-    return f"""## How to ask for a budget
-
-A budget is the largest number of tokens between `{config.student.think_open}` and `{config.student.think_close}`,
-neither tag counted. It is written at the end of the last user message; for {budget.tokens} tokens, as a string literal:
-
-    {codec.encode(budget)!r}
-
-Without a budget, {unconstrained}. A complete prompt:
-
-{fence}text
-{prompt[:PROMPT_CAP]}
-{fence}
-
-Sample at temperature {config.evaluate.temperature:g}, without top-p or top-k: so the numbers below were measured.
-Trained budgets: {_numbers(config.budget.train)}. Held out: {_numbers(config.budget.held_out)}."""
-
-
-def _adherence(results: Results, summary: VariantSummary) -> str:
-    """The table a user chooses a budget by."""
+def _rows(results: Results, summary: VariantSummary) -> list[list[str]]:
+    """The table a user chooses a budget by: a row for each budget, then their means."""
     rows = [
-        f"| {budget_cell(label, results.held_out)} | {number(p['mean_length'])} | {number(p['p10'], 0)} to "
-        f"{number(p['p90'], 0)} | {number(p['rel_err'], 3)} | {share(p['in_band'])} | {share(p['overrun'])} | "
-        f"{share(p['accuracy'])} | {p['n']} |"
+        [
+            budget_cell(label, results.held_out),
+            number(p["mean_length"]),
+            f"{number(p['p10'], 0)} to {number(p['p90'], 0)}",
+            number(p["rel_err"], 3),
+            share(p["in_band"]),
+            share(p["overrun"]),
+            share(p["accuracy"]),
+            str(p["n"]),
+        ]
         for label, p in summary["by_budget"].items()
     ]
-    rows.append(
-        f"| mean | | | {number(summary['rel_err'], 3)} | {share(summary['in_band'])} | {share(summary['overrun'])} | "
-        f"{share(summary['accuracy'])} | |"
-    )
-    table = "\n".join(rows)
-    return f"""## Budget adherence
-
-L is the number of thinking tokens, b the budget. In band: |L - b| <= max(1, 0.1 b). Overrun: L > b. An asterisk marks a
-budget that training never saw; the means are over token budgets.
-
-| budget | mean L | p10 to p90 | mean \\|L-b\\|/b | in band | overrun | accuracy | answers |
-|---|---|---|---|---|---|---|---|
-{table}"""
+    means = [number(summary["rel_err"], 3)]
+    means += [share(summary["in_band"]), share(summary["overrun"]), share(summary["accuracy"])]
+    return [*rows, ["mean", "", "", *means, ""]]
 
 
-def _training(config: Config) -> str:
-    rl = config.rl
-    reinforcement = f"{rl.steps} steps of {rl.prompts_per_step} prompts x {rl.group_size} answers, lag at most {rl.max_lag}"
-    return f"""## Training
-
-| | |
-|---|---|
-| supervised questions x budgets | {config.distill.questions:,} x {config.distill.budgets_per_question} |
-| reinforcement learning | {reinforcement if rl.enabled else "none"} |
-| reward | accuracy and budget fidelity, {rl.reward.name} ({rl.reward.fidelity.name}) |
-| seed | {config.run.seed} |
-| configuration | sha256 `{config_hash(config)}` |"""
+def _training(config: Config, variant: str) -> dict[str, str]:
+    """What these weights were trained with, and how to find the same configuration again."""
+    rl, distill = config.rl, config.distill
+    facts = {}
+    if variant != "student":
+        corpus = f"{distill.questions:,} x {distill.budgets_per_question}"
+        facts["supervised questions x budgets"] = corpus
+    if variant == "rl":
+        facts["reinforcement learning"] = (
+            f"{rl.steps} steps of {rl.prompts_per_step} prompts x {rl.group_size} answers,"
+            f" lag at most {rl.max_lag}"
+        )
+        facts["reward"] = (
+            f"accuracy and budget fidelity, {rl.reward.name} ({rl.reward.fidelity.name})"
+        )
+    return facts | {
+        "seed": str(config.run.seed),
+        "configuration": f"sha256 `{config_hash(config)}`",
+    }
 
 
 def config_hash(config: Config) -> str:
-    """First 16 hex digits of the SHA-256 of a configuration.
-
-    Where a run lives does not enter it.
-    """
+    """First 16 hex digits of the SHA-256 of a configuration, but for where the run lives."""
     content = asdict(config)
     content["run"].pop("dir")
     text = yaml.safe_dump(content, sort_keys=True)
@@ -178,7 +163,3 @@ def _fence(text: str) -> str:
 
 def _is_hub_id(path: str) -> bool:
     return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists()
-
-
-def _numbers(values: list[int]) -> str:
-    return ", ".join(map(str, values)) or "none"

@@ -1,84 +1,206 @@
-"""What the HTML pages share: one file that holds everything it shows, no script, no request.
+"""HTML pages: one file that holds everything it shows, no script, no request.
 
-What a model wrote is untrusted text: it is cut, stripped of control characters and escaped, and the
-page's content policy allows nothing but its own style sheet.
+A page is a list of sections, a section a list of blocks, and every kind of block is a macro of
+`templates/blocks.html.j2`. Blocks hold plain text. Text of models and data is not trusted: a
+template cuts it, strips it of control characters and escapes it, and the page's content policy
+allows nothing but its own style sheet.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
-from html import escape
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
 
-from bard_ray.report.canvas import Figure
-from bard_ray.report.style import CSS
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context, select_autoescape
+from jinja2.nodes import EvalContext
 
-MODEL_TEXT_CAP = 4000
+from bard_ray.plotting import DARK, LIGHT
+from bard_ray.report.figure import Figure
+from bard_ray.report.text import cut, visible
 
 
-def model_text(text: str, limit: int = MODEL_TEXT_CAP) -> str:
-    """Untrusted text as HTML.
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A paragraph of small text."""
 
-    Cut to `limit` characters, no control or bidirectional characters, escaped.
+    text: str
+    kind: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One headline number."""
+
+    what: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """Headline numbers beside each other."""
+
+    cards: Sequence[Card]
+    kind: ClassVar[str] = "cards"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures beside each other."""
+
+    figures: Sequence[Figure]
+    kind: ClassVar[str] = "figures"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its heading, the heading above it, and whether it holds text."""
+
+    title: str
+    group: str = ""
+    left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A cell with a bar over this share of its width."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. The first cell of a row is its heading; the last cell of a short row spans the rest.
+
+    Attributes:
+        name: what it shows, for those who hear the page.
+        columns: from left to right.
+        rows: their cells.
+        marked: headings of the rows that are set apart.
     """
-    cut = text[:limit]
-    visible = "".join(c for c in cut if c in "\n\t" or not unicodedata.category(c).startswith("C"))
-    dropped = f" … ({len(text) - limit:,} more characters)" if len(text) > limit else ""
-    return escape(visible) + dropped
+
+    name: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str | Bar]]
+    marked: frozenset[str] = frozenset()
+    kind: ClassVar[str] = "table"
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Headings above the columns and how many columns each spans; empty without any."""
+        found = [
+            (group, len(list(columns)))
+            for group, columns in itertools.groupby(self.columns, key=lambda c: c.group)
+        ]
+        return found if any(group for group, _ in found) else []
+
+    def starts_group(self, place: int) -> bool:
+        """Whether the column at `place` is the first one below its heading."""
+        return bool(group := self.columns[place].group) and (
+            place == 0 or self.columns[place - 1].group != group
+        )
 
 
-def page(title: str, lede: str, body: str) -> str:
-    """A whole page; `body` is HTML, title and lede are plain text."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{text_of(title)}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<main>
-<header><h1>{text_of(title)}</h1><p class="lede">{text_of(lede)}</p></header>
-{body}
-</main>
-</body>
-</html>
-"""
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How far something is: a line of text over a bar."""
+
+    text: str
+    share: float
+    kind: ClassVar[str] = "meter"
 
 
-def figure_section(figures: Sequence[Figure], heading: str = "Figures") -> str:
-    """Figures beside each other under a heading; empty without any."""
-    if not figures:
-        return ""
-    shown = "\n".join(
-        f'<figure id="figure-{f.key}"><h3>{escape(f.title)}</h3>'
-        f'<div role="img" aria-label="{escape(f.alt)}">{f.svg}</div>'
-        f"<figcaption>{escape(f.caption)}</figcaption></figure>"
-        for f in figures
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names with their values."""
+
+    facts: Mapping[str, str]
+    kind: ClassVar[str] = "facts"
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Long texts folded away: each with a heading, or none where it is empty."""
+
+    summary: str
+    texts: Sequence[tuple[str, str]]
+    limit: int = 4000  # characters of a text that are shown
+    kind: ClassVar[str] = "details"
+
+
+Block = Note | Cards | Figures | Table | Meter | Facts | Details
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a page; `key` is its anchor."""
+
+    key: str
+    title: str
+    blocks: Sequence[Block]
+
+
+def render_page(
+    title: str,
+    lede: str,
+    sections: Sequence[Section],
+    state: str = "",
+    reload_s: int | None = None,
+) -> str:
+    """A whole page.
+
+    Args:
+        title: of the page.
+        lede: the line below the title.
+        sections: in order; those without blocks are left out.
+        state: running, stopped or done, shown beside the title; empty: nothing is said.
+        reload_s: seconds after which a browser loads the page again; None: never.
+    """
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            lede=lede,
+            sections=[section for section in sections if section.blocks],
+            state=state,
+            reload_s=reload_s,
+        )
     )
-    return f'<h2>{escape(heading)}</h2>\n<div class="figures">\n{shown}\n</div>'
 
 
-def table(name: str, head: str, rows: str) -> str:
-    """A table that scrolls sideways on a narrow screen, by keyboard too."""
-    thead = f"<thead>{head}</thead>" if head else ""
-    box = f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name)}">'
-    return f"{box}<table>{thead}<tbody>\n{rows}\n</tbody></table></div>"
+@cache
+def environment() -> Environment:
+    """Templates of this package; a value that is missing is an error."""
+    made = Environment(
+        loader=PackageLoader("bard_ray.report"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2", "css.j2"), default=False),
+        undefined=StrictUndefined,
+        finalize=_stripped,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["cut"] = cut
+    made.globals["schemes"] = {"light": LIGHT.variables(), "dark": DARK.variables()}
+    return made
 
 
-def text_of(name: str) -> str:
-    """A name (of a run, a variant, a budget) as HTML.
+@pass_eval_context
+def _stripped(context: EvalContext, value: object) -> object:
+    """A value on its way into a page: text loses the characters that cannot be seen."""
+    if context.autoescape and isinstance(value, str) and not hasattr(value, "__html__"):
+        return visible(value)
+    return value
 
-    Not a model's words, and not trusted more than they are.
-    """
-    return model_text(name, 200)
 
-
-def cell(tag: str, text: str, *, scope: str = "", left: bool = False) -> str:
-    """One cell of plain text."""
-    scoped = f' scope="{scope}"' if scope else ""
-    aligned = ' class="left"' if left else ""
-    return f"<{tag}{scoped}{aligned}>{text_of(text)}</{tag}>"
+def columns_of(first: str, *numbers: str, texts: Sequence[str] = ()) -> list[Column]:
+    """Columns of a plain table: a heading, then numbers, then text."""
+    return [
+        Column(first, left=True),
+        *(Column(title) for title in numbers),
+        *(Column(title, left=True) for title in texts),
+    ]

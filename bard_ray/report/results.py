@@ -2,9 +2,8 @@
 
     {"wall_s": {stage: seconds}, "config": {...}, "variants": {name: VariantSummary}}
 
-`config` holds the few settings a reader of the numbers needs (seed, max_lag, held-out budgets). The
-file is written aside and renamed, so that a reader finds the old one or the new one, and it is
-checked when it is read.
+`config` holds the few settings a reader of the numbers needs (seed, max_lag, held-out budgets).
+The file appears whole or not at all, and it is checked when it is read.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from bard_ray.errors import RunStateError
 from bard_ray.evals.metrics import PointSummary, VariantSummary
 from bard_ray.files import write_text
+from bard_ray.report.variants import VARIANTS
 
 RATES = ("in_band", "overrun", "accuracy")
 _POINT_KEYS = PointSummary.__required_keys__
@@ -78,13 +78,29 @@ def read_results(path: str | Path) -> Results:
     return Results(content["wall_s"], content["variants"], content.get("config", {}))
 
 
+def partial_results(
+    run_dir: str | Path, wall_s: Mapping[str, float], config: Mapping[str, Any]
+) -> Results:
+    """Results of a run that is not finished: the variants that were measured so far.
+
+    Args:
+        run_dir: of the run.
+        wall_s: seconds of its finished stages.
+        config: see above.
+    """
+    files = {path.stem: path for path in sorted((Path(run_dir) / "evals").glob("*.json"))}
+    order = [name for name in VARIANTS if name in files]
+    order += [name for name in files if name not in VARIANTS]
+    return Results(wall_s, {name: json.loads(files[name].read_text()) for name in order}, config)
+
+
 def _damaged(path: Path, problem: str) -> RunStateError:
     fix = "Delete the file and run the same command again: the evaluation is repeated."
     return RunStateError(str(path), problem, fix)
 
 
 def _problem(content: object) -> str:
-    """The first thing wrong with the content of a file; empty if it is in order."""
+    """The first thing wrong with the content of a file; empty if there is none."""
     if not isinstance(content, dict):
         return "is not a JSON object"
     for key, required in (("wall_s", True), ("variants", True), ("config", False)):
@@ -108,10 +124,7 @@ def _variant_problem(name: str, variant: object) -> str:
 
 
 def _entry_problem(entry: object, keys: frozenset[str]) -> str:
-    """What is wrong with a variant or a point.
-
-    A missing key, no number, or a share outside [0, 1].
-    """
+    """What is wrong with a variant or a point: a missing key, no number, a share beyond [0, 1]."""
     if not isinstance(entry, dict):
         return "is not an object"
     missing = sorted(keys - set(entry))

@@ -1,60 +1,17 @@
-"""The table a run ends with in the terminal.
-
-Length and accuracy by budget, then one line of means per variant.
-"""
+"""The table that a run ends with in the terminal, and the cells it shares with the report."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.report.results import Results
+from bard_ray.report.text import number, share
+from bard_ray.report.variants import variant_of
 
-
-@dataclass(frozen=True, slots=True)
-class VariantStyle:
-    """How a variant is shown.
-
-    Its name, one line on what it is, and whether its length says anything.
-    """
-
-    label: str
-    meaning: str
-    show_length: bool = True
-
-
-STYLES: dict[str, VariantStyle] = {
-    "base": VariantStyle("base", "the student before distillation"),
-    "sft_full": VariantStyle(
-        "SFT-Full", "trained on the teacher's full chains; never saw a budget"
-    ),
-    "sft_full_forced": VariantStyle(
-        "forced", "SFT-Full, its thinking cut off at the budget", show_length=False
-    ),
-    "sft": VariantStyle("BARD-SFT", "after budget-aware distillation"),
-    "rl": VariantStyle("BARD", "after distillation and reinforcement learning"),
-}
-
-
-def style_of(name: str) -> VariantStyle:
-    """Style of a variant; an unknown one is shown under its own name."""
-    return STYLES.get(name, VariantStyle(name, ""))
-
-
-def share(value: float | None) -> str:
-    """A share in three columns, `.07` or `1.0`, or a dash."""
-    if value is None:
-        return "-"
-    text = f"{value:.2f}"
-    return text[1:] if text.startswith("0") else text
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    """A number with that many digits after the point, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+SUMMARY_HEADINGS = ("means over budgets", "|L-b|/b", "in band", "overrun", "accuracy")
 
 
 def budget_cell(label: str, held_out: frozenset[str]) -> str:
@@ -73,21 +30,15 @@ def render_table(results: Results) -> str:
         [SUMMARY_HEADINGS, *(summary_row(name, v) for name, v in results.variants.items())], left=1
     )
     notes = ["* never seen in training"] if results.held_out & set(results.budgets) else []
-    notes += [
-        _loss_note(name, variant) for name, variant in results.variants.items() if _lost(variant)
-    ]
+    notes += loss_notes(results)
     return "\n".join([*by_budget, "", *means, *(f" {note}" for note in notes)])
-
-
-SUMMARY_HEADINGS = ["means over budgets", "|L-b|/b", "in band", "overrun", "accuracy"]
 
 
 def summary_row(name: str, variant: VariantSummary) -> list[str]:
     """Cells of one variant under `SUMMARY_HEADINGS`."""
-    err = number(variant["rel_err"], 3).removeprefix("0") if variant["rel_err"] is not None else "-"
     return [
-        style_of(name).label,
-        err,
+        variant_of(name).label,
+        share(variant["rel_err"], 3),
         share(variant["in_band"]),
         share(variant["overrun"]),
         share(variant["accuracy"]),
@@ -98,8 +49,9 @@ def _headings(results: Results) -> tuple[list[str], list[int]]:
     """Column headings of the first block, and how many columns each variant spans."""
     cells, spans = ["budget "], []
     for name in results.variants:
-        own = ["length", "accuracy"] if style_of(name).show_length else ["accuracy"]
-        cells += own
+        own = ["length", "accuracy"] if variant_of(name).show_length else ["accuracy"]
+        room = len(variant_of(name).label) - sum(len(heading) + 2 for heading in own[1:])
+        cells += [own[0].rjust(room), *own[1:]]
         spans.append(len(own))
     return cells, spans
 
@@ -111,7 +63,7 @@ def _group_line(first_row: str, results: Results, spans: Sequence[int]) -> str:
     for name, end in zip(
         results.variants, (ends[i - 1] for i in itertools.accumulate(spans)), strict=True
     ):
-        line += style_of(name).label.rjust(end - len(line))
+        line += variant_of(name).label.rjust(end - len(line))
     return line
 
 
@@ -121,27 +73,24 @@ def _budget_row(results: Results, label: str) -> list[str]:
         point = variant["by_budget"].get(label)
         length, accuracy = (point["mean_length"], point["accuracy"]) if point else (None, None)
         cells += (
-            [number(length), share(accuracy)] if style_of(name).show_length else [share(accuracy)]
+            [number(length), share(accuracy)] if variant_of(name).show_length else [share(accuracy)]
         )
     # The asterisk hangs outside the column, so that the digits stay under each other.
     return [cells[0] if cells[0].endswith("*") else f"{cells[0]} ", *cells[1:]]
 
 
-def _lost(variant: VariantSummary) -> bool:
-    return variant["broken"] > 0 or variant["failed"] > 0
-
-
-def _loss_note(name: str, variant: VariantSummary) -> str:
-    broken, failed = variant["broken"], variant["failed"]
-    lost = f"{broken} answers could not be graded, {failed} groups were not sampled"
-    return f"{style_of(name).label}: {lost}; they are left out"
+def loss_notes(results: Results) -> list[str]:
+    """One sentence for each variant with answers that its means leave out."""
+    return [
+        f"{variant_of(name).label}: {variant['broken']} answers could not be graded,"
+        f" {variant['failed']} groups were not sampled; they are left out"
+        for name, variant in results.variants.items()
+        if variant["broken"] or variant["failed"]
+    ]
 
 
 def _align(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
-    """Rows as lines of equally wide columns.
-
-    The first `left` flush left, the others flush right.
-    """
+    """Rows as lines of equally wide columns: the first `left` flush left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:

@@ -726,6 +726,7 @@ def test_acceptance_by_budget():
         (Compressed(100, reason="wrong_answer", attempts=4), 0),
         (Compressed(50, reason="failed", attempts=1), 0),
         (Compressed(200, reason="other_budget"), 0),
+        (Compressed(100, "x", "y", Reason.SPARE, 2), 95),
     ]
     assert json.loads(json.dumps(AcceptanceTable.of(results).to_json())) == {
         "50": {
@@ -736,6 +737,7 @@ def test_acceptance_by_budget():
             "mean_attempts": 1.0,
             "mean_tokens": None,
             "mean_error": None,
+            "spare": 0,
         },
         "100": {
             "asked": 4,
@@ -745,5 +747,6 @@ def test_acceptance_by_budget():
             "mean_attempts": 2.5,
             "mean_tokens": 95.0,
             "mean_error": 0.05,
+            "spare": 1,
         },
     }

@@ -3,7 +3,6 @@
 import json
 import re
 from collections import Counter
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,19 +13,22 @@ from bard_ray.distill.diagnostics import Diagnostics, LengthFigures
 from bard_ray.distill.filter import Candidate
 from bard_ray.distill.store import StepFacts
 from bard_ray.records import NO_BUDGET, DistillRow, Message, Question, TokenBudget
-from bard_ray.report.data_facts import histogram, mean_distance
-from bard_ray.report.data_report import (
+from bard_ray.report.data_facts import (
     DataReport,
     Diversity,
     diversity,
     examples,
+    histogram,
     lengths_by_budget,
-    write_data_report,
+    mean_distance,
 )
+from bard_ray.report.data_report import write_data_report
+from tests.unit.pages import Page, tick_labels
 
 HOSTILE = "</pre><script>alert('x')</script>\u202e$\\frac{1}{0}$ & <img src=http://x/y>"
 FIGURES = ["lengths", "acceptance", "difficulty", "diversity", "choice"]
 HEADINGS = [
+    "Overview",
     "Steps",
     "What was dropped",
     "Counters",
@@ -64,12 +66,16 @@ def rows():
 
 
 def choice():
-    told = Diagnostics(LengthFigures(64, 900.0, 30.0, 700.0, 890.0, 1100.0), 1.25, 0.8, 0.42)
+    diagnostics = Diagnostics(LengthFigures(64, 900.0, 30.0, 700.0, 890.0, 1100.0), 1.25, 0.8, 0.42)
     return TeacherChoice(
         "clean",
         (
-            CandidateFigures("clean", 500, 40, 64, 0.8, 0.03, 0.9, 0.85, 700.0, {"8": 0.8}, told),
-            CandidateFigures("sloppy", 480, 40, 64, 0.5, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}, told),
+            CandidateFigures(
+                "clean", 500, 40, 64, 0.8, 0.03, 0.9, 0.85, 700.0, {"8": 0.8}, diagnostics
+            ),
+            CandidateFigures(
+                "sloppy", 480, 40, 64, 0.5, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}, diagnostics
+            ),
             CandidateFigures(HOSTILE, 3, 0, failure=f"its 3 rows do not fill one batch {HOSTILE}"),
             CandidateFigures("$\\bad$<b>", 480, 40, 64, 0.4, 0.04, 0.6, 0.8, 650.0, {"8": 0.5}),
         ),
@@ -103,18 +109,20 @@ def report():
             4000,
             1000,
             1000,
-            {"wrong": 2400, "too_long": 600},
-            {"wrong": ["q1", HOSTILE]},
+            {"wrong": 2400, "too_long": 600, "spare": 350},
+            {"wrong": ["q1", HOSTILE], "spare": ["q2"]},
             4.0,
         ),
     ]
     return DataReport(
         name="demo",
+        wall_s=83.0,
+        questions=41,
         steps=steps,
         lengths=lengths_by_budget(made, words),
         acceptance=AcceptanceTable(
             {
-                500: Acceptance(10, 7, Counter({"too_long": 2, HOSTILE: 1}), 14, 3400, 0.5),
+                500: Acceptance(10, 7, Counter({"too_long": 2, HOSTILE: 1}), 14, 3400, 0.5, 350),
                 1000: Acceptance(),
             }
         ),
@@ -126,72 +134,85 @@ def report():
     )
 
 
-class Page(HTMLParser):
-    """Tags, headings and text of a page; every tag has to be closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags: set[str] = set()
-        self.open: list[str] = []
-        self.headings: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        assert not any(name.startswith("on") for name, _ in attrs)
-        assert not any(name in ("src", "href") for name, _ in attrs)
-        if tag not in ("meta",):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "h2":
-            self.headings.append(data)
-        self.text.append(data)
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     return write_data_report(tmp_path_factory.mktemp("report") / "data.html", report())
 
 
 def test_every_section_and_every_figure_is_there(written):
-    text = written.read_text()
-    assert Page(text).headings == HEADINGS
-    assert re.findall(r'<figure id="figure-(\w+)">', text) == FIGURES
-    assert text.count("<svg") == len(FIGURES)
+    page = Page(written.read_text())
+    assert page.headings == HEADINGS
+    assert page.figures == FIGURES
+    assert page.tags.count("svg") == len(FIGURES)
+    assert page.values("href") == [f"#{anchor}" for anchor in page.values("id", "section")]
 
 
 def test_hostile_text_stays_text(written):
-    text = written.read_text()
-    page = Page(text)
-    assert not page.tags & {"script", "img", "b"}
-    assert "\u202e" not in text
-    assert "&lt;script&gt;" in text
-    assert "default-src 'none'" in text
+    page = Page(written.read_text())
+    assert not {"script", "img", "b"} & set(page.tags)
+    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+    assert "\u202e" not in page.html
+    assert "&lt;script&gt;" in page.html
+    assert "default-src 'none'" in page.html
 
 
-def test_the_steps_tell_what_they_did(written):
-    text = " ".join("".join(Page(written.read_text()).text).split())
-    for said in ("4,000", "30 min 00 s", "1,000", "wrong", "2,400", ".60", "q1", "teach*"):
-        assert said in text
-    assert "made in 4.0" not in text
+def table(page: Page, name: str) -> list[list[str]]:
+    """Cells of the rows of a table."""
+    body = page.html.split(f'aria-label="{name}"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    rows = body.split("</tr>")[:-1]
+    return [re.findall(r"<t[hd][^>]*>(?:<span[^>]*></span>)?([^<]*)</t[hd]>", row) for row in rows]
+
+
+def test_rows_questions_and_wall_time_come_first(written):
+    text = Page(written.read_text()).text
+    assert "rows 247 206 at 6 budgets, 41 without a budget" in text
+    assert "questions 41" in text
+    assert "wall time 83 s" in text
+
+
+def test_every_step_has_its_wall_time_and_what_it_kept(written):
+    (teach, hostile) = table(Page(written.read_text()), "Steps")
+    assert teach[:7] == ["teach*", "1,000", "4,000", "0", "0", "0.556", "30 min 00 s"]
+    assert hostile[1:7] == ["4,000", "1,000", "350", "3,000", "1,000", "4.0 s"]
+
+
+def test_spare_records_do_not_count_as_dropped(written):
+    page = Page(written.read_text())
+    reasons = [row[3] for row in table(page, "Dropped records")]
+    assert reasons == ["wrong", "too_long"]
+
+
+def test_spare_chains_stand_outside_the_acceptance_rate(written):
+    first, second = table(Page(written.read_text()), "Acceptance at each budget")
+    assert first[:8] == ["500", "10", "7", ".70", "1.40", "485.7", ".071", "350"]
+    assert second[:8] == ["1000", "0", "0", "-", "-", "-", "-", "0"]
+
+
+def test_reasons_examples_and_the_choice_are_shown(written):
+    text = Page(written.read_text()).text
+    for shown in ("wrong", "2,400", ".60", "q1"):
+        assert shown in text
     assert "clean leads sloppy by 0.300, standard error 0.040: more than 2 standard errors" in text
     assert "its 3 rows do not fill one batch" in text
 
 
+def test_lengths_of_rows_without_a_budget_stand_behind_all_budgets(written):
+    svg = re.findall(r'<figure id="figure-lengths">.*?(<svg.*?</svg>)', written.read_text(), re.S)[
+        0
+    ]
+    labels = tick_labels(svg)
+    assert labels["none"] > labels["8000"] > labels["500"]
+    medians = svg.split('id="lengths-medians"')[1]
+    xs = [float(x) for x in re.findall(r'<use [^>]*x="([\d.]+)"', medians)]
+    assert len([x for x in xs if abs(x - labels["none"]) < 1]) == 1
+
+
 def test_the_figures_stand_beside_the_page_as_json(written):
     content = json.loads(written.with_suffix(".json").read_text())
-    assert content["name"] == "demo"
+    assert (content["name"], content["rows"], content["questions"]) == ("demo", 247, 41)
+    assert content["wall_s"] == 83.0
     assert content["steps"][1]["records_per_s"] == 1000
-    assert content["steps"][1]["dropped"] == {"wrong": 2400, "too_long": 600}
+    assert content["steps"][1]["dropped"] == {"wrong": 2400, "too_long": 600, "spare": 350}
     assert content["lengths"]["500"]["chains"] == 41
     assert content["pass_rates"] == [1, 0, 2, 0, 0, 1, 0, 0, 0, 1]
     assert content["diversity"] == {"chosen": 0.55, "random": 0.35, "questions": 2}
@@ -205,7 +226,9 @@ def test_the_same_report_gives_the_same_page(written, tmp_path):
 
 def test_an_empty_report_is_a_page_too(tmp_path):
     path = write_data_report(tmp_path / "data.html", DataReport("nothing"))
-    assert Page(path.read_text()).headings == []
+    page = Page(path.read_text())
+    assert page.headings == ["Overview"]
+    assert "rows 0" in page.text
 
 
 def test_a_lead_within_the_noise_is_called_so(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
-from bard_ray.distill.pipeline import Pipeline, RecordSource
+from bard_ray.distill.pipeline import BusyClock, Pipeline, RecordSource
 from bard_ray.distill.select import FilterStep, make_steps
 from bard_ray.distill.step import Step, Tools
 from bard_ray.distill.store import StepFacts
@@ -149,7 +150,7 @@ def test_another_seed_or_source_makes_all_again(tmp_path: Path) -> None:
     run(pipeline(tmp_path, Upper()))
     other = pipeline(tmp_path, step := Upper(), questions=4)
     run(other)
-    assert step.log == ["q0", "q3"]
+    assert sorted(step.log) == ["q0", "q3"]
     source = RecordSource("source10", QUESTIONS, records)
     seeded = Pipeline(tmp_path, source, [("s0", again := Upper())], tools(), {"seed": 1})
     run(seeded)
@@ -336,3 +337,41 @@ def test_selections_that_compare_questions_are_known_as_such() -> None:
     from bard_ray.distill.select import WHOLE
 
     assert set(WHOLE) <= set(FILTERS.names())
+
+
+def test_overlapping_work_counts_once_and_pauses_not_at_all():
+    times = iter([1.0, 5.0, 6.0, 9.0, 11.0])
+    clock = BusyClock(lambda: next(times))
+    clock.start()  # at 1
+    clock.start()  # while the first is running: the time does not matter
+    counted = [clock.stop(), clock.stop()]  # at 5 and 6
+    clock.start()  # at 9
+    counted.append(clock.stop())  # at 11
+    assert sum(counted) == 7.0
+
+
+@dataclass(frozen=True)
+class Waits(Upper):
+    """Each chunk waits until all of them are in work."""
+
+    together: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("log", "together")
+
+    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+        judged = await super().run(records, tools)
+        if len(self.log) == 4:
+            await asyncio.sleep(0.2)
+            self.together.set()
+        await self.together.wait()
+        return judged
+
+
+def test_the_time_of_a_step_is_wall_time_and_stays_with_its_parts(tmp_path):
+    (facts,) = run(pipeline(tmp_path, Waits(), ahead=4))
+    alone = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("part-*.json"))]
+    parts_s = [part["facts"]["seconds"] for part in alone]
+    assert len(parts_s) == 4
+    assert all(seconds >= 0.2 for seconds in parts_s)
+    assert 0.2 <= facts.seconds < sum(parts_s)
+    (again,) = run(pipeline(tmp_path, Waits(), ahead=4))
+    assert again.seconds == facts.seconds

@@ -18,7 +18,7 @@ from bard_ray.records import (
     TokenBudget,
     Verdict,
 )
-from bard_ray.report.results import Results, read_results, write_results
+from bard_ray.report.results import Results, partial_results, read_results, write_results
 
 
 def group(budget, length):
@@ -44,6 +44,18 @@ def test_the_file_has_the_documented_keys(tmp_path):
     content = json.loads((tmp_path / "results.json").read_text())
     assert set(content) == {"wall_s", "variants", "config"}
     assert content["variants"]["rl"]["by_budget"]["8"]["mean_length"] == 9
+
+
+def test_an_unfinished_run_has_the_variants_that_were_measured_so_far(tmp_path):
+    assert partial_results(tmp_path, {}, {}) == Results()
+    (tmp_path / "evals").mkdir()
+    for name in ("additive", "rl", "student", "sft"):
+        text = json.dumps(results().variants["rl"])
+        (tmp_path / "evals" / f"{name}.json").write_text(text)
+    found = partial_results(tmp_path, {"sft": 85.5}, {"seed": 0})
+    assert list(found.variants) == ["student", "sft", "rl", "additive"]
+    assert found.variants["additive"] == results().variants["rl"]
+    assert (found.wall_s, found.config) == ({"sft": 85.5}, {"seed": 0})
 
 
 def test_budgets_and_held_out_ones_come_as_labels_in_order():

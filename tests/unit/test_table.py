@@ -1,7 +1,8 @@
 """The table a run ends with."""
 
 from bard_ray.report.results import Results
-from bard_ray.report.table import render_table, share
+from bard_ray.report.table import render_table
+from bard_ray.report.text import share
 
 
 def point(length, accuracy):
@@ -74,6 +75,36 @@ def test_an_unknown_variant_keeps_its_name_and_a_missing_value_is_a_dash():
     text = render_table(Results(variants={"additive": variant({"8": point(None, None)})}))
     assert "additive" in text.splitlines()[0]
     assert text.splitlines()[2].split() == ["8", "-", "-"]
+
+
+def test_the_student_a_run_was_given_stands_alone():
+    given = Results(variants={"student": variant({"8": point(9.5, 0.25), "none": point(30, 0.5)})})
+    assert render_table(given) == "\n".join(
+        [
+            "             given student",
+            " budget   length  accuracy",
+            "      8      9.5       .25",
+            "   none     30.0       .50",
+            "",
+            " means over budgets  |L-b|/b  in band  overrun  accuracy",
+            " given student          .065      .87      .32       .69",
+        ]
+    )
+
+
+def test_a_variant_measured_without_a_budget_only_has_no_means():
+    free = variant({"none": point(30, 0.5)})
+    free |= {"rel_err": None, "in_band": None, "overrun": None, "accuracy": None}
+    lines = render_table(Results(variants={"student": free})).splitlines()
+    assert lines[2].split() == ["none", "30.0", ".50"]
+    assert lines[-1].split() == ["given", "student", "-", "-", "-", "-"]
+
+
+def test_a_long_name_widens_its_columns():
+    names = {name: variant({"8": point(8.0, 0.5)}) for name in ("rl", "a_rather_long_name_of_ours")}
+    lines = render_table(Results(variants=names)).splitlines()
+    assert lines[0].split() == ["BARD", "a_rather_long_name_of_ours"]
+    assert len({len(line) for line in lines[:3]}) == 1
 
 
 def test_no_variants_no_crash():

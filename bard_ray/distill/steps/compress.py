@@ -87,7 +87,7 @@ class Compress:
             budgets = taken[record.question.id]
             spare = record.budget in budgets or len(budgets) >= self.count
             if not reason and spare:
-                judged.append((record, "spare"))
+                judged.append((record, str(Reason.SPARE)))
                 continue
             if not reason:
                 budgets.add(record.budget)

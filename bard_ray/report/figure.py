@@ -1,0 +1,38 @@
+"""A figure on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from bard_ray.plotting import inline_svg, one_panel
+from bard_ray.report.text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: `svg` is an inline element, `alt` says in words what it shows."""
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    svg: str
+
+    @classmethod
+    def drawn(
+        cls, key: str, title: str, caption: str, alt: str, draw: Callable[[Axes], None]
+    ) -> Self:
+        """A figure of one panel; names that are drawn lose the characters that cannot be seen."""
+        return cls(key, title, caption, alt, visible(inline_svg(key, one_panel(draw))))
+
+
+def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """Names of the axes, and little room beside the data."""
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.margins(x=0.02)
