@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,14 @@ from bard_ray.distill.filter import FILTERS
 from bard_ray.distill.step import STEPS
 from bard_ray.distill.teacher import TEACHERS
 from bard_ray.learn.correction import CORRECTIONS
+from bard_ray.plugins import Registry
 from bard_ray.report import metrics_page
 from bard_ray.rewards.fidelity import SHAPES
 from bard_ray.rewards.reward import REWARDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-REGISTRIES = {
+REGISTRIES: dict[str, Registry[Any]] = {
     "reward": REWARDS,
     "budget fidelity": SHAPES,
     "off-policy correction": CORRECTIONS,
