@@ -175,7 +175,7 @@ def test_all_corrections_are_found_and_truncated_is_the_default() -> None:
         ("truncate", {}, "Did you mean truncated"),
         ("truncated", {"cap": 0.0}, "cap must be above 0"),
         ("masked", {"low": 1.5}, "low must lie in 0..1"),
-        ("truncated", {"limit": 3.0}, "is no parameter of truncated"),
+        ("truncated", {"limit": 3.0}, "is not a parameter of truncated"),
     ],
 )
 def test_wrong_corrections_are_refused(name: str, params: dict[str, float], words: str) -> None:
