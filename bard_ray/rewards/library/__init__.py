@@ -1,1 +1,1 @@
-"""Rewards, one a file; the docstring of each class is its definition."""
+"""The built-in rewards, one a file; the docstring of each class is its definition."""
