@@ -1,6 +1,6 @@
 """The interface of a rollout worker's inference engine: token ids in, token ids out.
 
-It hides whether vLLM runs in this process or in processes of its own.
+It hides whether vLLM runs in this process or in separate processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`TokenEngine` over one in-process vLLM `LLMEngine`, for workers that own one device.
 
-A thread of its own steps the engine. Compared with the multi-process engine it starts in a third of
+A dedicated thread steps the engine. Compared with the multi-process engine it starts in a third of
 the time, takes half the memory, and generates 1.5 times as many tokens per second on a CPU
 (measured).
 """
