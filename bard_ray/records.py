@@ -311,11 +311,11 @@ class Group:
     A failed group is a record too: `failure` gives the reason and `rollouts` is empty.
 
     Attributes:
-        rewards_G: one reward a rollout.
+        rewards_G: one reward per rollout.
         segment_rewards: rewards of single segments, if the reward gives any: by role, [G, S] with
             column s for the s-th segment of that role; NaN where a rollout has no such segment.
         advantage_shift_G: added to the advantages after normalization, if the reward gives it.
-        reference_logprobs: one array [T] a rollout, where the loss needs them.
+        reference_logprobs: one array [T] per rollout, where the loss needs them.
         failure: why there are no rollouts; None if there are.
     """
 

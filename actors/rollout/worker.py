@@ -1,6 +1,6 @@
 """The rollout worker: group requests in, groups of rollouts out, over one vLLM engine.
 
-A request becomes one engine request a rollout (`token_requests`); `PendingGroups` assembles the
+A request becomes one engine request per rollout (`token_requests`); `PendingGroups` assembles the
 outputs into groups; finished groups leave on one stream (`RolloutWorker.groups`).
 """
 
@@ -71,7 +71,7 @@ def make_engine(
 def token_requests(
     request: GroupRequest, spec: SamplingSpec, prompts: PromptFormat, max_len: int, name: str
 ) -> list[TokenRequest]:
-    """One engine request a rollout; rollouts with the same budget share the prompt's ids.
+    """One engine request per rollout; rollouts with the same budget share the prompt's ids.
 
     Args:
         request: the group to sample.

@@ -96,7 +96,7 @@ class StagedWeights:
     def swap(self) -> StagedWeights:
         """Put these weights in place and return the ones they replace.
 
-        Called between two steps. It changes references only: about a microsecond a parameter,
+        Called between two steps. It changes references only: about a microsecond per parameter,
         whatever the size.
         """
         old = StagedWeights(

@@ -31,7 +31,7 @@ class FlatWeights:
     """Parameters laid out in one byte buffer.
 
     Attributes:
-        names, dtypes, shapes, offsets: one entry a parameter; dtypes as torch names ("bfloat16"),
+        names, dtypes, shapes, offsets: one entry per parameter; dtypes as torch names ("bfloat16"),
             offsets in bytes.
         buffer: the bytes; a read-only view is fine.
     """

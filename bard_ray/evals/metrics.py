@@ -1,4 +1,4 @@
-"""Budget adherence and accuracy, one equation a function, and the summary of one variant.
+"""Budget adherence and accuracy, one equation per function, and the summary of one variant.
 
 L is the thinking length in tokens (`Rollout.thinking_tokens`), b the token budget. A rollout that
 never closes its thinking is wrong, and its length is all it sampled. A BROKEN verdict is an

@@ -4,12 +4,12 @@ A step involves three policies. The behavior policy b sampled the tokens; it dif
 weights and by the numerics of the inference engine. The proximal policy q is the policy at the
 start of the step. The policy p is the one being optimized. A correction turns their log-probs into
 a loss, and reports which tokens it clipped, truncated or masked. The built-in corrections are in
-`bard_ray.learn.corrections`, one a file.
+`bard_ray.learn.corrections`, one per file.
 
-The loop takes one optimizer step a batch, and gradients of micro-batches are accumulated without an
-update, so p = q in value throughout a step: the proximal log-probs are the policy's own, detached,
-and no second forward pass is needed. (Several optimizer steps a batch would need one.) Each
-correction then reduces to a weight w_i of the policy gradient `w_i A_i grad log p_i`, with
+The loop takes one optimizer step per batch, and gradients of micro-batches are accumulated without
+an update, so p = q in value throughout a step: the proximal log-probs are the policy's own,
+detached, and no second forward pass is needed. (Several optimizer steps per batch would need one.)
+Each correction then reduces to a weight w_i of the policy gradient `w_i A_i grad log p_i`, with
 r_i = p_i / b_i and s_i the geometric mean of r over the sequence:
 
 | correction | w_i |
@@ -71,7 +71,7 @@ class Surrogate:
         weight_N: the factor w in the gradient -w A grad log p of the loss.
         clipped_N: True where the clip removed the gradient.
         cut_N: True where the importance weight was truncated or masked.
-        metrics: one value a token for every name in the correction's `METRICS`; the step metric
+        metrics: one value per token for every name in the correction's `METRICS`; the step metric
             `correction/<name>` is the mean over the trained tokens.
     """
 

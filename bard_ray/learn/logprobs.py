@@ -60,13 +60,13 @@ def target_logprobs(
 class ChunkedLogprobs(torch.autograd.Function):
     """`target_logprobs`, one chunk of tokens at a time, forward and backward.
 
-    The forward pass saves its inputs and one logsumexp a token. The backward pass recomputes the
+    The forward pass saves its inputs and one logsumexp per token. The backward pass recomputes the
     logits of a chunk, turns them into their gradient in place, and uses that before the next chunk:
 
         dL/dz_i = (onehot(target_i) - softmax(z_i)) g_i / temperature
         dL/dH   = dL/dz W,    dL/dW = sum over chunks of (dL/dz)^T H,    dL/db = sum_i dL/dz_i
 
-    Under autocast the matrix products run in its type, and the weight is cast once a pass.
+    Under autocast the matrix products run in its type, and the weight is cast once per pass.
 
     Source: ours; the gradient is that of softmax cross-entropy.
     """

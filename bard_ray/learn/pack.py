@@ -199,7 +199,7 @@ def pack(
 def unpack(
     batches: Sequence[MicroBatch], values: Sequence[Floats], num_sequences: int
 ) -> list[Floats]:
-    """Convert token values from micro-batches, [R, T], to one array [T] a sequence.
+    """Convert token values from micro-batches, [R, T], to one array [T] per sequence.
 
     Sequences are in the order in which they were passed to `pack`.
     """

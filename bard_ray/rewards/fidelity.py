@@ -1,7 +1,7 @@
 """Budget fidelity f(L, b) in [0, 1]: how well a thinking length L meets a budget b.
 
 Lengths are thinking tokens as charged by `bard_ray.rewards.parts`. Relative deviations from a
-budget of 0 tokens divide by 1. The shapes are in `bard_ray.rewards.shapes`, one a file.
+budget of 0 tokens divide by 1. The shapes are in `bard_ray.rewards.shapes`, one per file.
 """
 
 from __future__ import annotations

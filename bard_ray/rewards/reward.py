@@ -1,9 +1,10 @@
 """From a graded group to its rewards.
 
 A reward is a rule over `GroupParts` and `BatchStats`: it sees the whole group and statistics of the
-run so far, and returns one value a rollout, and optionally one a segment. Which answers are right,
-which rollouts are malformed and what leaked thinking costs is the same for all rules and decided
-before: see the table of `bard_ray.rewards.parts`. The rules are in `bard_ray.rewards.library`.
+run so far, and returns one value per rollout, and optionally one per segment. Which answers are
+right, which rollouts are malformed and what leaked thinking costs is the same for all rules and
+decided before: see the table of `bard_ray.rewards.parts`. The rules are in
+`bard_ray.rewards.library`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class RewardValues:
     """What a rule returns.
 
     Attributes:
-        rewards_G: one value a rollout. A group is not trained on if neither these nor the values of
-            a segment vary.
+        rewards_G: one value per rollout. A group is not trained on if neither these nor the values
+            of a segment vary.
         segments: values of single segments by role (`think`, `answer`), [G, S]: column s is the
             s-th segment of that role, NaN where a rollout has none. Their advantages are relative
             to their column; segments of other roles get the rollout's advantage.
         advantage_shift_G: added to every advantage of a rollout after normalization.
-        metrics: one value a rollout for each name in the rule's `METRICS`; the step metric
+        metrics: one value per rollout for each name in the rule's `METRICS`; the step metric
             `reward/<name>` is the mean over the rollouts of the step, without NaN.
     """
 

@@ -20,7 +20,7 @@ def group_advantages(rewards_G: Floats, *, std_normalize: bool) -> Floats:
     A_i = r_i - mean(r), divided by std(r) (population) + 1e-6 where `std_normalize`.
 
     Args:
-        rewards_G: one reward a rollout, [G].
+        rewards_G: one reward per rollout, [G].
         std_normalize: divide by the standard deviation.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From rewarded groups to the learner's input: one `TrainSequence` a rollout."""
+"""From rewarded groups to the learner's input: one `TrainSequence` per rollout."""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ class Hardware:
         tree_broadcast: a pipelined tree takes the time of one transfer whatever the number of
             nodes; otherwise each node of `node_gpus` GPUs gets its own copy, one after another.
         load_s: generation stall of a weight update. Assumed.
-        answer_s: grading one answer. Assumed; verifiers are CPU cores, `verifiers_per_node` a node.
+        answer_s: grading one answer. Assumed.
+        verifiers_per_node: verifier workers of a node, on its CPU cores. Assumed.
         driver_group_s: driver CPU time per group. The design's bound; the tiny recipe took 1.9 ms
             on a machine that other jobs kept busy.
         driver_token_s, dispatch_token_s: driver CPU time per token, for unpickling groups and for

@@ -115,7 +115,7 @@ async def test_over_sampling_is_reproducible_when_synchronous():
         for seed in (1, 2)
     ]
     assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
-    # With two answers a group, a third of the groups has zero variance, which over-sampling fills.
+    # With two answers per group, a third of the groups has zero variance, so there is surplus.
     assert runs[0].state.ledger.zero_variance > 4
     assert runs[0].state.ledger.surplus == runs[1].state.ledger.surplus > 0
 

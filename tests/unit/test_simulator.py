@@ -297,7 +297,7 @@ def test_sizing_rules_by_hand() -> None:
     assert learner == pytest.approx(10_000)
     assert reference == pytest.approx(25_000)
     assert scenario.rollout_per_learner() == pytest.approx(2 * 10_000 / engine)
-    # GPU seconds a rollout: 2 x 1000 / engine + 0.1 + 0.04.
+    # GPU-seconds per rollout: 2 x 1000 / engine + 0.1 + 0.04.
     ideal = 3600 / (2000 / engine + 0.14)
     assert scenario.ideal_samples_per_gpu_hour() == pytest.approx(ideal)
     # 10 engines run 6,800 sequences and a step of 850 groups has 3,400: 2. An answer takes

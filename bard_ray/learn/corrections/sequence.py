@@ -1,4 +1,4 @@
-"""`rl.correction.name=sequence`: one clipped ratio a sequence (GSPO)."""
+"""`rl.correction.name=sequence`: one clipped ratio per sequence (GSPO)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.learn.ratios import ratio, sequence_ratio
 @CORRECTIONS.register("sequence")
 @dataclass(frozen=True)
 class SequenceLevel:
-    """One clipped ratio a sequence: the geometric mean of its token ratios.
+    """One clipped ratio per sequence: the geometric mean of its token ratios.
 
     Math:
         s_i = exp(mean over the sequence of (log p - log b)), without gradient
