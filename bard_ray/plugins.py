@@ -124,7 +124,7 @@ def require_within(
     *,
     open_low: bool = False,
 ) -> None:
-    """Check that a parameter is finite and in [low, high], or in (low, high] with `open_low`.
+    """Check that a parameter is finite and in [low, high]; `open_low` excludes `low` itself.
 
     Raises:
         ValueError: it is not; `Registry.build` turns this into a `ConfigError`.

@@ -33,7 +33,7 @@ class TokenBudget:
 
 @dataclass(frozen=True, slots=True)
 class EffortBudget:
-    """A fraction in (0, 1] of the effort the model would spend unconstrained."""
+    """A fraction, above 0 and at most 1, of the effort that the model spends unconstrained."""
 
     fraction: float
 

@@ -35,7 +35,7 @@ class LcpoExact:
         require_within("alpha", self.alpha, 0)
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
-        """Values in (-inf, 1]."""
+        """Values of at most 1, without a lower bound."""
         limited_G = ~np.isposinf(parts.budget_tokens_G)
         distance_G = np.abs(np.where(limited_G, parts.budget_tokens_G, 0) - parts.tokens_G)
         return RewardValues(parts.accuracy_G - self.alpha * np.where(limited_G, distance_G, 0))
