@@ -1,4 +1,4 @@
-"""BARD on Ray: budget-aware reasoning distillation. This package is the method.
+"""BARD on Ray: budget-aware reasoning distillation.
 
-It imports no ray, vllm or deepspeed.
+This package is the method: data, rewards, losses and loops. It imports no ray, vllm or deepspeed.
 """

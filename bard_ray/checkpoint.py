@@ -1,4 +1,4 @@
-"""Directories with a manifest: the size and checksum of every file, and facts about them."""
+"""Checkpoint directories, written atomically, with a manifest of file sizes and checksums."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ MANIFEST = "manifest.json"
 
 @contextlib.contextmanager
 def described_directory(path: Path, **facts: object) -> Iterator[Path]:
-    """Give a temporary directory to write into.
-
-    On success it becomes `path`, complete with a manifest.
+    """Yield a temporary directory to write into; on success it becomes `path`, with a manifest.
 
     Args:
-        path: final place; what is there already is replaced.
-        facts: plain JSON values kept in the manifest beside the files' sizes and checksums.
+        path: final place; an existing directory is replaced.
+        facts: plain JSON values, stored in the manifest beside the files' sizes and checksums.
     """
-    with atomic_directory(path) as aside:
-        yield aside
+    with atomic_directory(path) as partial:
+        yield partial
         files = {
-            str(f.relative_to(aside)): _describe(f) for f in sorted(aside.rglob("*")) if f.is_file()
+            str(f.relative_to(partial)): _describe(f)
+            for f in sorted(partial.rglob("*"))
+            if f.is_file()
         }
-        write_json(aside / MANIFEST, {"facts": facts, "files": files})
+        write_json(partial / MANIFEST, {"facts": facts, "files": files})
 
 
 def is_complete(path: Path) -> bool:
-    """True where a directory has a manifest and every file of it is there in full size."""
+    """True where a directory has a manifest and all its files in their full size."""
     try:
         files = json.loads((path / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError):

@@ -1,24 +1,22 @@
-"""The whole error model.
+"""The error model: the cause of an error decides its class, the class what the driver does.
 
-Who is at fault decides the class, and the class decides what the driver does.
-
-* A user's mistake (`UserError`: configuration, data, resources, a run that does not fit) is raised
-  before anything expensive starts. The driver prints its one paragraph, no traceback, and exits
-  with `exit_code`.
-* A fault of the machinery (`InfrastructureError`: a call timed out, an actor died, weights did not
-  arrive) may be retried or the part replaced; see `actors.cluster.supervise` for the policy.
-* A broken invariant (`InvariantError`) is a bug of ours: the run stops and says which balance did
-  not hold.
+* A user's mistake (`UserError`: configuration, data, resources, a run directory that does not
+  match) is raised before anything expensive starts. The driver prints its message, one paragraph
+  without a traceback, and exits with `exit_code`.
+* An infrastructure failure (`InfrastructureError`: a call timed out, an actor died, weights did not
+  arrive) is retried or the part is replaced; `actors.cluster.supervise` holds the policy.
+* A broken invariant (`InvariantError`) is a bug in this project: the run stops and names the
+  invariant.
 
 A bad rollout is none of these: it is data (a `Verdict`), not an exception.
-Every class survives pickling with its arguments, because these exceptions cross process borders.
+Every class survives pickling with its arguments, because these exceptions cross processes.
 """
 
 from __future__ import annotations
 
 
 class BardError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base class of the errors that this project raises."""
 
     exit_code = 1
 
@@ -31,13 +29,13 @@ class BardError(Exception):
 
 
 class UserError(BardError):
-    """Something the user can mend. The message says what, where, and what to do."""
+    """A mistake that the user can fix; the message says what, where, and how."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """One field of the configuration breaks one rule."""
+    """A field of the configuration breaks a rule."""
 
     def __init__(self, field: str, value: object, rule: str, fix: str) -> None:
         super().__init__(field, value, rule, fix)
@@ -48,10 +46,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is missing, empty or malformed.
-
-    `row` shows the offending row, cut to 300 characters.
-    """
+    """A data set is missing, empty or malformed; the message shows 300 characters of `row`."""
 
     def __init__(self, source: str, problem: str, fix: str, row: object = None) -> None:
         super().__init__(source, problem, fix, row)
@@ -63,7 +58,7 @@ class DataError(UserError):
 
 
 class ResourceError(UserError):
-    """The cluster is smaller than the placement needs."""
+    """The cluster has fewer resources than the placement needs."""
 
     def __init__(self, resource: str, needed: float, available: float, fix: str) -> None:
         super().__init__(resource, needed, available, fix)
@@ -75,7 +70,7 @@ class ResourceError(UserError):
 
 
 class RunStateError(UserError):
-    """The run directory holds something that this command cannot go on from."""
+    """The run directory holds a state that this command cannot resume from."""
 
     def __init__(self, path: str, problem: str, fix: str) -> None:
         super().__init__(path, problem, fix)
@@ -86,34 +81,34 @@ class RunStateError(UserError):
 
 
 class InfrastructureError(BardError):
-    """A part of the machinery failed: a process, a time limit, a transfer."""
+    """Infrastructure failed: a process died, a call timed out, a transfer was incomplete."""
 
     exit_code = 3
 
 
 class CallTimeoutError(InfrastructureError):
-    """A remote call did not answer within its limit."""
+    """A remote call did not return within its time limit."""
 
     def __init__(self, what: str, limit_s: float) -> None:
         super().__init__(what, limit_s)
         self.what, self.limit_s = what, limit_s
 
     def __str__(self) -> str:
-        return f"{self.what} gave no answer within {self.limit_s:g} s"
+        return f"{self.what} did not return within {self.limit_s:g} s"
 
 
 class WeightSyncError(InfrastructureError):
-    """Weights sent and weights loaded disagree in version, names or size."""
+    """The weights sent and the weights loaded differ in version, names, shapes or size."""
 
 
 class InvariantError(BardError):
-    """A balance or bound of ours does not hold; the run stops rather than train on wrong data."""
+    """An invariant does not hold; the run stops rather than train on wrong data."""
 
     exit_code = 4
 
 
 def first_error(error: BaseException) -> BaseException:
-    """The first plain exception inside the (nested) groups that task groups wrap around it."""
+    """The first exception inside the nested exception groups that task groups raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,6 +1,6 @@
-"""Files and directories that a reader sees whole or not at all.
+"""Atomic writing of files and directories: a reader sees them complete or not at all.
 
-They are written aside, synced to disk, and renamed into place.
+They are written under a temporary name, synced to disk, and renamed into place.
 """
 
 from __future__ import annotations
@@ -16,67 +16,67 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Give a file to write into; on success it takes the place of `path`, else nothing changes."""
+    """Yield a file to write into; on success it replaces `path`, otherwise nothing changes."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with aside.open("wb") as file:
+        with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(target)
+        partial.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     sync(target.parent)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file as UTF-8."""
+    """Write a UTF-8 text file atomically."""
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write lines, which come without their ends, as UTF-8."""
+    """Write a UTF-8 file atomically, one line for each item; items have no line ends."""
     with atomic_file(path) as file:
         file.writelines(f"{line}\n".encode() for line in lines)
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write a JSON value, indented.
+    """Write an indented JSON file atomically.
 
     Raises:
-        TypeError: it is no JSON value; nothing is written.
+        TypeError: the value is not JSON-serializable; nothing is written.
     """
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Give a directory to write into; on success it takes the place of `path`.
+    """Yield a directory to write into; on success it replaces `path`.
 
-    A crash between the two renames leaves the directory before beside its place: see `recover`.
+    A crash between the two renames leaves the previous directory under another name; see `recover`.
     """
     recover(path)
-    aside = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
-        yield aside
-        for entry in aside.rglob("*"):
+        yield partial
+        for entry in partial.rglob("*"):
             sync(entry)
         if path.exists():
             path.rename(_old(path))
-        aside.rename(path)
+        partial.rename(path)
         sync(path.parent)
         shutil.rmtree(_old(path), ignore_errors=True)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
-    """Put the directory before back where a crash between two renames left none at `path`."""
+    """Restore the previous directory where a crash between the two renames left none at `path`."""
     if _old(path).exists():
         if path.exists():
             shutil.rmtree(_old(path))
@@ -85,7 +85,7 @@ def recover(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file or a directory's entries to the disk."""
+    """Flush a file, or the entries of a directory, to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,11 +1,9 @@
-"""Step metrics.
-
-The one table of names, and the writer of `metrics.jsonl` and the TensorBoard files.
+"""Step metrics: the table of names, and the writer of `metrics.jsonl` and TensorBoard files.
 
 A name that is not in `TABLE` cannot be written, so the table is complete by construction; plug-ins
-declare theirs in a class attribute `METRICS` (`own_metrics`). Every stage of a run (`base`, `sft`,
-`rl`, ...) has its own step counter; a record is one step of one stage. Evaluation results are not
-step metrics: they go to `results.json` (`bard_ray.report.results`).
+declare their own metrics in a class attribute `METRICS` (`own_metrics`). Every stage of a run
+(`base`, `sft`, `rl`, ...) has its own step counter; a record is one step of one stage. Evaluation
+results are not step metrics: they are written to `results.json` (`bard_ray.report.results`).
 """
 
 from __future__ import annotations
@@ -28,20 +26,20 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What one name means: its unit, how a step's values become one number, and the definition."""
+    """A metric: its unit, how the values of a step are reduced to one number, its definition."""
 
     unit: str
     reduction: str
     meaning: str
 
 
-# Bins of thinking budgets: the thirds of the taught ones, and prompts without a number of tokens.
+# Bins of thinking budgets: thirds of the budgets in training, and prompts without a token budget.
 BINS = ("short", "middle", "long", "none")
 
 BINNED = {
     "lag_mean": Metric("steps", "token mean", "lag of tokens, {bin}"),
     "lag_max": Metric("steps", "max", "largest lag, {bin}"),
-    "ratio_mean": Metric("1", "token mean", "policy over behavior probability, {bin}"),
+    "ratio_mean": Metric("1", "token mean", "policy probability over behavior probability, {bin}"),
     "cut": Metric("share", "token mean", "tokens clipped, truncated or masked, {bin}"),
     "behavior_kl": Metric("nats", "token mean", "k3 estimate of KL(behavior || policy), {bin}"),
     "tokens": Metric("share", "token mean", "share of the step's trained tokens, {bin}"),
@@ -50,9 +48,9 @@ BINNED = {
     "surplus": Metric("groups", "sum", "over-sampled groups discarded, {bin}"),
 }
 BIN_WORDS = {
-    "short": "lowest third of the taught budgets",
-    "middle": "middle third of the budgets",
-    "long": "highest third of the budgets",
+    "short": "lowest third of the training budgets",
+    "middle": "middle third of the training budgets",
+    "long": "highest third of the training budgets",
     "none": "no token budget",
 }
 
@@ -69,7 +67,7 @@ TABLE: dict[str, Metric] = {
     "rl/reward": Metric(
         "1",
         "rollout mean",
-        "what the advantages are made of: accuracy and budget fidelity combined",
+        "reward, from which advantages are computed: accuracy combined with budget fidelity",
     ),
     "rl/accuracy": Metric("share", "rollout mean", "rollouts whose verdict is correct"),
     "rl/fidelity": Metric("1", "rollout mean", "budget fidelity, 0 where malformed"),
@@ -83,7 +81,9 @@ TABLE: dict[str, Metric] = {
     "rl/thinking_tokens": Metric("tokens", "rollout mean", "thinking length L"),
     "rl/truncated": Metric("share", "rollout mean", "rollouts that ended at the token limit"),
     "rl/unclosed": Metric("share", "rollout mean", "rollouts that never closed their thinking"),
-    "rl/skipped": Metric("share", "rollout mean", "rollouts that closed their thinking at once"),
+    "rl/skipped": Metric(
+        "share", "rollout mean", "rollouts that closed their thinking after at most 2 tokens"
+    ),
     "rl/extra_tags": Metric(
         "share", "rollout mean", "rollouts with a think tag in the answer part"
     ),
@@ -91,7 +91,7 @@ TABLE: dict[str, Metric] = {
         "share", "rollout mean", "rollouts whose answer part exceeds rl.reward.answer_limit"
     ),
     # Reinforcement learning: what the learner did.
-    "rl/loss": Metric("1", "token mean", "corrected policy loss, KL term included"),
+    "rl/loss": Metric("1", "token mean", "off-policy corrected policy loss, KL term included"),
     "rl/kl": Metric("nats", "token mean", "k3 estimate of KL(policy || reference)"),
     "rl/entropy": Metric("nats", "token mean", "entropy of the policy at the trained positions"),
     "rl/ratio_mean": Metric("1", "token mean", "policy probability over behavior probability"),
@@ -134,32 +134,30 @@ TABLE: dict[str, Metric] = {
     "rl/groups_zero_variance": Metric(
         "groups", "sum", "groups without reward variance, replaced by others"
     ),
-    "rl/groups_failed": Metric("groups", "sum", "groups filed with a failure, replaced by others"),
+    "rl/groups_failed": Metric("groups", "sum", "groups that failed, replaced by others"),
     "rl/groups_surplus": Metric(
         "groups", "sum", "over-sampled groups discarded: enough groups before them were trainable"
     ),
     "rl/groups_in_flight": Metric(
-        "groups", "last", "groups admitted and not yet filed or trained, after the step"
+        "groups", "last", "groups admitted and not yet trained on or discarded, after the step"
     ),
-    # Verdicts since the step before, those of untrained groups included.
-    "verdict/correct": Metric("verdicts", "sum", "graded and right"),
-    "verdict/wrong": Metric("verdicts", "sum", "graded and not right"),
-    "verdict/unparsable": Metric(
-        "verdicts", "sum", "no answer could be read, or several; counts as wrong"
-    ),
+    # Verdicts since the previous step, those of untrained groups included.
+    "verdict/correct": Metric("verdicts", "sum", "graded and correct"),
+    "verdict/wrong": Metric("verdicts", "sum", "graded and not correct"),
+    "verdict/unparsable": Metric("verdicts", "sum", "no answer found, or several; counts as wrong"),
     "verdict/timeout": Metric(
         "verdicts", "sum", "grading hit its time or memory limit; counts as wrong"
     ),
     "verdict/broken": Metric(
-        "verdicts", "sum", "the machinery failed; graded again, never a reward of 0"
+        "verdicts", "sum", "infrastructure failure; graded again, never a reward of 0"
     ),
     # The verifier pool, since it was started.
-    "grading/demoted": Metric("answers", "last", "answers so slow that the others overtook them"),
-    "grading/deaths": Metric("processes", "last", "grading processes that died under an answer"),
-    "grading/retried": Metric("answers", "last", "answers graded again after that"),
-    "grading/reissued": Metric("answers", "last", "answers graded again, their worker being lost"),
+    "grading/demoted": Metric("answers", "last", "slow answers moved behind the others"),
+    "grading/deaths": Metric("processes", "last", "grading processes that died while grading"),
+    "grading/retried": Metric("answers", "last", "answers graded again after such a death"),
+    "grading/reissued": Metric("answers", "last", "answers graded again because a worker was lost"),
     "grading/workers_replaced": Metric("workers", "last", "verifier workers that were lost"),
-    "grading/worst_s": Metric("s", "max", "longest time that one answer took"),
+    "grading/worst_s": Metric("s", "max", "longest grading time of an answer"),
     # Where the time of a step goes.
     "time/step_s": Metric("s", "last", "wall time from one weight version to the next"),
     "time/wait_s": Metric("s", "last", "learner waiting for groups"),
@@ -170,17 +168,17 @@ TABLE: dict[str, Metric] = {
     ),
     "time/train_s": Metric("s", "last", "forward, backward and optimizer"),
     "time/publish_s": Metric(
-        "s", "last", "learner waiting: gathering its weights, and for the transfer before this one"
+        "s", "last", "learner gathering its weights and waiting for the previous transfer"
     ),
     "time/transfer_s": Metric(
-        "s", "last", "weights in transfer to the rollout workers, while the learner continues"
+        "s", "last", "weight transfer to the rollout workers, while the learner continues"
     ),
     "time/stall_s": Metric("s", "max over workers", "generation paused while weights were loaded"),
 }
 
 
 def own_metrics(plugin: type) -> Mapping[str, Metric]:
-    """What a plug-in reports of itself: its class attribute `METRICS`; empty where it has none."""
+    """The metrics that a plug-in declares in its class attribute `METRICS`; empty without one."""
     declared: Mapping[str, Metric] = getattr(plugin, "METRICS", {})
     return declared
 
@@ -189,8 +187,8 @@ class MetricsWriter:
     """Appends step records to `metrics.jsonl` and scalars to `tensorboard/<stage>/`.
 
     A record is `{"stage", "step", "time_s", <name>: value, ...}` with `time_s` in Unix seconds. A
-    value that is not finite is written as null, since JSON knows no NaN; TensorBoard gets it as it
-    is. Opening an existing file appends.
+    value that is not finite is written as null, since JSON has no NaN; TensorBoard gets it
+    unchanged. An existing file is appended to.
     """
 
     def __init__(
@@ -199,12 +197,12 @@ class MetricsWriter:
         declared: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the files of a run; a last line that a crash cut short is dropped.
+        """Open the files of a run; an incomplete last line, left by a crash, is removed.
 
         Args:
             run_dir: directory of the run.
-            declared: names beside those of `TABLE`, of the run's plug-ins.
-            clock: gives Unix seconds.
+            declared: names that the run's plug-ins declare, in addition to `TABLE`.
+            clock: returns Unix seconds.
         """
         self._declared = frozenset(declared)
         self._dir = Path(run_dir)
@@ -235,10 +233,7 @@ class MetricsWriter:
         self._board(stage).write(step, numbers, time_s)
 
     def truncate_after(self, stage: str, step: int) -> None:
-        """Drop the records of `stage` beyond `step`.
-
-        A resumed stage would appear twice otherwise.
-        """
+        """Drop the records of `stage` after `step`, which a resumed stage will write again."""
         self._file.close()
         kept = [r for r in read_metrics(self._path) if r["stage"] != stage or r["step"] <= step]
         write_lines(self._path, map(json.dumps, kept))
@@ -264,7 +259,7 @@ class MetricsWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close."""
+        """Close the writer."""
         self.close()
 
     def _board(self, stage: str) -> _Board:
@@ -279,12 +274,12 @@ class MetricsWriter:
 class _Board:
     """Event file of one TensorBoard run.
 
-    Written with TensorBoard's own package: `torch.utils.tensorboard` would load torch (180 MiB)
-    into the driver.
+    Uses TensorBoard's own package, since `torch.utils.tensorboard` would load torch (180 MiB) into
+    the driver.
     """
 
     def __init__(self, path: Path, purge_step: int | None) -> None:
-        """Open a new event file; what earlier ones hold from `purge_step` on is hidden."""
+        """Open a new event file; TensorBoard hides earlier events from `purge_step` on."""
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -312,9 +307,9 @@ class _Board:
 
 
 def read_metrics(path: str | Path) -> list[Record]:
-    """Records of a `metrics.jsonl`, in file order; none if there is no file.
+    """Records of a `metrics.jsonl`, in file order, without an incomplete last line.
 
-    A torn last line is left out.
+    Empty if there is no file.
     """
     path = Path(path)
     if not path.exists():
@@ -324,16 +319,13 @@ def read_metrics(path: str | Path) -> list[Record]:
 
 
 def series(records: Sequence[Record], stage: str, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one metric of one stage; values that were not finite come back as NaN."""
+    """Steps and values of one metric of one stage; values that were not finite are NaN."""
     found = [(r["step"], r[name]) for r in records if r["stage"] == stage and name in r]
     return [step for step, _ in found], [math.nan if value is None else value for _, value in found]
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut what follows the last newline.
-
-    A record is written together with its newline, so that is half a record.
-    """
+    """Cut everything after the last newline: an incomplete record."""
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1

@@ -1,7 +1,7 @@
-"""Hugging Face model directories: which files hold the weights, and what their headers say.
+"""Hugging Face model directories: their weight files, and parameter shapes from the headers.
 
 Source: the safetensors format, an 8-byte little-endian header length and a JSON header that gives
-each tensor's type, shape and place.
+each tensor's type, shape and offsets.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def weight_files(directory: str | Path) -> list[Path]:
 
 
 def stored_shapes(directory: str | Path) -> dict[str, Shape]:
-    """Names and shapes of a model directory's parameters, from its files' headers alone."""
+    """Names and shapes of a model directory's parameters, read from the file headers only."""
     headers = (_header(file) for file in weight_files(directory))
     return {name: tuple(entry["shape"]) for header in headers for name, entry in header.items()}
 
 
 def stored_params(directory: str | Path) -> int:
-    """Number of parameters in a model directory's files; 0 where it has none."""
+    """Number of parameters in a model directory; 0 where it has no weight files."""
     return sum(math.prod(shape) for shape in stored_shapes(directory).values())
 
 

@@ -1,9 +1,8 @@
-"""Plug-ins by name: a built-in one registers itself, a user's own is named as `module:Class`.
+"""Plug-ins by name: built-in ones register themselves, a user's own is named `module:Class`.
 
 A plug-in is one file with one frozen dataclass: its docstring is its definition, its fields are its
 parameters. A configuration names it (`rl.reward.name=product`) and sets its parameters
-(`rl.reward.params.weight=0.5`); everything wrong with either is a `ConfigError` before anything
-starts.
+(`rl.reward.params.weight=0.5`); a mistake in either is a `ConfigError` before anything starts.
 """
 
 from __future__ import annotations
@@ -25,26 +24,25 @@ C = TypeVar("C", bound=type)
 class Registry(Generic[T]):
     """The plug-ins of one kind.
 
-    Every module of `package` is imported at the first look-up, so that a new file is all a new
-    built-in plug-in takes.
+    A look-up imports every module of `package`, so a new built-in plug-in needs only a new file.
     """
 
     def __init__(self, field: str, package: str, method: str = "", key: str = "name") -> None:
-        """Start empty.
+        """Create a registry without plug-ins.
 
         Args:
-            field: section of the configuration, `rl.reward`: its `.name` names a plug-in, its
-                `.params` holds the parameters.
+            field: section of the configuration, such as `rl.reward`: its `.name` names a plug-in,
+                its `.params` holds the parameters.
             package: dotted name of the package that holds the built-in plug-ins.
-            method: what every plug-in can do; a user's own without it is refused.
-            key: field of the section that names a plug-in, where it is not `name`.
+            method: method that every plug-in must have; a user's own without it is refused.
+            key: field of the section that names the plug-in, if other than `name`.
         """
         self._name_field = f"{field}.{key}"
         self.field, self._package, self._method = field, package, method
         self._classes: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[C], C]:
-        """Class decorator that makes a dataclass known under `name`."""
+        """Class decorator that registers a dataclass under `name`."""
 
         def keep(cls: C) -> C:
             self._classes[name] = cls
@@ -60,10 +58,10 @@ class Registry(Generic[T]):
         return sorted(self._classes)
 
     def find(self, name: str) -> type:
-        """Class of a built-in plug-in, or of `module:Class`.
+        """The class of a built-in plug-in, or of `module:Class`.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is no plug-in of that name.
         """
         if name in self.names():
             return self._classes[name]
@@ -72,23 +70,23 @@ class Registry(Generic[T]):
         close = difflib.get_close_matches(name, self._classes, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         fix = f"{hint}Use one of {', '.join(self.names())}, or your own as module:Class."
-        raise ConfigError(self._name_field, name, "is no known plug-in", fix)
+        raise ConfigError(self._name_field, name, "is not a known plug-in", fix)
 
     def build(self, name: str, params: Mapping[str, object]) -> T:
-        """The plug-in `name` with these parameters; the others keep their defaults.
+        """Build the plug-in `name` with these parameters; the others keep their defaults.
 
         Raises:
-            ConfigError: no such plug-in, an unknown or missing parameter, or a value that does not
-                fit.
+            ConfigError: there is no such plug-in, a parameter is unknown or missing, or a value is
+                invalid.
         """
         cls = self.find(name)
         self._require_known(cls, name, params)
         try:
             built: T = cls(**{key: _fit(cls, key, value) for key, value in params.items()})
         except (TypeError, ValueError) as error:
-            fix = f"Its docstring says what it takes: {cls.__module__}.{cls.__qualname__}."
+            fix = f"Its parameters are documented in {cls.__module__}.{cls.__qualname__}."
             raise ConfigError(
-                f"{self.field}.params", dict(params), f"does not fit {name} ({error})", fix
+                f"{self.field}.params", dict(params), f"is not valid for {name} ({error})", fix
             ) from error
         return built
 
@@ -102,9 +100,9 @@ class Registry(Generic[T]):
             raise ConfigError(self._name_field, name, rule, fix) from error
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             fix = "Decorate it with @dataclass(frozen=True); its fields are its parameters."
-            raise ConfigError(self._name_field, name, "is no dataclass", fix)
+            raise ConfigError(self._name_field, name, "is not a dataclass", fix)
         if self._method and not callable(getattr(cls, self._method, None)):
-            fix = f"Define it as the plug-ins of {self._package} do."
+            fix = f"Define it like the plug-ins of {self._package}."
             raise ConfigError(self._name_field, name, f"has no method {self._method}", fix)
         return cls
 
@@ -114,7 +112,7 @@ class Registry(Generic[T]):
             if key not in known:
                 has = f"It has {', '.join(known)}" if known else "It has none"
                 fix = f"{has}; {self.field}.params={{}} clears those of a recipe."
-                rule = f"is no parameter of {name}"
+                rule = f"is not a parameter of {name}"
                 raise ConfigError(f"{self.field}.params.{key}", params[key], rule, fix)
 
 
@@ -126,10 +124,10 @@ def require_within(
     *,
     open_low: bool = False,
 ) -> None:
-    """Refuse a parameter outside [low, high], or (low, high] with `open_low`, and NaN or infinity.
+    """Check that a parameter is finite and in [low, high]; `open_low` excludes `low` itself.
 
     Raises:
-        ValueError: it is; `Registry.build` makes a `ConfigError` of it.
+        ValueError: it is not; `Registry.build` turns this into a `ConfigError`.
     """
     above = value > low if open_low else value >= low
     if above and value <= high and math.isfinite(value):
@@ -141,12 +139,10 @@ def require_within(
 
 
 def _fit(cls: type, key: str, value: object) -> object:
-    """A parameter as its field's type wants it; whole numbers may stand for floats.
-
-    Lists become tuples.
+    """A parameter converted to its field's type: integers to floats, lists to tuples.
 
     Raises:
-        TypeError: it is of another type.
+        TypeError: the value has another type.
     """
     wanted: Any = get_type_hints(cls)[key]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The records that flow between roles: frozen, small, numpy arrays at most.
+"""The records that the roles exchange: small frozen dataclasses of plain values and numpy arrays.
 
 Axis letters, here and everywhere: T tokens of one segment or sequence, G rollouts of a group, B
 sequences of a batch, R rows of a packed micro-batch, V vocabulary. Token ids are int32, log-probs
@@ -26,28 +26,28 @@ Finish = Literal["stop", "length", "abort"]
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """At most `tokens` thinking tokens, counted between the think tags on token ids."""
+    """At most `tokens` thinking tokens: token ids between the think tags."""
 
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class EffortBudget:
-    """A fraction in (0, 1] of the effort the model would spend unconstrained."""
+    """A fraction, above 0 and at most 1, of the effort that the model spends unconstrained."""
 
     fraction: float
 
 
 @dataclass(frozen=True, slots=True)
 class ModeBudget:
-    """A named mode ("low", "high"); the configuration says what it means."""
+    """A named mode ("low", "high"); its meaning is configured."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class TagBudget:
-    """A literal control tag put into the prompt as it stands."""
+    """A literal control tag, put into the prompt unchanged."""
 
     text: str
 
@@ -69,7 +69,7 @@ def token_limit(budget: Budget) -> int | None:
 def budget_label(budget: Budget) -> str:
     """Short text for tables, file names and metric keys.
 
-    `27`, `effort=0.5`, `mode=low`, `tag=[Easy]`, `none`.
+    Examples: `27`, `effort=0.5`, `mode=low`, `tag=[Easy]`, `none`.
     """
     match budget:
         case TokenBudget(tokens):
@@ -88,7 +88,7 @@ def parse_budget(text: str) -> Budget:
     """Inverse of `budget_label`.
 
     Raises:
-        ValueError: the text is no budget.
+        ValueError: the text is not a budget.
     """
     if text == "none":
         return NO_BUDGET
@@ -123,9 +123,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class DistillRow:
-    """One SFT row: a question, its budget, the chain between the think tags, the answer part.
+    """One SFT row: a question, the budget its chain was compressed to, thinking, answer part.
 
-    The budget is the one the chain was compressed to.
+    Attributes:
+        think: the chain between the think tags.
+        answer_text: the part after the closing tag.
     """
 
     question: Question
@@ -136,15 +138,16 @@ class DistillRow:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of tokens of one origin.
+    """Consecutive tokens of one origin.
 
     Attributes:
-        role: who wrote it. `think` ends with the closing tag where the model wrote one; `forced`
-            text was put in by a protocol and is never trained on.
+        role: the origin. `think` ends with the closing tag if the model wrote it; `forced` tokens
+            were inserted by a protocol and are never trained on.
         tokens_T: token ids.
-        logprobs_T: behavior log-probs of the sampling distribution; 0 where nothing was sampled.
+        logprobs_T: log-probs under the sampling distribution (behavior log-probs); 0 for tokens
+            that were not sampled.
         mask_T: True where the token enters the loss.
-        versions_T: weight version that sampled each token; -1 where nothing was sampled.
+        versions_T: weight version that sampled each token; -1 for tokens that were not sampled.
     """
 
     role: SegmentRole
@@ -156,15 +159,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One sampled answer: prompt segment first, then what followed it.
+    """One sampled completion: the prompt segment, then the segments of the completion.
 
     Attributes:
-        thinking_tokens: tokens before the closing think tag, the tag itself not counted; all of
-            them if it never came.
-        closed: the closing think tag was reached.
-        answer_text: decoded text after the closing tag, empty if it never came.
-        answer_tokens: tokens after the closing tag, the end token not counted.
-        extra_tags: think tags, opening or closing, among them.
+        finish: why sampling ended.
+        thinking_tokens: tokens before the closing think tag, without the tag; all completion tokens
+            if there is no closing tag.
+        closed: there is a closing think tag.
+        answer_text: decoded text after the closing tag; empty if there is none.
+        answer_tokens: tokens after the closing tag, without the end token.
+        extra_tags: think tags, opening or closing, among the answer tokens.
     """
 
     budget: Budget
@@ -183,7 +187,7 @@ class Rollout:
 
 
 class Outcome(StrEnum):
-    """What grading found. Only the first two are the policy's doing."""
+    """Result of grading. `BROKEN` is an infrastructure failure, not a property of the answer."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -196,7 +200,11 @@ class Outcome(StrEnum):
 class Verdict:
     """Result of grading one answer.
 
-    It says what was extracted, which rule decided, and how long it took (wall seconds).
+    Attributes:
+        outcome: the result.
+        extracted: the answer that was found in the text.
+        rule: the rule that decided.
+        seconds: wall time of grading.
     """
 
     outcome: Outcome
@@ -207,7 +215,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class GradeItem:
-    """One answer to grade: `text` is the part after the closing think tag."""
+    """One answer to grade.
+
+    Attributes:
+        text: the part after the closing think tag.
+        gold: the gold answer.
+        kind: how the two are compared; see `bard_ray.verify.kinds`.
+    """
 
     text: str
     gold: str
@@ -216,11 +230,11 @@ class GradeItem:
 
 @dataclass(frozen=True, slots=True)
 class ThinkPrefix:
-    """A thought that is given rather than sampled: the model goes on behind it.
+    """The start of the thinking, set by the request; the model continues after it.
 
     Attributes:
-        text: what it says, without think tags.
-        closed: it is complete, so that the closing tag follows it and the answer is sampled.
+        text: the thinking, without think tags.
+        closed: the thinking is complete: the closing tag follows and only the answer is sampled.
     """
 
     text: str
@@ -229,13 +243,16 @@ class ThinkPrefix:
 
 @dataclass(frozen=True, slots=True)
 class GroupRequest:
-    """Work asked of a sampler.
+    """A request for the G rollouts of one group.
 
-    Everything follows from `number`, so a restart asks for exactly the same work.
+    In training everything follows from `number`, so a resumed run requests exactly the same groups.
 
     Attributes:
-        prefix: how every rollout's thought begins; its tokens are a `forced` segment behind the
-            prompt and count as thinking.
+        number: admission number.
+        budgets: one for each rollout, [G].
+        seed: sampling seed of the group.
+        prefix: think prefix of every rollout; its tokens are a `forced` segment after the prompt
+            and count as thinking tokens.
     """
 
     number: int
@@ -247,15 +264,17 @@ class GroupRequest:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
-    """How to sample.
+    """Sampling settings.
 
-    top_p is 1 and top_k off by construction: else behavior log-probs are not the policy's.
+    There are no fields for top_p and top_k: they are off, since otherwise the behavior log-probs
+    would not be those of the policy.
 
     Attributes:
-        force_budget: close the thinking span at the budget's token limit (budget forcing), by the
-            engine itself.
-        show_budget: write the budget into the prompt; off for students that were never taught to
-            read one.
+        temperature: sampling temperature; 0 is greedy.
+        max_new_tokens: completion tokens at most.
+        force_budget: budget forcing: the engine closes the thinking span at the budget's limit.
+        show_budget: write the budget into the prompt; off for students that were not trained to
+            read it.
     """
 
     temperature: float = 1.0
@@ -267,16 +286,16 @@ class SamplingSpec:
 class FailureKind(StrEnum):
     """Why a group has no rollouts to train on."""
 
-    NO_ROOM = "no_room"  # the prompt leaves no room for an answer; no retry would help
-    ABORTED = "aborted"  # its generation was ended early
+    NO_ROOM = "no_room"  # the prompt leaves no room for a completion; a retry would not help
+    ABORTED = "aborted"  # its generation was aborted
     WORKER_LOST = "worker_lost"
-    UNGRADED = "ungraded"  # grading failed, again and again
+    UNGRADED = "ungraded"  # grading failed, retries included
     SURPLUS = "surplus"  # enough groups before it were trainable
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a group failed: a kind that code can act on, and words for people."""
+    """Why a group failed: a kind for code to act on, and a text for people."""
 
     kind: FailureKind
     detail: str
@@ -287,15 +306,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One question, G rollouts, and what the roles found out about them.
+    """One question, its G rollouts, and their verdicts, rewards and reference log-probs.
 
-    A failed group is filed too: `failure` gives the reason and `rollouts` is empty.
+    A failed group is a record too: `failure` gives the reason and `rollouts` is empty.
 
     Attributes:
-        rewards_G: one reward a rollout.
-        segment_rewards: rewards of single segments, for rewards that have them: by role, [G, S]
-            with column s for the s-th segment of that role; NaN where a rollout has none.
-        advantage_shift_G: added to the advantages after normalization, for rewards that have it.
+        rewards_G: one reward per rollout.
+        segment_rewards: rewards of single segments, if the reward gives any: by role, [G, S] with
+            column s for the s-th segment of that role; NaN where a rollout has no such segment.
+        advantage_shift_G: added to the advantages after normalization, if the reward gives it.
+        reference_logprobs: one array [T] per rollout, where the loss needs them.
+        failure: why there are no rollouts; None if there are.
     """
 
     request: GroupRequest
@@ -317,9 +338,10 @@ class Group:
 class TrainSequence:
     """One sequence as the learner sees it; all arrays have the sequence's length T.
 
-    Index t speaks of predicting token t from tokens < t; index 0 is never trained on.
+    Index t refers to the prediction of token t from tokens < t; index 0 is never trained on.
 
     Attributes:
+        tokens_T: token ids, prompt included.
         mask_T: tokens that enter the loss.
         advantages_T: per-token advantage (RL), or None (SFT).
         behavior_T: behavior log-probs (RL), or None.
@@ -337,9 +359,9 @@ class TrainSequence:
 
 @dataclass(frozen=True, slots=True)
 class StepStats:
-    """What one learner step reports.
+    """Metrics of one learner step.
 
-    `values` maps metric name (see `bard_ray.metrics.TABLE`) to value, already reduced over ranks.
+    `values` maps names of `bard_ray.metrics.TABLE` to values, already reduced over ranks.
     """
 
     values: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Grading for callers that cannot use a broken verdict."""
+"""Grading with retries: answers with a broken verdict are graded again."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Sequence
 from bard_ray.records import Failure, FailureKind, GradeItem, Outcome, Verdict
 from bard_ray.roles import Verifier
 
-# What a group fails with where that did not help.
+# Failure of a group that has a broken verdict after all retries.
 UNGRADED = Failure(FailureKind.UNGRADED, "an answer could not be graded")
-REGRADES = 2  # how often an answer that the machinery failed to grade is graded again
+REGRADES = 2  # retries for an answer with a broken verdict
 
 
 async def grade_with_retries(
     verifier: Verifier, items: Sequence[GradeItem]
 ) -> tuple[list[Verdict], Counter[Outcome]]:
-    """Grade items, and again those that came back broken.
+    """Grade items, and grade those with a broken verdict again.
 
-    Trouble of the machinery is tried again, never turned into a wrong answer.
+    An infrastructure failure is retried, never turned into a wrong answer.
 
     Args:
-        verifier: who grades.
+        verifier: grades the items.
         items: N answers.
 
     Returns:
-        N verdicts in order, broken ones only where `REGRADES` more attempts did not help; and how
-        often each outcome was given, attempts that came to nothing included.
+        N verdicts in order, broken ones only where `REGRADES` retries failed too; and the number of
+        verdicts of each outcome over all attempts.
     """
     verdicts = await verifier.grade(items) if items else []
     given = Counter(verdict.outcome for verdict in verdicts)

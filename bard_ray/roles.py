@@ -1,8 +1,8 @@
-"""The four roles that the loops are written against.
+"""The four roles, as Protocols: `Sampler`, `Verifier`, `Reference`, `Learner`.
 
-Loops know only these Protocols; `actors/` adapts Ray, vLLM and DeepSpeed to them, and the tests
-adapt fakes. Every method that may wait is async; every implementation puts a time limit on what it
-waits for.
+The loops know only these Protocols; `actors/` implements them with Ray, vLLM and DeepSpeed, and the
+tests with fakes. Every method that may wait is async; every implementation puts a time limit on
+each wait.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from bard_ray.records import (
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Weights ready to be loaded by samplers.
+    """Gathered weights, ready to be loaded by a sampler.
 
-    `handle` is opaque to the library, `names` and `num_bytes` are checked.
+    Attributes:
+        handle: opaque to the library; refers to the weights.
+        names: of all parameters.
+        num_bytes: size of the weights.
     """
 
     handle: object
@@ -38,26 +41,24 @@ class Published:
 
 
 class Sampler(Protocol):
-    """Turns group requests into groups with rollouts, under the newest weights it was given."""
+    """Samples the rollouts of groups, under the newest weights that were loaded."""
 
     def sample(self, requests: Sequence[GroupRequest], spec: SamplingSpec) -> AsyncIterator[Group]:
-        """Yield one group per request as each completes, in any order.
-
-        A failed one carries its reason.
-        """
+        """Yield one group for each request as it completes, in any order; failed ones included."""
         ...
 
     async def abort(self, numbers: Collection[int]) -> None:
-        """Stop generating groups that nobody needs any more; each is yielded as a failed one."""
+        """Stop generating groups that are not needed any more; each is yielded as a failed one."""
         ...
 
     async def publish(self, weights: Published, version: int) -> float:
         """Load weights into every worker while requests run.
 
-        Returns the longest generation stall in seconds.
+        Returns:
+            The longest generation stall in seconds.
 
         Raises:
-            WeightSyncError: a worker reports another version, name set or size than was sent.
+            WeightSyncError: a worker reports another version, or names or sizes do not match.
         """
         ...
 
@@ -67,40 +68,40 @@ class Sampler(Protocol):
 
 
 class Verifier(Protocol):
-    """Grades answers within a hard time limit."""
+    """Grades answers, each within a hard time limit."""
 
     async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """One verdict per item, in order.
+        """One verdict for each item, in order.
 
-        Infrastructure trouble is `Outcome.BROKEN`, never an exception.
+        An infrastructure failure is `Outcome.BROKEN`, never an exception.
         """
         ...
 
 
 class Reference(Protocol):
-    """Log-probs and hidden states of given sequences under a frozen policy."""
+    """Computes log-probs and hidden states of sequences under a frozen policy."""
 
     async def load(self, path: str) -> None:
         """Load the frozen policy from a Hugging Face model directory."""
         ...
 
     async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
-        """Per sequence of T tokens an array of T log-probs.
+        """One array [T] of log-probs for each sequence of T tokens.
 
         Index t is log p(token t | tokens < t), index 0 is 0.
         """
         ...
 
     async def states(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Per sequence the mean over its tokens of the last hidden states, [H].
+        """Mean over the tokens of the last hidden states, one array [H] for each sequence.
 
-        No sequence is empty.
+        No sequence may be empty.
         """
         ...
 
 
 class Learner(Protocol):
-    """A group of ranks that holds the policy and its optimizer."""
+    """Trains the policy: a group of ranks that holds its weights and optimizer state."""
 
     async def begin(self, init_path: str, optim: OptimSpec) -> None:
         """Start a training stage from a Hugging Face model directory, with a fresh optimizer."""
@@ -109,27 +110,24 @@ class Learner(Protocol):
     async def step(
         self, sequences: Sequence[TrainSequence], loss: LossSpec, lr: float
     ) -> StepStats:
-        """One optimizer step over all sequences.
+        """Take one optimizer step on all sequences.
 
-        The loss is a token mean with one global denominator.
+        The loss is a mean over tokens with one global denominator.
         """
         ...
 
     async def publish(self) -> Published:
-        """Current weights, gathered, in the rollout dtype, ready for `Sampler.publish`."""
+        """Gather the current weights in the rollout dtype, for `Sampler.publish`."""
         ...
 
     async def export(self, path: str) -> None:
-        """Write the current weights as a Hugging Face model directory.
-
-        It holds configuration, safetensors and tokenizer.
-        """
+        """Write a Hugging Face model directory: configuration, safetensors and tokenizer."""
         ...
 
     async def save(self, path: str) -> None:
-        """Write resumable state (weights, optimizer) into the empty directory `path`."""
+        """Write weights and optimizer state into the empty directory `path`, for `restore`."""
         ...
 
     async def restore(self, path: str, optim: OptimSpec) -> None:
-        """Go on from `save`d state."""
+        """Resume from the state that `save` wrote."""
         ...

@@ -1,7 +1,4 @@
-"""Named streams of random numbers.
-
-What is drawn follows from (seed, stream, index) alone, in any order.
-"""
+"""Named random streams: a draw depends on (seed, stream, index) only, not on the order of draws."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from bard_ray.errors import ConfigError
 
 
 class Stream(IntEnum):
-    """Who draws. The numbers enter the seeds, so changing one changes every run that uses it."""
+    """What a stream is used for. The numbers enter the seeds, so they must not be changed."""
 
     TRAIN = 0
     BASE = 1
@@ -27,7 +24,7 @@ class Stream(IntEnum):
 
 
 def rng(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
-    """Generator of one item of one stream.
+    """The generator of one item of a stream.
 
     Raises:
         ConfigError: the seed is negative.

@@ -1,4 +1,4 @@
-"""N actors of one stateless role; lost ones are replaced while the run goes on."""
+"""A fleet: N actors of one stateless role; lost ones are replaced while the run continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.cluster.supervise import Decision, decide
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-ATTEMPTS = 3  # times a piece of work is issued before it counts as failed
+ATTEMPTS = 3  # times a call is issued before it counts as failed
 
 Spawn = Callable[[int], "ActorHandle"]
 Kill = Callable[["ActorHandle"], None]
@@ -20,9 +20,12 @@ Kill = Callable[["ActorHandle"], None]
 
 @dataclass
 class Slot:
-    """One worker's place.
+    """One worker of the fleet.
 
-    Its actor, how much it has to do, and a lock that lets one failure replace it once.
+    Attributes:
+        handle: its current actor.
+        load: work items it has in flight.
+        lock: makes concurrent callers replace a failed actor only once.
     """
 
     handle: ActorHandle
@@ -33,8 +36,8 @@ class Slot:
 class Fleet:
     """N actors of one stateless role.
 
-    `prepare` is run on every new actor before it gets work (load weights, warm up); it is given the
-    handle.
+    `prepare` runs on every new actor before it gets work (load weights, warm up); its argument is
+    the handle.
     """
 
     def __init__(
@@ -50,31 +53,31 @@ class Fleet:
         self.replaced = 0
 
     async def start(self) -> None:
-        """Prepare all workers, side by side."""
+        """Prepare all workers concurrently."""
         await asyncio.gather(*(self._prepare(slot.handle) for slot in self.slots))
 
     async def stop(
-        self, goodbye: Callable[[ActorHandle], Coroutine[Any, Any, None]] | None = None
+        self, before_kill: Callable[[ActorHandle], Coroutine[Any, Any, None]] | None = None
     ) -> None:
-        """End all workers, for good.
+        """Kill all workers; none is replaced.
 
-        `goodbye` is what they are told before; whether it reaches them does not matter.
+        `before_kill` runs on each of them first; its errors are ignored.
         """
         handles = [slot.handle for slot in self.slots]
-        if goodbye is not None:
-            await asyncio.gather(*map(goodbye, handles), return_exceptions=True)
+        if before_kill is not None:
+            await asyncio.gather(*map(before_kill, handles), return_exceptions=True)
         for handle in handles:
             self._kill(handle)
 
     def least_loaded(self) -> int:
-        """Index of the worker with the least to do.
+        """Index of the worker with the smallest load.
 
-        The first of equals, so that an idle fleet is filled in order.
+        Ties go to the lowest index, so that an idle fleet is filled in order.
         """
         return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
 
     async def replace(self, index: int, failed: ActorHandle) -> None:
-        """Put a fresh worker in the place of a failed one, unless somebody else did so already."""
+        """Replace a failed worker by a new one, unless another caller already did."""
         slot = self.slots[index]
         async with slot.lock:
             if slot.handle is not failed:
@@ -85,17 +88,18 @@ class Fleet:
             try:
                 await self._prepare(fresh)
             except BaseException:
-                self._kill(fresh)  # it holds the slot's resources; the next attempt starts another
+                # It holds the slot's resources, which the next attempt's actor needs.
+                self._kill(fresh)
                 raise
             slot.handle = fresh
 
     async def on_worker(
         self, index: int, work: Callable[[ActorHandle], Coroutine[Any, Any, None]]
     ) -> bool:
-        """Run work on one worker, replacing it and trying again as the failure policy says.
+        """Run `work` on one worker; replace the worker and retry where the failure policy says so.
 
         Returns:
-            False where it could not be done in `ATTEMPTS` tries.
+            False where all `ATTEMPTS` attempts failed.
         """
         for _ in range(ATTEMPTS):
             handle = self.slots[index].handle
@@ -110,7 +114,7 @@ class Fleet:
         return False
 
     async def _try_replace(self, index: int, failed: ActorHandle) -> None:
-        """Replace a worker; where its successor is lost too, the next attempt finds it so."""
+        """Replace a worker; where the replacement is lost too, the next attempt replaces that."""
         try:
             await self.replace(index, failed)
         except Exception as error:

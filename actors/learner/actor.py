@@ -1,4 +1,4 @@
-"""What an actor hosts of the learner: a rank, plus what only an actor can know or do."""
+"""The learner rank as a Ray actor: node address, wire format of a step, publishing weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bard_ray.learn.spec import LossSpec
 
 
 class LearnerActor(LearnerRank):
-    """A learner rank that knows its node's address and what travels through the object store."""
+    """A `LearnerRank` that knows its node's address and the object store's formats."""
 
     def __init__(
         self, rank: int, world_size: int, config: LearnerConfig, seed: int, loopback: bool
     ) -> None:
-        """`loopback`: all ranks live on this machine, so nothing is bound beyond it."""
+        """`loopback`: all ranks run on this machine, so they listen on 127.0.0.1 only."""
         super().__init__(rank, world_size, config, seed)
         self._loopback = loopback
 
     def rendezvous(self) -> tuple[str, int]:
-        """Rank 0: open the group's rendezvous where the other ranks can reach it."""
+        """Rank 0: open the process group's rendezvous on an address the other ranks can reach."""
         if self._loopback:
             return self.rendezvous_address()
         import ray.util
@@ -36,13 +36,14 @@ class LearnerActor(LearnerRank):
         global_tokens: int,
         num_micro_batches: int,
     ) -> dict[str, float]:
-        """`step` over this rank's share, as it came over the wire."""
+        """`step` on this rank's share of the sequences, in wire format."""
         return self.step(unpack_sequences(columns), loss, lr, global_tokens, num_micro_batches)
 
     def publish(self, dtype: str) -> tuple[tuple[tuple[str, ...], int], FlatWeights]:
-        """Rank 0: what was gathered, and the weights themselves.
+        """Rank 0: parameter names and bytes that were gathered, and the weights themselves.
 
-        Called with two returns, so they part ways.
+        Called with `num_returns=2`: the driver fetches the first and passes on a reference to the
+        second.
         """
         flat = self.gather(dtype)
         if flat is None:

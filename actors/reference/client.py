@@ -1,11 +1,11 @@
-"""The `Reference` role over one worker, which is replaced when it is lost."""
+"""The `Reference` role over one Ray actor, which is replaced when it is lost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from actors.cluster.fleet import Fleet, Kill, Spawn
+from actors.cluster.fleet import ATTEMPTS, Fleet, Kill, Spawn
 from actors.cluster.supervise import call
 from bard_ray.errors import InfrastructureError
 from bard_ray.records import Floats, Ints
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RayReference:
-    """The `Reference` role over one worker."""
+    """The `Reference` role over a fleet of one worker."""
 
     def __init__(self, spawn: Spawn, kill: Kill, timeout_s: float) -> None:
         self._timeout_s, self._path = timeout_s, ""
@@ -32,7 +32,7 @@ class RayReference:
             raise InfrastructureError(msg)
 
     async def stop(self) -> None:
-        """End the worker."""
+        """Kill the worker."""
         await self._fleet.stop()
 
     async def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
@@ -41,18 +41,18 @@ class RayReference:
         Raises:
             InfrastructureError: the worker was lost `ATTEMPTS` times.
         """
-        return await self._ask("logprobs", list(sequences), temperature)
+        return await self._call("logprobs", list(sequences), temperature)
 
     async def states(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Mean last hidden states of every sequence, in order.
+        """Mean of the last hidden states of every sequence, in order.
 
         Raises:
             InfrastructureError: the worker was lost `ATTEMPTS` times.
         """
-        return await self._ask("states", list(sequences))
+        return await self._call("states", list(sequences))
 
-    async def _ask(self, method: str, *arguments: object) -> list[Floats]:
-        """Call a method of the worker, again where it was lost on the way."""
+    async def _call(self, method: str, *arguments: object) -> list[Floats]:
+        """Call a method of the worker; retry on a new worker where it is lost during the call."""
         result: list[Floats] = []
 
         async def work(handle: ActorHandle) -> None:
@@ -60,6 +60,6 @@ class RayReference:
             result.extend(await call(remote, self._timeout_s, f"reference {method}"))
 
         if not await self._fleet.on_worker(0, work):
-            msg = "the reference worker was lost again and again; see logs/reference-0.log"
+            msg = f"the reference worker was lost {ATTEMPTS} times; see logs/reference-0.log"
             raise InfrastructureError(msg)
         return result

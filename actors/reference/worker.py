@@ -17,13 +17,10 @@ if TYPE_CHECKING:
 
 
 class ReferenceWorker:
-    """Scores sequences with the learner's own packing and log-prob code, without gradients."""
+    """Computes log-probs with the learner's own packing and log-prob code, without gradients."""
 
     def __init__(self, config: ReferenceConfig, learner: LearnerConfig) -> None:
-        """Take packing, attention and threads from the learner.
-
-        So both see the same numbers.
-        """
+        """Take packing, attention and threads from the learner, so that both compute alike."""
         self._config, self._learner = config, learner
         self._spec = PackSpec.of(learner.pack_len, learner.micro_tokens, learner.attention)
         self._policy: Policy | None = None
@@ -39,7 +36,7 @@ class ReferenceWorker:
         self._policy = policy.to("cuda" if self._config.gpus else "cpu")
 
     def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
-        """Per sequence of T tokens an array of T log-probs.
+        """One array [T] of log-probs for each sequence of T tokens.
 
         Index 0 is 0, since nothing predicts the first token.
 
@@ -54,7 +51,7 @@ class ReferenceWorker:
         return unpack(batches, values, len(sequences))
 
     def states(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Per sequence the mean over its tokens of the last hidden states, [H].
+        """Mean over the tokens of the last hidden states, one array [H] for each sequence.
 
         Raises:
             InvariantError: no policy is loaded.
@@ -69,10 +66,10 @@ class ReferenceWorker:
 
     def _loaded(self) -> Policy:
         if self._policy is None:
-            raise InvariantError("the reference worker was asked before it was given a policy")
+            raise InvariantError("the reference worker was called before a policy was loaded")
         return self._policy
 
 
 def _scored(tokens_T: Ints) -> TrainSequence:
-    """A sequence of which every token but the first is scored."""
+    """A sequence whose mask holds every token but the first."""
     return TrainSequence(tokens_T, np.arange(tokens_T.size) > 0)

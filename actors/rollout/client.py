@@ -1,4 +1,4 @@
-"""The `Sampler` role over rollout workers: work is spread over them, lost ones are replaced."""
+"""The `Sampler` role over rollout workers: balances requests, replaces lost workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from actors.cluster.fleet import ATTEMPTS, Fleet, Kill, Spawn
 from actors.cluster.supervise import call
-from actors.rollout.stream import Arrivals, GroupStream
+from actors.rollout.stream import GroupQueue, GroupStream
 from bard_ray.errors import InfrastructureError, WeightSyncError
 from bard_ray.records import (
     Group,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 
-GOODBYE_S = 30.0  # for an engine to end its own processes before its actor is killed
+CLOSE_LIMIT_S = 30.0  # for an engine to end its own processes before its actor is killed
 
 
 class RaySampler:
@@ -37,19 +37,19 @@ class RaySampler:
         self._streams = [GroupStream(self._fleet, i, timeout_s) for i in range(size)]
 
     async def start(self) -> None:
-        """Bring all engines up, side by side."""
+        """Start all engines concurrently."""
         await self._fleet.start()
 
     async def stop(self) -> None:
-        """End the workers; whoever still waits for groups is told."""
+        """Stop the workers; `sample` calls in flight raise an `InfrastructureError`."""
         self._stopped = True
         for stream in self._streams:
             stream.stop(_stopped())
 
-        async def goodbye(handle: ActorHandle) -> None:
-            await call(handle.close.remote(), GOODBYE_S, "stopping a rollout worker")
+        async def close(handle: ActorHandle) -> None:
+            await call(handle.close.remote(), CLOSE_LIMIT_S, "stopping a rollout worker")
 
-        await self._fleet.stop(goodbye)
+        await self._fleet.stop(before_kill=close)
 
     async def _prepare(self, handle: ActorHandle) -> None:
         """Start an engine and give it the current weights before its first request."""
@@ -58,7 +58,14 @@ class RaySampler:
             await self._send(handle)
 
     async def _send(self, handle: ActorHandle) -> float:
-        """Give one worker the weights that are current now, and check what it says it has."""
+        """Load the current weights into one worker and check the version it reports.
+
+        Returns:
+            The generation stall in seconds.
+
+        Raises:
+            WeightSyncError: the worker reports another version.
+        """
         weights, path, version = self._weights, self._path, self._version
         if weights is not None:
             work = handle.update.remote(weights.handle, version)
@@ -73,7 +80,8 @@ class RaySampler:
     async def publish(self, weights: Published, version: int) -> float:
         """Load weights into every worker while requests run.
 
-        Returns the longest stall in seconds.
+        Returns:
+            The longest generation stall in seconds.
         """
         self._weights, self._path, self._version = weights, "", version
         return await self._send_all()
@@ -84,9 +92,10 @@ class RaySampler:
         await self._send_all()
 
     async def _send_all(self) -> float:
-        """Send to every worker; the loop ends when the worker in each slot has the version.
+        """Load the current weights into every worker; returns the longest stall in seconds.
 
-        A worker replaced meanwhile may have been prepared with the weights before these.
+        A replacement that is started during the transfer may have got the previous version in
+        `_prepare`, so this waits until the current worker of every slot has the new one.
         """
 
         async def one(index: int) -> float:
@@ -105,29 +114,29 @@ class RaySampler:
     async def sample(
         self, requests: Sequence[GroupRequest], spec: SamplingSpec
     ) -> AsyncIterator[Group]:
-        """BudgetAllocation requests over the workers and yield groups as they complete.
+        """Spread requests over the workers and yield groups as they complete.
 
-        The work of a lost worker is issued again. What no retry can mend is raised here.
+        Requests of a lost worker are issued again. Errors that no retry can fix are raised here.
         """
         if self._stopped:
             raise _stopped()
-        arrivals: Arrivals = asyncio.Queue()
-        asked = [
-            (stream := self._streams[index], stream.ask(share, spec, arrivals))
+        queue: GroupQueue = asyncio.Queue()
+        submitted = [
+            (stream := self._streams[index], stream.submit(share, spec, queue))
             for index, share in self._shares(requests)
         ]
         try:
             for _ in requests:
-                arrived = await arrivals.get()
-                if isinstance(arrived, BaseException):
-                    raise arrived
-                yield arrived
+                item = await queue.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
         finally:
-            for stream, tickets in asked:
-                stream.forget(tickets)
+            for stream, tickets in submitted:
+                stream.discard(tickets)
 
     def _shares(self, requests: Sequence[GroupRequest]) -> list[tuple[int, list[GroupRequest]]]:
-        """Each request to the worker with the least to do at that point."""
+        """Assign each request to the least loaded worker at that point."""
         loads = [slot.load for slot in self._fleet.slots]
         shares: dict[int, list[GroupRequest]] = {}
         for request in requests:
@@ -138,10 +147,10 @@ class RaySampler:
 
     async def abort(self, numbers: Collection[int]) -> None:
         """Stop generating groups, whichever worker has them."""
-        wanted = list(numbers)
+        aborted = list(numbers)
 
         async def work(handle: ActorHandle) -> None:
-            await call(handle.abort.remote(wanted), self._timeout_s, "ending groups early")
+            await call(handle.abort.remote(aborted), self._timeout_s, "aborting groups")
 
         indices = range(len(self._fleet.slots))
         await asyncio.gather(*(self._fleet.on_worker(i, work) for i in indices))

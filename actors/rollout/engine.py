@@ -1,6 +1,6 @@
-"""What a rollout worker needs of an inference engine, whichever way vLLM is run behind it.
+"""The interface of a rollout worker's inference engine: token ids in, token ids out.
 
-Tokens in, tokens out.
+It hides whether vLLM runs in this process or in separate processes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from actors.weights.flat_buffer import FlatWeights
 from bard_ray.records import Ints
 from bard_ray.rl.assemble import Completion
 
-# bf16 attention on AMX processors crashes when the first prompt of a process has 1-4 tokens; 40 is
-# safe for all paths.
+# bf16 attention on AMX processors crashes when the first prompt of a process has 1-4 tokens; 40
+# tokens are safe on all code paths.
 WARMUP_TOKENS = 40
 
 
@@ -25,8 +25,10 @@ class TokenRequest:
     """One completion to sample.
 
     Attributes:
-        given: how many tokens at the end of the prompt are a given thought.
-        force_at: close the thinking span after that many tokens (None: never).
+        id: unique among the requests in flight.
+        prompt_T: prompt ids, think prefix included.
+        force_at: thinking length, in tokens, at which the engine closes the span; None: never.
+        prefix_tokens: tokens of the think prefix, at the end of the prompt.
     """
 
     id: str
@@ -35,7 +37,7 @@ class TokenRequest:
     max_new_tokens: int
     seed: int
     force_at: int | None = None
-    given: int = 0
+    prefix_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class TokenOutput(Completion):
 
     @classmethod
     def aborted(cls, request_id: str) -> TokenOutput:
-        """What is yielded for a request that was ended early."""
+        """The output of an aborted request: no tokens."""
         none = np.zeros(0, np.int32)
         return cls(none, none.astype(np.float32), none, "abort", id=request_id)
 
@@ -55,25 +57,22 @@ class TokenEngine(Protocol):
     """An engine that samples continuously; requests keep running across weight updates."""
 
     async def start(self) -> None:
-        """Bring the engine up and warm it.
-
-        Returns when the first request would be served at full speed.
-        """
+        """Start the engine and warm it up; when this returns, requests run at full speed."""
         ...
 
     def generate(self, requests: Sequence[TokenRequest]) -> AsyncIterator[Sequence[TokenOutput]]:
-        """Yield outputs as requests finish, in any order; those that are there come together.
+        """Yield outputs in batches as requests finish, in any order.
 
         All requests enter the engine before its next step.
         """
         ...
 
     async def abort(self, ids: Collection[str]) -> None:
-        """End requests; each that still ran is yielded with `finish` abort and no tokens."""
+        """Abort requests; each one still in flight is yielded with `finish` abort and no tokens."""
         ...
 
     async def update(self, weights: FlatWeights, version: int) -> float:
-        """Load weights under `version`; returns the seconds during which no token was generated."""
+        """Load weights under `version`; returns the seconds for which generation stalled."""
         ...
 
     async def stats(self) -> dict[str, float]:

@@ -1,7 +1,4 @@
-"""vLLM's multi-process `AsyncLLM` behind the same interface.
-
-The engine of a worker that spans several devices.
-"""
+"""`TokenEngine` over vLLM's multi-process `AsyncLLM`, for workers that span several devices."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from bard_ray.errors import InfrastructureError
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-POLL_S = 0.005  # between two looks at whether the workers have built the weights
+POLL_S = 0.005  # interval at which engine processes are polled for prepared weights
 
 
 class AsyncEngine:
@@ -43,11 +40,11 @@ class AsyncEngine:
         self._busy_s, self._busy_since, self._started_s = 0.0, 0.0, 0.0
         self._updating = asyncio.Lock()
         self._serving: dict[str, asyncio.Task[TokenOutput]] = {}
-        self._given_up: set[str] = set()
+        self._aborted: set[str] = set()
         self._in_background = False
 
     async def start(self) -> None:
-        """Start the engine processes and warm them."""
+        """Start the engine processes and warm them up."""
         self._engine: AsyncLLM = await asyncio.to_thread(self._make_engine)
         await self._engine.update_weight_version(str(self._version))
         path, config, *_ = self._args
@@ -68,7 +65,7 @@ class AsyncEngine:
     async def generate(
         self, requests: Sequence[TokenRequest]
     ) -> AsyncIterator[Sequence[TokenOutput]]:
-        """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
+        """Yield outputs as requests finish; closing the iterator early aborts the rest."""
         tasks = {r.id: asyncio.create_task(self._one(r)) for r in requests}
         self._serving |= tasks
         try:
@@ -80,10 +77,10 @@ class AsyncEngine:
                 del self._serving[name]
 
     async def abort(self, ids: Collection[str]) -> None:
-        """End requests; canceling the wait for one makes vLLM drop it."""
+        """Abort requests: vLLM drops a request when the task that awaits it is canceled."""
         for name in ids:
             if name in self._serving and not self._serving[name].done():
-                self._given_up.add(name)
+                self._aborted.add(name)
                 self._serving[name].cancel()
 
     async def _one(self, request: TokenRequest) -> TokenOutput:
@@ -96,9 +93,9 @@ class AsyncEngine:
                     self._tokens += read.tokens_T.size
                     return read
         except asyncio.CancelledError:
-            if request.id not in self._given_up:
+            if request.id not in self._aborted:
                 raise
-            self._given_up.remove(request.id)
+            self._aborted.remove(request.id)
             return TokenOutput.aborted(request.id)
         except Exception as error:
             msg = f"engine: {error!r}"
@@ -109,7 +106,7 @@ class AsyncEngine:
         raise InfrastructureError(msg)
 
     def _count(self, change: int) -> None:
-        """Keep the busy clock: it runs while at least one request does."""
+        """Update the number of running requests, and the time in which at least one ran."""
         now = time.monotonic()
         if self._running:
             self._busy_s += now - self._busy_since
@@ -119,11 +116,12 @@ class AsyncEngine:
     async def update(self, weights: FlatWeights, version: int) -> float:
         """Load weights under `version`; returns the seconds for which generation was paused.
 
-        Where all workers build weights in the background, they generate meanwhile.
+        Where all engine processes prepare weights in the background, generation continues during
+        that.
 
         Raises:
-            InfrastructureError: the new weights could not be built and the engine goes on with the
-                old ones, or it stays paused and has to be replaced.
+            InfrastructureError: the new weights could not be prepared and the engine continues with
+                the old ones, or it stays paused and has to be replaced.
         """
         async with self._updating:
             info, file = await asyncio.to_thread(spill, weights)
@@ -138,21 +136,21 @@ class AsyncEngine:
                 file.unlink(missing_ok=True)
 
     async def _prepare(self, info: dict[str, Any]) -> None:
-        """Have every worker build the weights beside the ones in use; wait until all have."""
+        """Have every engine process build the weights beside the ones in use; wait for all."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         await self._engine.start_weight_update()
         await self._engine.update_weights(WeightTransferUpdateRequest(update_info=info))
-        # Other processes do the work; they can only be asked.
+        # The engine processes cannot notify this one, so they are polled.
         while not all(await self._engine.collective_rpc("weights_prepared")):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
         if any(await self._engine.collective_rpc("weights_failed")):
             await self._engine.collective_rpc("abandon_weight_update")
-            msg = f"workers could not build the weights; version {self._version} stays in use"
+            msg = f"new weights could not be prepared; version {self._version} stays in use"
             raise InfrastructureError(msg)
 
     async def _load(self, info: dict[str, Any], version: int) -> float:
-        """Pause, put the weights in place, resume."""
+        """Pause generation, put the weights in place, resume."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         recompute = self._args[1].kv_after_update == "recompute"

@@ -1,7 +1,4 @@
-"""What both ways of running vLLM share.
-
-Engine arguments, sampling parameters, reading an output.
-"""
+"""Shared by both vLLM engines: engine arguments, sampling parameters, reading an output."""
 
 from __future__ import annotations
 
@@ -31,9 +28,9 @@ def engine_args(
 ) -> EngineArgs:
     """Engine arguments for training rollouts.
 
-    `processed_logprobs` with temperature-only sampling is the one setting in which the returned
-    log-probs are those of the sampling distribution; `generation_config="vllm"` keeps the model's
-    own top_p/top_k defaults out.
+    `processed_logprobs` with temperature-only sampling is the only setting in which the returned
+    log-probs are those of the sampling distribution; `generation_config="vllm"` disables the
+    model's own top_p/top_k defaults.
     """
     from vllm.config import ReasoningConfig, WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
@@ -43,7 +40,7 @@ def engine_args(
     extra: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
     if config.gpus == 0:
         # A seeded request whose prompt is split over two steps crashes the CPU sampler (its
-        # generator has no offset to rewind), so prompts are never split there.
+        # generator has no offset to rewind), so chunked prefill is off.
         extra = {
             "kv_cache_memory_bytes": config.kv_cache_mb << 20,
             "enable_chunked_prefill": False,
@@ -75,10 +72,10 @@ def engine_args(
 
 
 def sampling_params(request: TokenRequest) -> SamplingParams:
-    """Temperature only; the sampled token's log-prob and nothing more; no text.
+    """Sampling parameters: temperature only, log-prob of the sampled token only, no text.
 
-    A shallow copy of a template that the engine copies once more: checking and deep-copying each
-    anew took a third of the time that adding a request takes (measured).
+    Returns a shallow copy of a cached template: validating and deep-copying each object took a
+    third of the time of adding a request (measured).
     """
     params = copy(_sampling_template(request.temperature, request.force_at))
     params.max_tokens, params.seed = request.max_new_tokens, request.seed
@@ -102,18 +99,15 @@ def _sampling_template(temperature: float, force_at: int | None) -> SamplingPara
 
 
 def engine_prompt(request: TokenRequest, version: int) -> Any:
-    """Prompt with the weight version as cache salt.
+    """The prompt, with the weight version as prefix-cache salt.
 
-    An update does not clear the prefix cache, so old hits must miss.
+    An update does not clear the prefix cache; the salt keeps entries of old weights from matching.
     """
     return {"prompt_token_ids": request.prompt_T.tolist(), "cache_salt": f"v{version}"}
 
 
 def warmup_requests(vocab_low: int = 5) -> list[TokenRequest]:
-    """The first work of a fresh engine.
-
-    Long enough for the attention kernels, then one of one token.
-    """
+    """Warm-up requests of a new engine: one of `WARMUP_TOKENS` tokens, one of a single token."""
     long = np.full(WARMUP_TOKENS, vocab_low, dtype=np.int32)
     return [
         TokenRequest(f"warmup-{i}", prompt, 1.0, 4, seed=i)
@@ -122,7 +116,7 @@ def warmup_requests(vocab_low: int = 5) -> list[TokenRequest]:
 
 
 def read_output(output: Any) -> TokenOutput:
-    """A finished vLLM `RequestOutput` as arrays.
+    """Convert a finished vLLM `RequestOutput` to arrays.
 
     Raises:
         InfrastructureError: vLLM returned tokens without a weight version for each.

@@ -1,9 +1,8 @@
-"""One in-process `LLMEngine`, stepped by a thread of its own.
+"""`TokenEngine` over one in-process vLLM `LLMEngine`, for workers that own one device.
 
-The engine of a worker that owns one device.
-
-In-process starts in a third of the time and half the memory of the multi-process form, and
-generates half as many tokens again on a CPU (measured).
+A dedicated thread steps the engine. Compared with the multi-process engine it starts in a third of
+the time, takes half the memory, and generates 1.5 times as many tokens per second on a CPU
+(measured).
 """
 
 from __future__ import annotations
@@ -31,15 +30,14 @@ from bard_ray.errors import InfrastructureError
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
-Arrivals = asyncio.Queue[list[TokenOutput] | InfrastructureError]  # of one call of `generate`
+OutputQueue = asyncio.Queue[list[TokenOutput] | InfrastructureError]  # one per `generate` call
 
 
 class LocalEngine:
     """A `TokenEngine` over one `LLMEngine`.
 
-    The stepping thread owns the engine. Everything else reaches it as a command in `_inbox`, run
-    between two steps, which is also what makes an update atomic: no step sees half of the new
-    weights.
+    The stepping thread owns the engine. All other access is a command in `_inbox`, which the thread
+    runs between two steps. This makes a weight update atomic: no step sees half of the new weights.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class LocalEngine:
     ) -> None:
         self._args = (model_path, config, student, seed)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._waiting: dict[str, Arrivals] = {}
+        self._waiting: dict[str, OutputQueue] = {}  # request id to the queue of its caller
         self._version = 0
         self._closing = False
         self._in_background = False
@@ -58,7 +56,7 @@ class LocalEngine:
         self._started_s = 0.0
 
     async def start(self) -> None:
-        """Bring the engine up in its thread and warm it."""
+        """Start the engine in its thread and warm it up."""
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._thread.start()
@@ -70,32 +68,32 @@ class LocalEngine:
     async def generate(
         self, requests: Sequence[TokenRequest]
     ) -> AsyncIterator[Sequence[TokenOutput]]:
-        """Yield outputs as requests finish; leaving the iteration early aborts the rest."""
-        arrivals: Arrivals = asyncio.Queue()
+        """Yield outputs as requests finish; closing the iterator early aborts the rest."""
+        out: OutputQueue = asyncio.Queue()
         missing = {r.id for r in requests}
         try:
-            await self._call(lambda: self._add(requests, arrivals))
+            await self._call(lambda: self._add(requests, out))
             while missing:
-                outputs = _all_there(await arrivals.get(), arrivals)
+                outputs = _drained(await out.get(), out)
                 missing.difference_update(o.id for o in outputs)
                 yield outputs
         finally:
             if missing and not self._closing:
-                await self._call(lambda: self._abort(missing))
+                await self._call(lambda: self._drop(missing))
 
     async def abort(self, ids: Collection[str]) -> None:
-        """End requests between two steps."""
-        await self._call(lambda: self._give_up(ids))
+        """Abort requests between two steps."""
+        await self._call(lambda: self._abort(ids))
 
     async def update(self, weights: FlatWeights, version: int) -> float:
         """Load weights under `version`; returns the seconds in which no step could run.
 
-        Where the transfer engine builds weights in the background, steps go on with the old ones
-        until the new ones are ready; otherwise the whole load is one command.
+        Where the transfer engine prepares weights in the background, steps continue with the old
+        ones until the new ones are ready; otherwise the whole load is one command.
 
         Raises:
-            InfrastructureError: the new weights could not be built and the engine goes on with the
-                old ones, or it is lost and says so to all who wait.
+            InfrastructureError: the new weights could not be prepared and the engine continues with
+                the old ones, or the engine is lost and all requests in flight fail.
         """
         async with self._updating:
             if not self._in_background:
@@ -106,7 +104,7 @@ class LocalEngine:
             return begin_s + await self._call(lambda: self._finish(version))
 
     async def stats(self) -> dict[str, float]:
-        """Counters since `start`; busy is who steps or takes requests on."""
+        """Counters since `start`; busy seconds are those spent in steps or in adding requests."""
         return {
             "tokens": self._tokens,
             "steps": self._steps,
@@ -116,22 +114,22 @@ class LocalEngine:
         }
 
     async def close(self) -> None:
-        """Stop the thread; what is still running is dropped."""
+        """Stop the thread; requests in flight are dropped."""
         self._closing = True
         self._inbox.put(lambda: None)
         await asyncio.to_thread(self._thread.join, 30.0)
 
     async def _call(self, command: Callable[[], Any]) -> Any:
-        """Run a command on the engine thread and hand back its result."""
+        """Run a command on the engine thread and return its result."""
         future: Future[Any] = Future()
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
-                return  # whoever called has gone
+                return  # the caller was canceled
             try:
                 self._require_open()
                 future.set_result(command())
-            except Exception as error:  # noqa: BLE001 crosses to the caller's thread, where it is raised
+            except Exception as error:  # noqa: BLE001 raised again in the caller's thread
                 future.set_exception(error)
 
         self._require_open()
@@ -149,7 +147,7 @@ class LocalEngine:
     def _run(self) -> None:
         """Start the engine, then alternate between commands and steps until closed.
 
-        Waits for a command when nothing runs, else only drains what is there.
+        Waits for a command while no request is in flight; otherwise runs the queued commands only.
         """
         try:
             self._engine = self._make_engine()
@@ -163,7 +161,7 @@ class LocalEngine:
             self._drain(wait=not self._engine.has_unfinished_requests())
             if self._engine.has_unfinished_requests() and not self._closing:
                 self._step()
-        self._drain(wait=False)  # whoever still waits for a command learns that it is over
+        self._drain(wait=False)  # commands still queued fail: the engine has ended
 
     def _make_engine(self) -> LLMEngine:
         import logging
@@ -203,61 +201,63 @@ class LocalEngine:
             self._deliver(finished)
 
     def _deliver(self, finished: Sequence[TokenOutput]) -> None:
-        """Hand the outputs of one step to the calls that asked for them."""
-        shares: dict[Arrivals, list[TokenOutput]] = {}
+        """Pass the outputs of one step to the `generate` calls that own them."""
+        shares: dict[OutputQueue, list[TokenOutput]] = {}
         for output in finished:
-            arrivals = self._waiting.pop(output.id, None)
-            if arrivals is not None:  # else aborted in the same step
-                shares.setdefault(arrivals, []).append(output)
+            out = self._waiting.pop(output.id, None)
+            if out is not None:  # else aborted in the same step
+                shares.setdefault(out, []).append(output)
         self._post(list(shares.items()))
 
     def _post(
-        self, pairs: Sequence[tuple[Arrivals, list[TokenOutput] | InfrastructureError]]
+        self, pairs: Sequence[tuple[OutputQueue, list[TokenOutput] | InfrastructureError]]
     ) -> None:
-        """Wake the event loop once for all."""
+        """Put the items into their queues; wakes the event loop only once."""
 
         def put() -> None:
-            for arrivals, item in pairs:
-                arrivals.put_nowait(item)
+            for out, item in pairs:
+                out.put_nowait(item)
 
         self._loop.call_soon_threadsafe(put)
 
     def _fail(self, reason: str) -> InfrastructureError:
-        """Give the engine up: tell everybody who waits, and take no more work.
+        """Shut down after an error: fail all requests in flight and accept no new ones.
 
         The worker has to be replaced.
         """
         self._closing = True
         error = InfrastructureError(reason)
-        self._post([(arrivals, error) for arrivals in set(self._waiting.values())])
+        self._post([(out, error) for out in set(self._waiting.values())])
         self._waiting.clear()
         return error
 
-    def _add(self, requests: Sequence[TokenRequest], arrivals: Arrivals) -> None:
+    def _add(self, requests: Sequence[TokenRequest], out: OutputQueue) -> None:
         started = time.monotonic()
         for request in requests:
             self._engine.add_request(
                 request.id, engine_prompt(request, self._version), sampling_params(request)
             )
-            self._waiting[request.id] = arrivals
+            self._waiting[request.id] = out
         self._busy_s += time.monotonic() - started
 
-    def _abort(self, ids: set[str]) -> None:
+    def _drop(self, ids: set[str]) -> None:
+        """Abort requests whose caller no longer waits for an output."""
         self._engine.abort_request([i for i in ids if self._waiting.pop(i, None) is not None])
 
-    def _give_up(self, ids: Collection[str]) -> None:
+    def _abort(self, ids: Collection[str]) -> None:
+        """Abort requests and deliver an aborted output for each."""
         ended = {i: self._waiting[i] for i in ids if i in self._waiting}
-        self._abort(set(ended))
-        self._post([(arrivals, [TokenOutput.aborted(i)]) for i, arrivals in ended.items()])
+        self._drop(set(ended))
+        self._post([(out, [TokenOutput.aborted(i)]) for i, out in ended.items()])
 
     def _begin(self, weights: FlatWeights, prepared: asyncio.Event) -> float:
-        """Have the weights built in the background; `prepared` is set when that has ended."""
+        """Start preparing weights in the background; `prepared` is set at success or failure."""
         started = time.monotonic()
 
-        def tell() -> None:
+        def notify() -> None:
             self._loop.call_soon_threadsafe(prepared.set)
 
-        info = weights.update_info() | {"on_prepared": tell}
+        info = weights.update_info() | {"on_prepared": notify}
         try:
             self._engine.collective_rpc("start_weight_update")
             self._engine.collective_rpc("update_weights", kwargs={"update_info": info})
@@ -266,7 +266,7 @@ class LocalEngine:
         return time.monotonic() - started
 
     def _finish(self, version: int) -> float:
-        """Swap the weights in; the next step is the first to see them, under `version`."""
+        """Swap the prepared weights in; the next step is the first to use them, as `version`."""
         started = time.monotonic()
         try:
             self._engine.collective_rpc("finish_weight_update")
@@ -276,7 +276,7 @@ class LocalEngine:
         return time.monotonic() - started
 
     def _abandon(self, error: Exception) -> InfrastructureError:
-        """Nothing was changed: close the update session and go on with the weights in use."""
+        """Close the update session and keep the weights in use, which did not change."""
         self._engine.collective_rpc("abandon_weight_update")
         return InfrastructureError(f"weights not loaded, version {self._version} stays: {error!r}")
 
@@ -293,22 +293,20 @@ class LocalEngine:
         return time.monotonic() - started
 
     def _switch(self, version: int) -> None:
-        """Stamp tokens from now on with `version`, and do to the KV cache what is configured."""
+        """Label new tokens with `version`; reset caches where `rollout.kv_after_update` says so."""
         self._engine.set_weight_version(str(version))
         self._version = version
         if self._args[1].kv_after_update == "recompute":
             self._engine.reset_prefix_cache(reset_running_requests=True)
 
 
-def _all_there(
-    item: list[TokenOutput] | InfrastructureError, arrivals: Arrivals
-) -> list[TokenOutput]:
-    """An item and what has arrived since; the first error is raised."""
+def _drained(item: list[TokenOutput] | InfrastructureError, out: OutputQueue) -> list[TokenOutput]:
+    """The outputs of `item` and of all items in the queue; raises the first error among them."""
     outputs: list[TokenOutput] = []
     while True:
         if isinstance(item, InfrastructureError):
             raise item
         outputs += item
-        if arrivals.empty():
+        if out.empty():
             return outputs
-        item = arrivals.get_nowait()
+        item = out.get_nowait()

@@ -1,4 +1,8 @@
-"""The rollout worker: prompts in, groups of segments out, over one vLLM engine."""
+"""The rollout worker: group requests in, groups of rollouts out, over one vLLM engine.
+
+A request becomes one engine request per rollout (`token_requests`); `PendingGroups` assembles the
+outputs into groups; finished groups leave on one stream (`RolloutWorker.groups`).
+"""
 
 from __future__ import annotations
 
@@ -30,34 +34,31 @@ from bard_ray.records import (
     Segment,
     token_limit,
 )
-from bard_ray.rl.assemble import assemble, given_thought, prompt_segment
+from bard_ray.rl.assemble import assemble, prompt_segment, with_think_prefix
 
 if TYPE_CHECKING:
     from bard_ray.data.prompt import PromptFormat
 
-# Rollout g of a group samples with seed * stride + g, so no two groups share a stream.
+# Rollout g of a group samples with seed * stride + g, so no two groups share a random stream.
 SEED_STRIDE = 1_000_003
-# Finished groups wait for others to travel with, `HOLD_S` at a time, at most `MAX_HOLDS` times, and
-# no longer than until they are one in `COMPANY` of those under way.
-HOLD_S = 0.02  # about one engine step of the tiny recipe
-MAX_HOLDS = 3
-COMPANY = 16
+# Finished groups linger so that several leave in one item: `LINGER_S` at a time, at most
+# `MAX_LINGERS` times. They are flushed once they reach `FLUSH_SHARE` of the groups in flight.
+LINGER_S = 0.02  # about one engine step of the tiny recipe
+MAX_LINGERS = 3
+FLUSH_SHARE = 1 / 16
 
-ENDED_EARLY = Failure(FailureKind.ABORTED, "its generation was ended early")
+ABORTED = Failure(FailureKind.ABORTED, "its generation was aborted")
 
-# Finished groups on their way out; an error ends the stream, None the reader.
-Finished = asyncio.Queue[tuple[Ticket, Group] | Exception | None]
+# Finished groups to be sent; an exception ends the stream, None ends the current reader.
+FinishedQueue = asyncio.Queue[tuple[Ticket, Group] | Exception | None]
 
-Head = tuple[Segment, Ints]  # a prompt, and the given thought behind it
+PromptParts = tuple[Segment, Ints]  # a prompt, and the think prefix that follows it
 
 
 def make_engine(
     model_path: str, config: RolloutConfig, student: StudentConfig, seed: int
 ) -> TokenEngine:
-    """The engine the configuration asks for.
-
-    `auto` takes the in-process one unless tensor parallelism needs more.
-    """
+    """The engine of `rollout.engine`; `auto` is in-process unless tensor parallelism is used."""
     if config.engine == "async" or (config.engine == "auto" and config.tensor_parallel > 1):
         from actors.rollout.vllm_async import AsyncEngine
 
@@ -70,9 +71,14 @@ def make_engine(
 def token_requests(
     request: GroupRequest, spec: SamplingSpec, prompts: PromptFormat, max_len: int, name: str
 ) -> list[TokenRequest]:
-    """One engine request a rollout; rollouts with the same budget share the prompt's ids.
+    """One engine request per rollout; rollouts with the same budget share the prompt's ids.
 
-    Their ids begin with `name`, which no two live requests may share.
+    Args:
+        request: the group to sample.
+        spec: how to sample.
+        prompts: chat template and tokenizer.
+        max_len: tokens of prompt and completion at most.
+        name: start of the requests' ids; no two groups in flight may share it.
     """
     prefix = request.prefix
     prefix_T = np.zeros(0, np.int32) if prefix is None else prompts.prefix_ids(prefix)
@@ -90,14 +96,14 @@ def token_requests(
             max_new_tokens=min(spec.max_new_tokens, max_len - ids[budget].size),
             seed=(request.seed * SEED_STRIDE + index) % (1 << 63),
             force_at=token_limit(budget) if spec.force_budget else None,
-            given=prefix_T.size,
+            prefix_tokens=prefix_T.size,
         )
         for index, budget in enumerate(request.budgets)
     ]
 
 
-def _head(item: TokenRequest) -> Head:
-    cut = item.prompt_T.size - item.given
+def _prompt_parts(item: TokenRequest) -> PromptParts:
+    cut = item.prompt_T.size - item.prefix_tokens
     return prompt_segment(item.prompt_T[:cut]), item.prompt_T[cut:]
 
 
@@ -106,49 +112,46 @@ class PendingGroups:
 
     def __init__(self, prompts: PromptFormat, spec: SamplingSpec) -> None:
         self._prompts, self._spec = prompts, spec
-        self._places: dict[str, tuple[Ticket, GroupRequest, int, Head]] = {}
+        self._places: dict[str, tuple[Ticket, GroupRequest, int, PromptParts]] = {}
         self._done: dict[Ticket, dict[int, Rollout]] = {}
 
     @property
-    def open(self) -> int:
-        """Groups that are not complete."""
+    def incomplete(self) -> int:
+        """Number of groups that still miss rollouts."""
         return len(self._done)
 
     def expect(self, ticket: Ticket, request: GroupRequest, items: Sequence[TokenRequest]) -> None:
-        """Note where the outputs of `items` belong; equal prompts share one segment."""
+        """Register the group that `items` sample; rollouts with equal prompts share a segment."""
         self._done[ticket] = {}
-        heads = {id(item.prompt_T): _head(item) for item in items}
+        parts = {id(item.prompt_T): _prompt_parts(item) for item in items}
         for index, item in enumerate(items):
-            self._places[item.id] = (ticket, request, index, heads[id(item.prompt_T)])
+            self._places[item.id] = (ticket, request, index, parts[id(item.prompt_T)])
 
     def add(self, output: TokenOutput) -> tuple[Ticket, Group] | None:
-        """File one output; returns its group if that is now complete, or has been ended early."""
-        ticket, request, index, head = self._places.pop(output.id)
+        """Add one output; returns its group if that is now complete, or failed as aborted."""
+        ticket, request, index, parts = self._places.pop(output.id)
         rollouts = self._done.get(ticket)
-        if rollouts is None:  # ended early, with another of its rollouts
+        if rollouts is None:  # the group failed when another of its rollouts was aborted
             return None
         if output.finish == "abort":
             del self._done[ticket]
-            return ticket, Group(request, failure=ENDED_EARLY)
-        rollouts[index] = self._rollout(request.budgets[index], head, output)
+            return ticket, Group(request, failure=ABORTED)
+        rollouts[index] = self._rollout(request.budgets[index], parts, output)
         if len(rollouts) < len(request.budgets):
             return None
         del self._done[ticket]
         return ticket, Group(request, tuple(rollouts[i] for i in range(len(rollouts))))
 
-    def _rollout(self, budget: Budget, head: Head, output: TokenOutput) -> Rollout:
+    def _rollout(self, budget: Budget, parts: PromptParts, output: TokenOutput) -> Rollout:
         forced_at = token_limit(budget) if self._spec.force_budget else None
         tags, decode = self._prompts.tags, self._prompts.decode
-        prompt, prefix_T = head
-        completion = given_thought(prefix_T, output) if prefix_T.size else output
+        prompt, prefix_T = parts
+        completion = with_think_prefix(prefix_T, output) if prefix_T.size else output
         return assemble(prompt, completion, budget, tags, forced_at, decode)
 
 
 class RolloutWorker:
-    """One engine and what it needs to speak in records. An actor hosts it.
-
-    All methods are async.
-    """
+    """Samples groups with one engine. A plain class that an actor hosts; all methods are async."""
 
     def __init__(
         self,
@@ -167,13 +170,13 @@ class RolloutWorker:
         self._engine = make_engine(model_path, config, student, seed)
         self._shapes = checkpoint_shapes(model_path)
         self._version = 0
-        self._submitted = self._open = 0  # requests so far, groups under way
-        self._finished: Finished = asyncio.Queue()
+        self._submitted = self._in_flight = 0  # groups so far, groups being sampled now
+        self._finished: FinishedQueue = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ids: dict[int, list[str]] = {}  # engine requests of a group, by its number
 
     async def start(self) -> None:
-        """Bring the engine up; ready to serve when this returns."""
+        """Start the engine; ready to serve when this returns."""
         from bard_ray.data.prompt import load_prompt_format
 
         self._format: PromptFormat = load_prompt_format(
@@ -184,15 +187,15 @@ class RolloutWorker:
     async def submit(
         self, requests: Sequence[tuple[Ticket, GroupRequest]], spec: SamplingSpec
     ) -> None:
-        """Take requests on; their groups come out of `groups`.
+        """Start sampling requests; their groups come out of `groups`.
 
         All rollouts enter the engine before its next step.
         """
-        filling = PendingGroups(self._format, spec)
+        pending = PendingGroups(self._format, spec)
         tokens: list[TokenRequest] = []
         for ticket, request in requests:
             items = token_requests(
-                request, spec, self._format, self._student.max_len, self._name(ticket)
+                request, spec, self._format, self._student.max_len, self._new_name(ticket)
             )
             if min(item.max_new_tokens for item in items) < 1:
                 detail = f"its prompt leaves no room in student.max_len={self._student.max_len}"
@@ -200,80 +203,81 @@ class RolloutWorker:
                 self._finished.put_nowait((ticket, failed))
                 continue
             self._ids[request.number] = [item.id for item in items]
-            filling.expect(ticket, request, items)
+            pending.expect(ticket, request, items)
             tokens += items
         if tokens:
-            self._open += filling.open
-            task = asyncio.create_task(self._fill(filling, tokens))
+            self._in_flight += pending.incomplete
+            task = asyncio.create_task(self._generate(pending, tokens))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _name(self, ticket: Ticket) -> str:
-        """Start of engine request ids; no two submissions share one."""
+    def _new_name(self, ticket: Ticket) -> str:
+        """A new start of engine request ids, unique in this worker."""
         self._submitted += 1
         return f"{self._submitted}/{ticket[1]}"
 
-    async def _fill(self, filling: PendingGroups, tokens: list[TokenRequest]) -> None:
+    async def _generate(self, pending: PendingGroups, tokens: list[TokenRequest]) -> None:
         try:
             async for outputs in self._engine.generate(tokens):
                 for output in outputs:
-                    full = filling.add(output)
-                    if full is not None:
-                        self._open -= 1
-                        self._ids.pop(full[1].number, None)
-                        self._finished.put_nowait(full)
+                    done = pending.add(output)
+                    if done is not None:
+                        self._in_flight -= 1
+                        self._ids.pop(done[1].number, None)
+                        self._finished.put_nowait(done)
         except Exception as error:  # noqa: BLE001 raised where the groups are read
             self._finished.put_nowait(error)
 
     async def abort(self, numbers: Collection[int]) -> None:
-        """Stop generating groups; those still running come back failed, others are ignored."""
+        """Stop generating groups; those in flight come back failed, others are ignored."""
         await self._engine.abort([i for n in numbers for i in self._ids.get(n, ())])
 
     async def groups(self) -> AsyncIterator[bytes]:
-        """Yield finished groups, packed by `actors.cluster.wire`, until somebody else reads them.
+        """Yield finished groups, packed by `actors.cluster.wire`, until the next call of `groups`.
 
-        While others are under way, groups wait for the next ones: each item costs the engine's
-        thread the interpreter lock.
+        A new call takes over the groups that the previous reader has not read. While other groups
+        are in flight, finished ones linger and leave together: each item takes the GIL away from
+        the engine's thread.
 
         Raises:
             InfrastructureError: the engine is lost.
         """
-        finished: Finished = asyncio.Queue()
+        finished: FinishedQueue = asyncio.Queue()
         before, self._finished = self._finished, finished
-        before.put_nowait(None)  # ends who reads that one
+        before.put_nowait(None)  # ends the previous reader
         while not before.empty():
             item = before.get_nowait()
             if item is not None:
                 finished.put_nowait(item)
         while True:
             items = [await finished.get()]
-            await self._hold(finished)
+            await self._linger(finished)
             while not finished.empty():
                 items.append(finished.get_nowait())
-            full = [item for item in items if isinstance(item, tuple)]
-            if full:
-                yield pack_groups(full)
+            groups = [item for item in items if isinstance(item, tuple)]
+            if groups:
+                yield pack_groups(groups)
             for item in items:
                 if isinstance(item, Exception):
                     raise item
             if None in items:
                 return
 
-    async def _hold(self, finished: Finished) -> None:
-        """Wait for company for one group, as long as there is any to wait for."""
-        for held in range(MAX_HOLDS):
-            enough = held > 0 and COMPANY * (1 + finished.qsize()) >= self._open
-            if enough or not self._open:
+    async def _linger(self, finished: FinishedQueue) -> None:
+        """Wait until enough groups have finished to flush them, or until none is in flight."""
+        for lingers in range(MAX_LINGERS):
+            enough = 1 + finished.qsize() >= FLUSH_SHARE * self._in_flight
+            if (lingers > 0 and enough) or not self._in_flight:
                 return
-            await asyncio.sleep(HOLD_S)
+            await asyncio.sleep(LINGER_S)
 
     async def update(self, weights: FlatWeights, version: int) -> tuple[int, float]:
         """Load weights that were published as `version`.
 
-        The version is the idempotency key: one that is loaded already is not loaded again.
+        The version is the idempotency key: a version that is loaded is not loaded again.
 
         Returns:
-            The version now loaded, and for how many seconds generation stalled.
+            The version now loaded, and the generation stall in seconds.
 
         Raises:
             WeightSyncError: the weights are not the model's, or a newer version is loaded.

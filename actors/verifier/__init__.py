@@ -1,1 +1,1 @@
-"""Grading workers behind the `Verifier` role."""
+"""Grading workers behind the `Verifier` role: answers in, one verdict for each out."""

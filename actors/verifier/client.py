@@ -1,4 +1,4 @@
-"""The verifier role over Ray: a pool of grading actors."""
+"""The `Verifier` role over Ray: batches are split over a pool of grading actors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bard_ray.verify.process.lanes import Counts
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-# Items of one call. Few, so that a large batch spreads over all workers and little is graded again
-# when one is lost; many, since a call costs as much as a dozen easy gradings.
+# Items of one call. Small parts spread a large batch over all workers, and little is graded again
+# when a worker is lost; but a call costs as much as a dozen easy gradings.
 MIN_PART, MAX_PART = 8, 64
 START_LIMIT_S = 120.0
-CALL_SLACK_S = 30.0  # what a call may take beyond its items' own limits
+CALL_SLACK_S = 30.0  # time limit of a call beyond the limits of its items
 
 
 class RayVerifier:
     """The `Verifier` role over grading actors.
 
-    Every item has exactly one verdict in the result, whatever is killed meanwhile. Back-pressure:
-    a worker holds at most `max_pending` items, and callers wait until there is room. They wait with
-    one part each, so that a small batch need not wait for the whole of a large one.
+    Every item gets exactly one verdict, even if workers are killed during the call. Back-pressure:
+    a worker holds at most `max_pending` items, and callers wait until there is room. Each caller
+    queues for one part at a time, so a small batch does not wait for all of a large one.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class RayVerifier:
     ) -> None:
         self._limit_s, self._max_pending = limit_s, max_pending
         self._fleet = Fleet("verifier", size, spawn, kill, self._prepare)
-        self._line = asyncio.Lock()  # who waits for room, first come first served
+        self._reserving = asyncio.Lock()  # callers that wait for room, first come first served
         self._freed = asyncio.Event()
         self._counts: dict[ActorHandle, Counts] = {}
-        self._given: Counter[str] = Counter()
+        self._totals: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Wait until every worker has a warm child."""
         await self._fleet.start()
 
     async def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """Verdicts in order; what no worker could grade is broken, never wrong."""
+        """One verdict for each item, in order; items that no worker could grade are broken."""
         size = min(MAX_PART, max(MIN_PART, math.ceil(len(items) / len(self._fleet.slots))))
         size = min(size, self._max_pending)
         tasks: list[asyncio.Task[list[Verdict]]] = []
@@ -62,34 +62,34 @@ class RayVerifier:
 
     @property
     def pending(self) -> list[int]:
-        """Items that each worker holds now."""
+        """Number of items that each worker holds now."""
         return [slot.load for slot in self._fleet.slots]
 
     def stats(self) -> dict[str, float]:
-        """What happened so far.
+        """Counters since the start.
 
         Counted here; `asked` = `graded` + `broken` + `abandoned` once nothing is pending:
 
-        - `asked`: items taken on; one that is graded again counts again.
-        - `graded`: verdicts given but for the broken ones; `timeouts` and `memory` of them are of
-          items that hit a limit.
-        - `broken`: verdicts of items that the machinery failed to grade.
-        - `abandoned`: items whose caller did not wait for the verdict.
-        - `reissued`: items handed out again because their worker was lost.
+        - `asked`: items accepted; an item that is graded again counts again.
+        - `graded`: verdicts other than broken ones; `timeouts` and `memory` count those of items
+          that hit a limit.
+        - `broken`: items that an infrastructure failure kept from being graded.
+        - `abandoned`: items whose caller was canceled before the verdict.
+        - `reissued`: items sent again because their worker was lost.
         - `workers_replaced`: workers lost.
 
-        Counted by the workers (`bard_ray.verify.process.lanes.Counts`), lost ones as far as they
-        had reported: `demoted`, `deaths`, `retried`, and `worst_s`, the longest time of one item.
+        Counted by the workers (`bard_ray.verify.process.lanes.Counts`), for lost ones up to their
+        last report: `demoted`, `deaths`, `retried`, and `worst_s`, the longest time of one item.
         """
         counts = list(self._counts.values())
         ours = ("asked", "graded", "timeouts", "memory", "broken", "abandoned", "reissued")
-        totals: dict[str, float] = {name: self._given[name] for name in ours}
+        totals: dict[str, float] = {name: self._totals[name] for name in ours}
         totals |= {n: sum(getattr(c, n) for c in counts) for n in ("demoted", "deaths", "retried")}
         totals["worst_s"] = round(max((c.worst_s for c in counts), default=0.0), 4)
         return totals | {"workers_replaced": self._fleet.replaced}
 
     def metrics(self) -> dict[str, float]:
-        """The counters that tell of trouble, under their names in `bard_ray.metrics.TABLE`."""
+        """The counters of failures, under their names in `bard_ray.metrics.TABLE`."""
         stats = self.stats()
         names = ("demoted", "deaths", "retried", "reissued", "workers_replaced", "worst_s")
         return {f"grading/{name}": stats[name] for name in names}
@@ -98,14 +98,14 @@ class RayVerifier:
         await call(handle.ping.remote(), START_LIMIT_S, "starting a verifier")
 
     def _begin(self, items: Sequence[GradeItem], index: int) -> asyncio.Task[list[Verdict]]:
-        """Grade items on the worker they are booked with; their place is free afterward."""
+        """Start grading items on the worker they were reserved on; frees the room when done."""
         task = asyncio.create_task(self._grade_part(items, index))
 
         def on_done(done: asyncio.Task[list[Verdict]]) -> None:
             self._fleet.slots[index].load -= len(items)
             self._freed.set()
             if done.cancelled() or done.exception() is not None:
-                self._given["abandoned"] += len(items)
+                self._totals["abandoned"] += len(items)
             else:
                 self._count(done.result())
 
@@ -119,7 +119,7 @@ class RayVerifier:
         async def work(handle: ActorHandle) -> None:
             nonlocal attempts
             attempts += 1
-            self._given["reissued"] += len(items) if attempts > 1 else 0
+            self._totals["reissued"] += len(items) if attempts > 1 else 0
             limit_s = self._limit_s * (self._fleet.slots[index].load + 1) + CALL_SLACK_S
             graded, counts = await call(handle.grade.remote(list(items)), limit_s, "grading")
             self._counts[handle] = counts
@@ -131,20 +131,20 @@ class RayVerifier:
 
     def _count(self, verdicts: Sequence[Verdict]) -> None:
         broken = sum(verdict.outcome is Outcome.BROKEN for verdict in verdicts)
-        self._given["broken"] += broken
-        self._given["graded"] += len(verdicts) - broken
-        self._given["timeouts"] += sum(verdict.rule == "time_limit" for verdict in verdicts)
-        self._given["memory"] += sum(verdict.rule == "memory_limit" for verdict in verdicts)
+        self._totals["broken"] += broken
+        self._totals["graded"] += len(verdicts) - broken
+        self._totals["timeouts"] += sum(verdict.rule == "time_limit" for verdict in verdicts)
+        self._totals["memory"] += sum(verdict.rule == "memory_limit" for verdict in verdicts)
 
     async def _reserve(self, size: int) -> int:
-        """Wait until the worker with the least to do has room, and book the items with it."""
-        async with self._line:
+        """Wait until the least loaded worker has room; reserve it and return the worker's index."""
+        async with self._reserving:
             while True:
                 index = self._fleet.least_loaded()
                 slot = self._fleet.slots[index]
                 if slot.load + size <= self._max_pending:
                     slot.load += size
-                    self._given["asked"] += size
+                    self._totals["asked"] += size
                     return index
                 self._freed.clear()
                 await self._freed.wait()

@@ -1,4 +1,4 @@
-"""Before anything expensive starts: can every gold answer of the data set be graded?"""
+"""Check, before any engine starts, that every gold answer of the data set can be graded."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bard_ray.verify.validate import gold_items, gold_problems, require_gradable
 
 
 def grading_setup(config: Config) -> Setup:
-    """What every grading process does first: learn the user's own kinds of answers."""
+    """The set-up of every grading process: register the user's own kinds of answers."""
     return register_kinds, dict(config.verifier.kinds)
 
 
 async def validate_golds(config: Config) -> int:
-    """Grade every gold answer of a data set against itself; returns how many there were.
+    """Grade every gold answer of a data set against itself; returns the number of answers.
 
-    The synthetic task makes its answers itself and is not asked.
+    The synthetic task is skipped, since its answers are gradable by construction.
 
     Raises:
-        DataError: some do not grade correct; the first of them are listed.
+        DataError: some are not graded correct; the message lists the first of them.
     """
     if config.data.source == "chain":
         return 0
@@ -37,7 +37,7 @@ async def validate_golds(config: Config) -> int:
 
 
 def _questions(rows: RowsConfig) -> list[Question]:
-    """Questions of training and evaluation."""
+    """The questions of training and evaluation."""
     sources = [load_rows(rows, need_chains=False)]
     if rows.eval_path:
         sources.append(load_rows(evaluation_rows(rows), need_chains=False))

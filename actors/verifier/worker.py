@@ -1,7 +1,4 @@
-"""What a verifier actor hosts: one grading process. A plain class.
-
-The placement code makes it remote.
-"""
+"""The verifier worker: one grading process. A plain class; placement makes it a Ray actor."""
 
 from __future__ import annotations
 
@@ -14,31 +11,28 @@ from bard_ray.verify.process.lanes import Counts
 
 
 class VerifierWorker:
-    """Grades answers in killable child processes.
-
-    Stateless: it can be replaced.
-    """
+    """Grades answers in child processes that are killed at their limits; stateless."""
 
     def __init__(self, limit_s: float, memory_mb: int, setup: Setup | None = None) -> None:
-        """Start nothing yet: `ping` or the first batch does.
+        """Configure the process; `ping` or the first batch starts it.
 
         Args:
             limit_s: wall seconds for one answer.
             memory_mb: address space of a child, MiB.
-            setup: called once in every grading process, see `GradingProcess`.
+            setup: called once in every grading process; see `GradingProcess`.
         """
         self._process = GradingProcess(limit_s, memory_mb, setup=setup)
 
     async def grade(self, items: Sequence[GradeItem]) -> tuple[list[Verdict], Counts]:
-        """One verdict per item, in order, and what happened since this worker started.
+        """One verdict for each item, in order, and the counters since this worker started.
 
-        Infrastructure trouble is `Outcome.BROKEN`, never an exception.
+        An infrastructure failure is `Outcome.BROKEN`, never an exception.
         """
         verdicts = await self._process.grade_batch(items)
         return verdicts, self._process.counts()
 
     async def ping(self) -> bool:
-        """True once a warm child is there; answers at once while a batch runs.
+        """Start the process; True once a warm child is ready. Returns at once during a batch.
 
         Raises:
             InfrastructureError: no child could be started.
@@ -47,5 +41,5 @@ class VerifierWorker:
         return True
 
     async def close(self) -> None:
-        """End the child and everything around it."""
+        """End the grading process and its children."""
         await asyncio.to_thread(self._process.close)

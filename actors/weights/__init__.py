@@ -1,1 +1,1 @@
-"""How weights travel from the learner to the engines."""
+"""Weight transfer from the learner to the engines: the flat layout, and how vLLM loads it."""

@@ -1,14 +1,14 @@
-"""New weights built beside the old ones, then put in their place between two engine steps.
+"""Double-buffered weights for vLLM on CPU: build beside the old ones, swap between two steps.
 
 On a CPU vLLM packs the weights of linear layers for its matrix kernels and frees the originals, so
-loading in place means packing again while nothing is generated: 7 to 11 times a copy of the bytes
-(measured). A `WeightPlan` packs in a background thread instead, from the same checkpoint tensors
-and with vLLM's own loaders and packing functions, and a `Staged` set of weights takes their place
-by changing references only. A second copy of the weights exists meanwhile.
+loading in place means packing again while generation stalls: 7 to 11 times the time of a memory
+copy of the weights (measured). A `WeightPlan` packs in a background thread instead, from the same
+checkpoint tensors and with vLLM's own loaders and packing functions. `StagedWeights.swap` then puts
+the result in place by changing references only. Until then two copies of the weights exist.
 
-A plan knows linear layers, embeddings, tied or untied output heads and plain parameters. For a
-model with anything else there is none, and whoever asked loads in place. Imported only where vLLM
-runs; source: ours.
+A plan supports linear layers, embeddings, tied or untied output heads and plain parameters. There
+is no plan for a model with anything else; its weights are loaded in place. Imported only where vLLM
+runs. Source: ours.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from vllm.platforms import current_platform
 
 Tensors = Mapping[str, torch.Tensor]
 
-CANARY_ROWS = 5  # inputs that every layer has to answer alike before and after
+CANARY_ROWS = 5  # random inputs on which a layer built by the plan is compared with vLLM's own
 
 
 class UnsupportedModelError(Exception):
-    """The model holds something a plan does not know; its message says what."""
+    """The model has a layer or parameter that a plan does not support; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,24 @@ class Shard:
 
     Attributes:
         name: of the checkpoint tensor.
-        marks: attributes that vLLM sets on the tensor for the loader to read (which shard it is).
-        args, kwargs: what else the loader is given.
+        attributes: those that vLLM sets on the tensor for the loader to read (which shard it is).
+        args, kwargs: further arguments of the loader.
     """
 
     name: str
-    marks: dict[str, Any]
+    attributes: dict[str, Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A parameter in checkpoint layout, and the calls that fill it.
+    """A parameter in checkpoint layout, and the loader calls that fill it.
 
     Attributes:
         template: a meta tensor with the parameter's class, shape and attributes.
+        loader: the parameter's weight loader.
+        shards: the loader calls, in order.
     """
 
     template: torch.Tensor
@@ -69,35 +71,35 @@ class Target:
 
     def fill(self, memory: torch.Tensor, tensors: Tensors) -> torch.Tensor:
         """Load the shards into `memory`, a tensor of the template's shape and type."""
-        parameter = memory.view(memory.shape)  # an object of its own: its class is changed below
+        parameter = memory.view(memory.shape)  # a new object, since its class is changed below
         parameter.__class__ = self.template.__class__
         parameter.__dict__ = self.template.__dict__.copy()
         for shard in self.shards:
             tensor = tensors[shard.name]
-            tensor.__dict__.update(shard.marks)
+            tensor.__dict__.update(shard.attributes)
             self.loader(parameter, tensor, *shard.args, **shard.kwargs)
         return memory
 
 
 @dataclass
-class Staged:
-    """Weights ready to be used.
+class StagedWeights:
+    """A complete set of weights, built and ready to be swapped in.
 
     Attributes:
-        kernels: packed matrix products by module.
-        values: parameters that are kept as they are, with their new values.
+        kernels: modules with their new packed matrix products.
+        values: parameters that are not packed, with their new values.
     """
 
     kernels: list[tuple[torch.nn.Module, Callable[..., torch.Tensor]]] = field(default_factory=list)
     values: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
-    def swap(self) -> Staged:
+    def swap(self) -> StagedWeights:
         """Put these weights in place and return the ones they replace.
 
-        Called between two steps. It changes references only, so it takes about a microsecond a
-        parameter whatever the size.
+        Called between two steps. It changes references only: about a microsecond per parameter,
+        whatever the size.
         """
-        old = Staged(
+        old = StagedWeights(
             [(module, module.cpu_linear) for module, _ in self.kernels],
             [(parameter, parameter.data) for parameter, _ in self.values],
         )
@@ -111,22 +113,22 @@ class Staged:
 class WeightPlan:
     """How the parameters of one model are built from checkpoint tensors.
 
-    Made once at engine start, while nothing runs.
+    Made once at engine start, before the first step.
     """
 
     def __init__(self, model: torch.nn.Module, tensors: Tensors) -> None:
-        """Learn the plan from the checkpoint that the model was loaded from, and try it.
+        """Derive the plan from the checkpoint that the model was loaded from, and verify it.
 
         Args:
             model: as vLLM has loaded it.
             tensors: every parameter of that checkpoint, by name.
 
         Raises:
-            UnsupportedModelError: the model holds a kind of layer that is not known here, or a
-                layer built by the plan does not answer exactly as vLLM's own.
+            UnsupportedModelError: the model has a kind of layer that is not supported, or the
+                outputs of a layer built by the plan differ from those of vLLM's own.
         """
         self._names = set(tensors)
-        self._targets = _record(model, tensors)
+        self._targets = _record_targets(model, tensors)
         for name, module in model.named_modules():
             _check(name, module, {key for owner, key in self._targets if owner == id(module)})
         self._modules = [
@@ -136,46 +138,46 @@ class WeightPlan:
         sizes = [self._targets[id(m), "weight"].template.nbytes for m in linear]
         self._scratch = torch.empty(max(sizes, default=0), dtype=torch.uint8)
         self._spare: dict[int, torch.Tensor] = {}
-        self._try(tensors)
+        self._verify(tensors)
 
-    def prepare(self, tensors: Tensors) -> Staged:
+    def prepare(self, tensors: Tensors) -> StagedWeights:
         """Build all weights beside the ones in use.
 
         Safe to run in another thread while the model is stepped: it only reads `tensors` and writes
-        to memory of its own.
+        to separate memory.
 
         Raises:
-            ValueError: `tensors` are not all parameters of the checkpoint.
+            ValueError: `tensors` are not exactly the checkpoint's parameters.
         """
         if tensors.keys() != self._names:
             msg = f"{len(tensors)} tensors are not the checkpoint's {len(self._names)} parameters"
             raise ValueError(msg)
-        staged = Staged()
+        staged = StagedWeights()
         values: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for _, module in self._modules:
                 if isinstance(module, LinearBase):
-                    self._linear(module, tensors, staged)
+                    self._build_linear(module, tensors, staged)
                 else:
-                    self._kept(module, tensors, values, staged)
+                    self._build_plain(module, tensors, values, staged)
         return staged
 
-    def reclaim(self, old: Staged) -> None:
-        """Take back weights that are no longer used.
+    def reclaim(self, old: StagedWeights) -> None:
+        """Recycle weights that were swapped out.
 
-        Plain values are written to again next time, packed ones are freed here, off the engine's
-        thread.
+        The memory of plain values is reused by the next `prepare`; packed weights are freed here,
+        off the engine's thread.
         """
         self._spare = {id(parameter): value for parameter, value in old.values}
         old.kernels.clear()
         old.values.clear()
 
-    def _linear(self, module: LinearBase, tensors: Tensors, staged: Staged) -> None:
-        """Stack a linear layer's shards in the scratch buffer and pack them."""
+    def _build_linear(self, module: LinearBase, tensors: Tensors, staged: StagedWeights) -> None:
+        """Load a linear layer's shards into the scratch buffer and pack them."""
         target = self._targets[id(module), "weight"]
         template = target.template
         scratch = self._scratch[: template.nbytes].view(template.dtype).view(template.shape)
-        # What vLLM packs is this stand-in, never the layer that is in use.
+        # vLLM packs this stand-in; the layer in use is not touched.
         layer = torch.nn.Module()
         layer.weight = torch.nn.Parameter(target.fill(scratch, tensors), requires_grad=False)
         if module.bias is not None:
@@ -187,16 +189,16 @@ class WeightPlan:
         if module.bias is not None:
             staged.values.append((module.bias, layer.bias.data))
 
-    def _kept(
+    def _build_plain(
         self,
         module: torch.nn.Module,
         tensors: Tensors,
         values: dict[int, torch.Tensor],
-        staged: Staged,
+        staged: StagedWeights,
     ) -> None:
-        """Parameters used as they are; an output head has a packed copy of its own beside them.
+        """Load parameters that are not packed; an output head gets a packed copy as well.
 
-        `values` holds the new ones by parameter, so that tied ones are loaded once.
+        `values` holds the new values by parameter id, so that tied parameters are loaded once.
         """
         for name, parameter in module._parameters.items():
             if parameter is not None and id(parameter) not in values:
@@ -213,15 +215,15 @@ class WeightPlan:
             module.quant_method.process_weights_after_loading(layer)
             staged.kernels.append((module, layer.cpu_linear))
         elif isinstance(module, VocabParallelEmbedding):
-            # Its packed copy serves models that use their embedding as the output head. This one
-            # reads the weight it is given, so that there is nothing to go stale.
+            # Its packed copy serves models that use their embedding as the output head. A plain
+            # `linear` reads the current weight instead, so no packed copy can become stale.
             staged.kernels.append((module, torch.nn.functional.linear))
 
-    def _try(self, tensors: Tensors) -> None:
-        """Build the weights in use once more and compare.
+    def _verify(self, tensors: Tensors) -> None:
+        """Build the weights in use a second time and compare.
 
         Raises:
-            UnsupportedModelError: some layer does not answer exactly as before.
+            UnsupportedModelError: a value, or the output of a layer, is not bit for bit the same.
         """
         staged = self.prepare(tensors)
         for parameter, value in staged.values:
@@ -231,10 +233,10 @@ class WeightPlan:
         for module, kernel in staged.kernels:
             target = self._targets.get((id(module), "weight"))
             weight = module.weight if target is None else target.template
-            if kernel is not torch.nn.functional.linear and not _same_answers(
+            if kernel is not torch.nn.functional.linear and not _same_outputs(
                 module, kernel, weight.shape[1], weight.dtype
             ):
-                raise UnsupportedModelError(f"{names[id(module)]} does not answer as before")
+                raise UnsupportedModelError(f"{names[id(module)]} has other outputs than before")
         self.reclaim(staged)
 
 
@@ -242,20 +244,20 @@ def plan_weight_swap(model: torch.nn.Module, tensors: Tensors) -> WeightPlan:
     """A plan for a model that vLLM has just loaded from `tensors`.
 
     Raises:
-        UnsupportedModelError: there is none, and why.
+        UnsupportedModelError: the platform or the model is not supported.
     """
     if not current_platform.is_cpu() or current_platform.is_zen_cpu():
-        raise UnsupportedModelError("only weights packed for the common CPU kernels are known")
+        raise UnsupportedModelError("only weights packed for the common CPU kernels are supported")
     return WeightPlan(model, tensors)
 
 
-def _same_answers(
+def _same_outputs(
     module: torch.nn.Module,
     kernel: Callable[..., torch.Tensor],
     columns: int,
     dtype: torch.dtype,
 ) -> bool:
-    """Whether a packed weight gives bit for bit what the module's own gives."""
+    """True where a packed weight gives bit for bit the outputs of the module's own."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(CANARY_ROWS, columns, generator=generator).to(dtype)
     bias = getattr(module, "bias", None)
@@ -264,26 +266,26 @@ def _same_answers(
 
 
 def _check(name: str, module: torch.nn.Module, filled: set[str]) -> None:
-    """Refuse a module that is not known.
+    """Refuse a module that a plan does not support.
 
     Args:
         name: of the module, for the message.
         module: any module of the model.
-        filled: its parameters that the checkpoint fills.
+        filled: those of its parameters that the checkpoint fills.
 
     Raises:
-        UnsupportedModelError: it is not known.
+        UnsupportedModelError: it is not supported.
     """
     method = type(getattr(module, "quant_method", None))
     if isinstance(module, LinearBase):
         known = method is UnquantizedLinearMethod
-        # Kept originals mean that the layer is not packed, or not in the usual way.
+        # A layer that keeps its original weight is not packed, or not in the usual way.
         known = known and hasattr(module, "cpu_linear") and not module.weight.numel()
         known = known and not getattr(module, "_cpu_skip_gemm_dispatch", False)
     elif isinstance(module, VocabParallelEmbedding):
         known = method is UnquantizedEmbeddingMethod and hasattr(module, "cpu_linear")
         known = known and getattr(module, "bias", None) is None
-    else:  # a layer with work of its own after loading may derive values that are not seen here
+    else:  # a layer with its own post-processing may derive values that a plan does not see
         known = type(module) is Attention or not hasattr(module, "process_weights_after_loading")
     own = {key for key, parameter in module._parameters.items() if parameter is not None}
     if not known or not own <= filled:
@@ -291,14 +293,14 @@ def _check(name: str, module: torch.nn.Module, filled: set[str]) -> None:
         raise UnsupportedModelError(f"{name} is a {type(module).__name__}{loose}")
 
 
-def _record(model: torch.nn.Module, tensors: Tensors) -> dict[tuple[int, str], Target]:
-    """Which loader calls vLLM makes for a checkpoint, by module id and parameter name.
+def _record_targets(model: torch.nn.Module, tensors: Tensors) -> dict[tuple[int, str], Target]:
+    """The loader calls that vLLM makes for a checkpoint, by module id and parameter name.
 
-    They are made on a shadow of the model whose parameters hold no memory and only take notes. Tied
-    parameters share one target.
+    vLLM loads the checkpoint into a shadow of the model whose parameters hold no memory and only
+    record the calls. Tied parameters share one target.
 
     Raises:
-        UnsupportedModelError: vLLM changes tensors on their way to a loader, or leaves some out.
+        UnsupportedModelError: vLLM changes tensors before it calls a loader, or skips some.
     """
     names = {(tensor.data_ptr(), tensor.shape): name for name, tensor in tensors.items()}
     targets: dict[tuple[int, str], Target] = {}
@@ -309,7 +311,7 @@ def _record(model: torch.nn.Module, tensors: Tensors) -> dict[tuple[int, str], T
         for name, live in module._parameters.items():
             if live is not None:
                 if id(live) not in by_parameter:
-                    by_parameter[id(live)] = _note_taker(module, name, names)
+                    by_parameter[id(live)] = _recorder(module, name, names)
                 targets[id(module), name], stand_ins[id(module)][name] = by_parameter[id(live)]
     _shadow(model, stand_ins, {}).load_weights(list(tensors.items()))
     seen = {shard.name for target in targets.values() for shard in target.shards}
@@ -323,12 +325,12 @@ def _shadow(
     parameters: Mapping[int, dict[str, torch.Tensor | None]],
     made: dict[int, torch.nn.Module],
 ) -> torch.nn.Module:
-    """A module of the same class and attributes, with other parameters, and so its children.
+    """A copy of a module and its children: same class and attributes, other parameters.
 
     Args:
-        module: to be shadowed.
-        parameters: of the shadows, by id of the original module.
-        made: shadows by id of the original, since modules may be shared.
+        module: the original.
+        parameters: parameters of the copies, by id of the original module.
+        made: copies so far, by id of the original, since modules may be shared.
     """
     if id(module) not in made:
         shadow = made[id(module)] = object.__new__(type(module))
@@ -341,25 +343,25 @@ def _shadow(
     return made[id(module)]
 
 
-def _note_taker(
+def _recorder(
     module: torch.nn.Module, name: str, names: Mapping[tuple[int, torch.Size], str]
 ) -> tuple[Target, torch.Tensor]:
-    """A target for one parameter, and a stand-in for it that records what is loaded into it."""
-    recorded, _ = get_layerwise_info(module).restore_metadata
-    if name not in recorded:
-        # vLLM does not keep the layout of linear biases; they stay as they are.
-        recorded = {name: module._parameters[name]}
-    template = _on_meta(recorded[name], module)
+    """The target of one parameter, and a stand-in for it that records what is loaded into it."""
+    layouts, _ = get_layerwise_info(module).restore_metadata
+    if name not in layouts:
+        # vLLM records no layout of linear biases, since it does not change them.
+        layouts = {name: module._parameters[name]}
+    template = _on_meta(layouts[name], module)
     target = Target(template, getattr(template, "weight_loader", default_weight_loader))
 
-    def take_note(_: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+    def record(_: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         source = names.get((tensor.data_ptr(), tensor.shape))
         if source is None:
             raise UnsupportedModelError(f"vLLM changes what it loads into {name}")
         target.shards.append(Shard(source, dict(tensor.__dict__), args, kwargs))
 
-    stand_in = _on_meta(recorded[name], module)
-    stand_in.weight_loader = take_note
+    stand_in = _on_meta(layouts[name], module)
+    stand_in.weight_loader = record
     return target, stand_in
 
 

@@ -1,11 +1,9 @@
-"""Weights on their way from the learner to the engines.
+"""The flat weight layout: all parameters in one byte buffer, from the learner to the engines.
 
-One flat byte buffer, checked before anything is loaded.
-
-The transport is registered behind vLLM's weight-transfer interface under `FLAT_BACKEND`. In-process
-engines take the buffer by reference (zero copy from the object store); engines with worker
-processes take the path of a shared-memory file. Importing this module is cheap; vLLM and torch are
-imported inside functions.
+Names, shapes and size are checked before the engine is touched. The transport is registered behind
+vLLM's weight-transfer interface under `FLAT_BACKEND`. In-process engines take the buffer by
+reference (zero copy from the object store); engines with worker processes take the path of a
+shared-memory file. Importing this module is cheap; vLLM and torch are imported inside functions.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ class FlatWeights:
     """Parameters laid out in one byte buffer.
 
     Attributes:
-        names, dtypes, shapes, offsets: one entry a parameter; dtypes as torch names ("bfloat16"),
+        names, dtypes, shapes, offsets: one entry per parameter; dtypes as torch names ("bfloat16"),
             offsets in bytes.
         buffer: the bytes; a read-only view is fine.
     """
@@ -45,7 +43,7 @@ class FlatWeights:
     buffer: np.ndarray = field(repr=False)
 
     def update_info(self) -> dict[str, object]:
-        """As the keyword arguments of the weight transfer engine's update."""
+        """The keyword arguments of vLLM's weight transfer update."""
         return {
             "names": list(self.names),
             "dtypes": list(self.dtypes),
@@ -58,12 +56,12 @@ class FlatWeights:
 def lay_out(
     shapes: Iterable[tuple[str, Shape]], dtype: str, *, allocate: bool = True
 ) -> FlatWeights:
-    """Places of parameters in one buffer of zeros.
+    """Lay parameters out in one buffer of zeros.
 
     Args:
         shapes: names and shapes, in the buffer's order.
-        dtype: a torch name; every parameter is stored in it.
-        allocate: off, the layout has no bytes: for ranks that only need to agree on it.
+        dtype: torch name of the type that every parameter is stored in.
+        allocate: False makes a layout without bytes, for ranks that only need the offsets.
     """
     named = list(shapes)
     sizes = [-(-_num_bytes(shape, dtype) // ALIGN) * ALIGN for _, shape in named]
@@ -77,7 +75,7 @@ def lay_out(
 
 
 def fill(weights: FlatWeights, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Copy parameters into their places, cast to the buffer's type."""
+    """Copy parameters into the buffer, cast to its type."""
     import torch
 
     buffer = torch.from_numpy(weights.buffer)
@@ -89,7 +87,10 @@ def fill(weights: FlatWeights, tensors: Iterable[tuple[str, torch.Tensor]]) -> N
 
 
 def flatten(tensors: Sequence[tuple[str, torch.Tensor]], dtype: str) -> FlatWeights:
-    """Parameters in one new buffer, all cast to `dtype`: the engine warns per parameter else."""
+    """Parameters in one new buffer, all cast to `dtype`.
+
+    vLLM warns for each parameter of another type than the model's.
+    """
     weights = lay_out(((name, tuple(tensor.shape)) for name, tensor in tensors), dtype)
     fill(weights, tensors)
     return weights
@@ -107,9 +108,8 @@ def views(
 
     import torch
 
-    with (
-        warnings.catch_warnings()
-    ):  # the object store hands out read-only memory; nobody writes to these views
+    with warnings.catch_warnings():
+        # The object store's memory is read-only, and these views are never written to.
         warnings.filterwarnings("ignore", message=".*not writable.*")
         flat = torch.from_numpy(buffer)
     for name, dtype, shape, offset in zip(names, dtypes, shapes, offsets, strict=True):
@@ -144,7 +144,7 @@ def checkpoint_shapes(path: str) -> dict[str, Shape]:
 
 
 def checkpoint_tensors(path: str) -> dict[str, torch.Tensor]:
-    """All parameters of a Hugging Face model directory, by name, in the types they are stored in.
+    """All parameters of a Hugging Face model directory, by name, in their stored types.
 
     Raises:
         DataError: there are none.
@@ -161,10 +161,10 @@ def read_checkpoint(path: str, dtype: str) -> FlatWeights:
 
 
 def check_weights(weights: FlatWeights, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights that do not fit the model, before the engine is touched.
+    """Refuse weights that do not match the model, before the engine is touched.
 
-    vLLM would keep the old values of a name that is missing, ignore one it does not know, and be
-    left unusable by an error half-way through.
+    vLLM would keep the old values of a missing name and ignore an unknown one, and an error in the
+    middle of a load would leave it unusable.
 
     Raises:
         WeightSyncError: names or shapes differ from the model's, or the buffer is too short for
@@ -196,7 +196,7 @@ def _num_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 def register_flat_backend() -> None:
-    """Make `FLAT_BACKEND` known to vLLM in this process; calling it again changes nothing."""
+    """Register `FLAT_BACKEND` with vLLM in this process; idempotent."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     if FLAT_BACKEND not in WeightTransferEngineFactory._registry:
@@ -206,9 +206,10 @@ def register_flat_backend() -> None:
 
 
 def spill(weights: FlatWeights, directory: str = "/dev/shm") -> tuple[dict[str, Any], Path]:  # noqa: S108 shared memory
-    """Put the buffer into a shared-memory file for engines with worker processes.
+    """Write the buffer to a shared-memory file, for engines with worker processes.
 
-    The caller unlinks it.
+    Returns:
+        The keyword arguments of vLLM's update, and the file, which the caller unlinks.
     """
     import tempfile
 

@@ -1,8 +1,6 @@
-"""vLLM's side of the flat weight transport.
+"""vLLM's side of the flat weight transport: loads parameters from one byte buffer.
 
-A `WeightTransferEngine` that loads parameters from one byte buffer.
-
-Imported by vLLM itself (through its registry) in the process that holds the model.
+vLLM imports this module through its registry, in the process that holds the model.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from vllm.model_executor.model_loader.reload import (
 )
 
 from actors.weights.cpu_double_buffer import (
-    Staged,
+    StagedWeights,
     UnsupportedModelError,
     WeightPlan,
     plan_weight_swap,
@@ -40,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class FlatInitInfo(WeightTransferInitInfo):
-    """Where the engine's weights came from.
+    """Arguments of `init_transfer_engine`.
 
     Attributes:
         path: model directory that the engine was started from.
-        load: "auto", "background" or "in_place", as `rollout.weight_load`.
+        load: `rollout.weight_load`: "auto", "background" or "in_place".
     """
 
     path: str = ""
@@ -53,10 +51,10 @@ class FlatInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class FlatUpdateInfo(WeightTransferUpdateInfo):
-    """The layout of `actors.weights.flat_buffer.FlatWeights`; the bytes by reference or by path.
+    """The fields of `actors.weights.flat_buffer.FlatWeights`; the bytes by reference or by path.
 
-    `on_prepared` (in-process only) is called from the background thread when the weights are built,
-    or when that has failed.
+    `on_prepared` (in-process only) is called from the background thread when the weights are
+    prepared, or when that has failed.
     """
 
     names: list[str] = field(default_factory=list)
@@ -68,10 +66,7 @@ class FlatUpdateInfo(WeightTransferUpdateInfo):
     on_prepared: Callable[[], None] | None = None
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The parameters by name, sharing the buffer's memory.
-
-        A buffer that came as a path is mapped read-only.
-        """
+        """The parameters by name, sharing the buffer's memory; a file is mapped read-only."""
         buffer = self.buffer
         if buffer is None:
             buffer = np.memmap(self.path, dtype=np.uint8, mode="r")
@@ -81,13 +76,13 @@ class FlatUpdateInfo(WeightTransferUpdateInfo):
 class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo]):
     """Loads one buffer that holds every parameter.
 
-    Two ways, chosen in `init_transfer_engine`:
+    There are two modes, chosen in `init_transfer_engine`:
 
     - background: `update_weights` returns at once and another thread builds the new weights beside
-      the old ones, which go on serving; `finish_weight_update` waits for it and swaps. Steps may be
-      run between the two calls. CPU only; see `actors.weights.cpu_double_buffer`.
-    - in place: vLLM's own layerwise reload, with a repair of what it leaves stale on a CPU. No step
-      may be run between start and finish. The only way on a GPU, where it was not run.
+      the old ones, which stay in use; `finish_weight_update` waits for that thread and swaps. Steps
+      may run between the two calls. CPU only; see `actors.weights.cpu_double_buffer`.
+    - in place: vLLM's own layerwise reload, plus a fix for what it leaves stale on a CPU. No step
+      may run between start and finish. The only mode on a GPU, where it has never been run.
     """
 
     init_info_cls = FlatInitInfo
@@ -98,17 +93,17 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._plan: WeightPlan | None = None
-        self._coming: Future[Staged] | None = None
+        self._preparing: Future[StagedWeights] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="weights")
 
     def init_transfer_engine(self, init_info: FlatInitInfo) -> None:
-        """Choose how to load.
+        """Choose the mode.
 
-        Background loading is tried on the weights that the engine started with: every layer it
-        builds has to answer bit for bit as vLLM's own.
+        Background mode is verified on the weights that the engine started with: the outputs of
+        every layer it builds have to equal those of vLLM's own bit for bit.
 
         Raises:
-            WeightSyncError: background loading is asked for and the model does not allow it.
+            WeightSyncError: background mode is configured and the model does not support it.
         """
         if init_info.load == "in_place":
             return
@@ -124,60 +119,57 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
 
     @property
     def in_background(self) -> bool:
-        """Whether steps may be run between `start_weight_update` and `finish_weight_update`."""
+        """Whether steps may run between `start_weight_update` and `finish_weight_update`."""
         return self._plan is not None
 
     @property
     def prepared(self) -> bool:
         """Whether `finish_weight_update` would return or raise without waiting."""
-        return self._coming is None or self._coming.done()
+        return self._preparing is None or self._preparing.done()
 
     @property
     def failed(self) -> bool:
-        """Whether `finish_weight_update` would raise, as far as is known by now."""
-        coming = self._coming
-        return coming is not None and coming.done() and coming.exception() is not None
+        """Whether preparing has ended with an error, so that `finish_weight_update` would raise."""
+        preparing = self._preparing
+        return preparing is not None and preparing.done() and preparing.exception() is not None
 
     def start_weight_update(self) -> None:
-        """In place: have the layers take checkpoint-format weights again.
-
-        Packed layers freed those after loading.
-        """
+        """In place: restore the checkpoint layout of the layers, which packing freed."""
         if self._plan is None:
             initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: FlatUpdateInfo) -> None:
-        """Load every parameter of the buffer, or begin to."""
+        """Load every parameter of the buffer; in background mode, start preparing them."""
         plan = self._plan
         if plan is None:
             self.model.load_weights(update_info.tensors().items())
             return
-        self._coming = self._pool.submit(lambda: plan.prepare(update_info.tensors()))
+        self._preparing = self._pool.submit(lambda: plan.prepare(update_info.tensors()))
         if (on_prepared := update_info.on_prepared) is not None:
-            self._coming.add_done_callback(lambda _: on_prepared())
+            self._preparing.add_done_callback(lambda _: on_prepared())
 
     def drain_pending(self) -> None:
-        """Wait until the weights on their way are built; raises what went wrong."""
-        if self._coming is not None:
-            self._coming.result()
+        """Wait until the new weights are prepared; raises the error of preparing them, if any."""
+        if self._preparing is not None:
+            self._preparing.result()
 
     def finish_weight_update(self) -> None:
         """Put the new weights in place.
 
         Raises:
-            Exception: whatever building them in the background raised; the old weights stay in use.
+            Exception: the error of preparing them in the background; the old weights stay in use.
         """
         if self._plan is None:
             finalize_layerwise_reload(self.model, self.model_config)
             repack_heads(self.model)
             return
-        coming, self._coming = self._coming, None
-        if coming is not None:
-            self._pool.submit(self._plan.reclaim, coming.result().swap())
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            self._pool.submit(self._plan.reclaim, preparing.result().swap())
 
     def abandon(self) -> None:
-        """Forget weights that are on their way; the ones in use stay."""
-        self._coming = None
+        """Discard the weights that are being prepared; the ones in use stay."""
+        self._preparing = None
 
     def shutdown(self) -> None:
         """Stop the background thread."""
@@ -185,10 +177,7 @@ class FlatWeightTransferEngine(WeightTransferEngine[FlatInitInfo, FlatUpdateInfo
 
 
 def repack_heads(model: Any) -> None:
-    """Refresh the packed copy of a tied output head.
-
-    Layerwise reload on a CPU leaves it at its old values.
-    """
+    """Refresh the packed copy of a tied output head, which layerwise reload on CPU leaves stale."""
     for module in model.modules():
         if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear"):
             module.quant_method.process_weights_after_loading(module)
@@ -216,10 +205,7 @@ class FlatWorkerExtension:
         return self.weight_transfer_engine.failed
 
     def abandon_weight_update(self) -> None:
-        """End an update session without loading anything.
-
-        vLLM leaves the session open when `finish_weight_update` raises.
-        """
+        """Close an update session without loading: vLLM leaves it open when finishing raises."""
         self.weight_transfer_engine.abandon()
         self._weight_update_active = False
 

@@ -1,1 +1,1 @@
-"""Evaluation: the budget sweep and the metrics of budget adherence and accuracy."""
+"""Evaluation: the budget sweep, and the metrics of budget adherence and accuracy."""

@@ -1,8 +1,8 @@
-"""Adherence and accuracy, one equation a function, and the summary of one evaluated variant.
+"""Budget adherence and accuracy, one equation per function, and the summary of one variant.
 
-L is the thinking length in tokens (`Rollout.thinking_tokens`), b the token budget. An answer whose
-thinking never closed counts with the length it reached and as wrong. A BROKEN verdict says nothing
-about the policy: its rollout is left out of every mean and counted.
+L is the thinking length in tokens (`Rollout.thinking_tokens`), b the token budget. A rollout that
+never closes its thinking is wrong, and its length is all it sampled. A BROKEN verdict is an
+infrastructure failure: its rollout is left out of every mean and counted separately.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Doubles = NDArray[np.float64]
 class PointSummary(TypedDict):
     """One budget of one variant.
 
-    Fields are None where the budget names no tokens, or where nothing was graded.
+    Fields are None where the budget has no number of tokens, or where nothing was graded.
     """
 
     mean_length: float | None
@@ -40,9 +40,9 @@ class PointSummary(TypedDict):
 
 
 class VariantSummary(TypedDict):
-    """One variant: means over its token budgets, each budget with the same weight, and every point.
+    """One variant: unweighted means over its token budgets, and the summary of every budget.
 
-    `broken` counts rollouts that could not be graded, `failed` groups that were never sampled.
+    `broken` counts rollouts that could not be graded, `failed` groups without rollouts.
     """
 
     rel_err: float | None
@@ -76,7 +76,7 @@ def rel_err(lengths: ArrayLike, budget: int) -> float:
 
 
 def in_band(lengths: ArrayLike, budget: int) -> float:
-    """Share of rollouts that hit the budget.
+    """Share of rollouts whose length is within 10 % of the budget.
 
         mean [ |L - b| <= max(1, 0.1 b) ]
 
@@ -90,16 +90,15 @@ def in_band(lengths: ArrayLike, budget: int) -> float:
     Raises:
         ValueError: no lengths, or a budget below 1.
 
-    Source: ours; one token is allowed where a tenth of the budget is less than a token.
+    Source: ours; a deviation of one token is allowed for budgets below 10.
     """
     lengths_n = _lengths(lengths, budget)
-    # 10 |L - b| <= max(10, b) is the same rule in whole numbers: 0.1 * 30 is not 3 in floating
-    # point.
+    # 10 |L - b| <= max(10, b) is the same rule in integers: in floating point, 0.1 * 30 is not 3.
     return float(np.mean(10 * np.abs(lengths_n - budget) <= max(10, budget)))
 
 
 def overrun(lengths: ArrayLike, budget: int) -> float:
-    """Share of rollouts that think longer than the budget.
+    """Share of rollouts that are longer than the budget.
 
         mean [ L > b ]
 
@@ -119,7 +118,7 @@ def overrun(lengths: ArrayLike, budget: int) -> float:
 
 
 def accuracy(correct: ArrayLike) -> float:
-    """Share of rollouts that are right.
+    """Share of rollouts that are correct.
 
     Args:
         correct: booleans, shape [n].
@@ -136,7 +135,7 @@ def accuracy(correct: ArrayLike) -> float:
 
 
 def acc2_per_token(accuracy_share: float, mean_length: float) -> float | None:
-    """Accuracy squared per thinking token, E3; None where nothing was thought.
+    """Accuracy squared per thinking token (E3); None where the mean length is 0.
 
         a^2 / mean L
 
@@ -153,7 +152,7 @@ def acc2_per_token(accuracy_share: float, mean_length: float) -> float | None:
 
 
 def percentiles(lengths: ArrayLike) -> tuple[float, float, float]:
-    """10th, 50th and 90th percentile of thinking lengths, in tokens, interpolated linearly.
+    """10th, 50th and 90th percentile of thinking lengths, in tokens, with linear interpolation.
 
     Args:
         lengths: thinking tokens, shape [n].
@@ -168,11 +167,11 @@ def percentiles(lengths: ArrayLike) -> tuple[float, float, float]:
 
 
 def clustered_stderr(correct: ArrayLike, questions: Sequence[Hashable]) -> float:
-    """Standard error of the accuracy when several answers share a question.
+    """Standard error of the accuracy, clustered by question.
 
         (1/n) sqrt( sum_q ( sum_{i in q} (c_i - mean c) )^2 )
 
-    With one answer a question this is sqrt(a (1 - a) / n).
+    With one answer for each question this is sqrt(a (1 - a) / n).
 
     Args:
         correct: booleans, shape [n].
@@ -182,7 +181,7 @@ def clustered_stderr(correct: ArrayLike, questions: Sequence[Hashable]) -> float
         A number >= 0.
 
     Raises:
-        ValueError: no answers, or another number of questions.
+        ValueError: no answers, or their number differs from that of the questions.
 
     Source: Miller, Adding Error Bars to Evals (arXiv 2411.00640), clustered standard errors.
     """
@@ -197,11 +196,11 @@ def clustered_stderr(correct: ArrayLike, questions: Sequence[Hashable]) -> float
 
 
 def summarize(groups: Sequence[Group]) -> VariantSummary:
-    """Summary of one variant from its graded groups: the shape of `results.json`.
+    """Summary of one variant from its graded groups, as written to `results.json`.
 
-    The rates at the top are means over the token budgets, so that a budget with more rollouts
-    weighs no more. Points of other budgets (`none`, modes) are kept in `by_budget`, with no
-    adherence, and stay out of those means.
+    The top-level rates are means over the token budgets, so every budget has the same weight
+    whatever its number of rollouts. Other budgets (`none`, modes) appear in `by_budget` only,
+    without adherence.
 
     Args:
         groups: graded groups, in any order; a failed group is counted.
@@ -234,7 +233,7 @@ _Sample = tuple[str, Rollout, Verdict]
 
 
 def _by_budget(groups: Sequence[Group]) -> dict[Budget, list[_Sample]]:
-    """Rollouts of all groups, by budget, each with its question's id and its verdict."""
+    """Rollouts of all groups by budget, each with its question's id and its verdict."""
     samples: dict[Budget, list[_Sample]] = defaultdict(list)
     for group in groups:
         if len(group.verdicts) != len(group.rollouts):
@@ -293,7 +292,7 @@ def _empty_point(broken: int) -> PointSummary:
 
 
 def _budget_order(budget: Budget) -> tuple[float, str]:
-    """Token budgets by size, then the others by name."""
+    """Sort key: token budgets by size, then the others by name."""
     limit = token_limit(budget)
     return (float("inf") if limit is None else limit, budget_label(budget))
 
@@ -311,9 +310,9 @@ def _lengths(lengths: ArrayLike, budget: int) -> Doubles:
 
 
 def _non_empty(values: ArrayLike) -> Doubles:
-    """As a float array of shape [n], n > 0."""
+    """The values as a float array of shape [n], n > 0."""
     array_n = np.asarray(values, dtype=np.float64)
     if array_n.ndim != 1 or array_n.size == 0:
-        msg = f"one value per rollout is needed, got shape {array_n.shape}"
+        msg = f"one value per rollout is required, got shape {array_n.shape}"
         raise ValueError(msg)
     return array_n

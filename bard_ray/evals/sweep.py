@@ -1,7 +1,7 @@
-"""The budget sweep: every question at every budget, sampled, graded, summarized.
+"""The budget sweep: every question at every budget is sampled, graded and summarized.
 
-Written against the role Protocols only. How much is being sampled is the sampler's concern; here a
-bounded number of batches is being graded while the next ones come in.
+All requests are submitted at once; the sampler limits its own concurrency. Finished groups are
+graded in batches, a bounded number of them at a time, while the others are sampled.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from bard_ray.roles import Sampler, Verifier
 GROUPS_PER_GRADING = 32
 BATCHES_IN_GRADING = 8
 
-OnProgress = Callable[[int, int], None]  # groups graded, groups in all
+OnProgress = Callable[[int, int], None]  # groups graded, groups in total
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """What to ask of a variant.
+    """The requests of one variant.
 
     Attributes:
-        budgets: asked of every question; `NO_BUDGET` is the unconstrained point.
-        spec: how to sample.
+        budgets: budgets at which every question is sampled; `NO_BUDGET` is unconstrained.
+        spec: sampling settings.
         samples: rollouts per question and budget.
-        seed: seed of the sweep; every request's own seed follows from it and the request's number.
+        seed: seed of the sweep; a request's seed is derived from it and the request's number.
         first_number: number of the first request, so that several sweeps can share one numbering.
     """
 
@@ -57,7 +57,7 @@ class SweepPlan:
 
 
 def plan_sweep(config: EvalConfig, seed: int, first_number: int = 0) -> SweepPlan:
-    """The sweep that a configuration asks for."""
+    """The sweep of a configuration."""
     budgets: tuple[Budget, ...] = tuple(TokenBudget(tokens) for tokens in sorted(config.budgets))
     spec = SamplingSpec(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     return SweepPlan(
@@ -70,9 +70,9 @@ def plan_sweep(config: EvalConfig, seed: int, first_number: int = 0) -> SweepPla
 
 
 def forcing(plan: SweepPlan) -> SweepPlan:
-    """The same sweep with budget forcing.
+    """The same sweep with budget forcing: the engine closes the thinking at the budget.
 
-    Thinking is cut at the budget by the engine, and the prompt names none.
+    The prompt does not contain the budget.
     """
     budgets = tuple(budget for budget in plan.budgets if token_limit(budget) is not None)
     return replace(
@@ -81,9 +81,9 @@ def forcing(plan: SweepPlan) -> SweepPlan:
 
 
 def make_requests(questions: Sequence[Question], plan: SweepPlan) -> list[GroupRequest]:
-    """One request per question and budget.
+    """One request for each question and budget.
 
-    Budgets of a question lie next to each other, since they share a prompt prefix.
+    The budgets of a question are adjacent, since their prompts share a prefix.
     """
     pairs = [(question, budget) for question in questions for budget in plan.budgets]
     return [
@@ -99,7 +99,7 @@ async def sweep(
     plan: SweepPlan,
     on_progress: OnProgress,
 ) -> list[Group]:
-    """Graded groups of the whole sweep, in request order; see `sample_graded`."""
+    """Sample and grade the whole sweep; groups in request order, see `sample_graded`."""
     requests = make_requests(questions, plan)
     return await sample_graded(sampler, verifier, requests, plan.spec, on_progress)
 
@@ -111,18 +111,18 @@ async def sample_graded(
     spec: SamplingSpec,
     on_progress: OnProgress,
 ) -> list[Group]:
-    """Sample requests and grade their answers; the groups come in order of their numbers.
+    """Sample requests and grade their answers; returns the groups in order of their numbers.
 
-    The loop takes groups from the sampler as they complete and hands them to the verifier in
-    batches; it waits for the sampler, and for the oldest batch in grading where
-    `BATCHES_IN_GRADING` of them are. A failed group comes back ungraded, with its reason; so does
-    one whose answers could not be graded.
+    The loop takes groups from the sampler as they complete and passes them to the verifier in
+    batches. It waits for the sampler, and for the oldest batch once `BATCHES_IN_GRADING` batches
+    are being graded. A failed group is returned ungraded, with its reason; so is a group with an
+    answer that could not be graded.
     """
     graded: list[Group] = []
     grading: deque[asyncio.Task[list[Group]]] = deque()
 
-    async def collect(most: int) -> None:
-        while len(grading) > most:
+    async def collect(max_in_grading: int) -> None:
+        while len(grading) > max_in_grading:
             graded.extend(await grading.popleft())
             on_progress(len(graded), len(requests))
 
@@ -138,17 +138,17 @@ async def sample_graded(
 
 
 async def grade_groups(verifier: Verifier, groups: Sequence[Group]) -> list[Group]:
-    """The groups with one verdict per rollout, graded in one call.
+    """The groups with one verdict for each rollout, graded in one call.
 
-    A group with an answer that could not be graded is failed instead.
+    A group with an answer that could not be graded becomes a failed one.
     """
     items = [
         GradeItem(rollout.answer_text, group.request.question.answer, group.request.question.kind)
         for group in groups
         for rollout in group.rollouts
     ]
-    given, _ = await grade_with_retries(verifier, items)
-    verdicts = iter(given)
+    graded, _ = await grade_with_retries(verifier, items)
+    verdicts = iter(graded)
     return [_graded(group, tuple(next(verdicts) for _ in group.rollouts)) for group in groups]
 
 
@@ -165,12 +165,12 @@ async def evaluate_variant(
     plan: SweepPlan,
     on_progress: OnProgress,
 ) -> VariantSummary:
-    """Sweep and summarize: one entry of `variants` in `results.json`."""
+    """Run the sweep and summarize it: one entry of `variants` in `results.json`."""
     return summarize(await sweep(sampler, verifier, questions, plan, on_progress))
 
 
 async def _batches(groups: AsyncIterator[Group], size: int) -> AsyncIterator[list[Group]]:
-    """Lists of `size` groups as they come; the last one may be shorter."""
+    """Group the stream into lists of `size`; the last one may be shorter."""
     batch: list[Group] = []
     async for group in groups:
         batch.append(group)
@@ -182,5 +182,5 @@ async def _batches(groups: AsyncIterator[Group], size: int) -> AsyncIterator[lis
 
 
 def _request_seed(seed: int, number: int) -> int:
-    """31-bit seed of one request: independent streams for neighboring seeds and numbers."""
+    """31-bit seed of one request; neighboring seeds and numbers give independent streams."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)

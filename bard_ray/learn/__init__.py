@@ -1,4 +1,4 @@
-"""What the learner computes: packing, token log-probs, losses, learning rates, batch order.
+"""The learner's math, without an engine.
 
-There is no engine in here.
+Packing, token log-probs, losses and corrections, learning rates, batch order.
 """

@@ -1,26 +1,27 @@
-"""Off-policy correction: how a token counts that another policy sampled.
+"""Off-policy corrections: the policy loss on tokens that the behavior policy sampled.
 
-Three policies meet in a step. The behavior policy b sampled the token: older weights, and another
-engine's arithmetic. The proximal policy q is the one the step starts from. The policy p is the one
-with the gradient. A correction turns their log-probs into a loss, and says which tokens it held
-back. Those that come with the project are in `bard_ray.learn.corrections`, one a file.
+A step involves three policies. The behavior policy b sampled the tokens; it differs by older
+weights and by the numerics of the inference engine. The proximal policy q is the policy at the
+start of the step. The policy p is the one being optimized. A correction turns their log-probs into
+a loss, and reports which tokens it clipped, truncated or masked. The built-in corrections are in
+`bard_ray.learn.corrections`, one per file.
 
-The loop takes one optimizer step a batch, and gradients of micro-batches are summed without moving
-the weights, so p = q in value throughout a step: the proximal log-probs are the policy's own,
-detached, and no second forward pass is needed. (Several optimizer steps a batch would need one.)
-What is left of each correction is the weight of the policy gradient `w_i A_i grad log p_i`, with
-r_i = p_i / b_i and s_i its geometric mean over the sequence:
+The loop takes one optimizer step per batch, and gradients of micro-batches are accumulated without
+an update, so p = q in value throughout a step: the proximal log-probs are the policy's own,
+detached, and no second forward pass is needed. (Several optimizer steps per batch would need one.)
+Each correction then reduces to a weight w_i of the policy gradient `w_i A_i grad log p_i`, with
+r_i = p_i / b_i and s_i the geometric mean of r over the sequence:
 
 | correction | w_i |
 |---|---|
 | `truncated` | min(r_i, cap) |
 | `masked` | r_i if low <= r_i <= high, else 0 |
-| `decoupled` | r_i; `truncated` without a cap, `masked` without limits |
-| `none` | r_i, and 0 where the clip of PPO holds back the sign of A_i |
-| `sequence` | s_i, and 0 where the clip holds back the sign of A_i |
+| `decoupled` | r_i: `truncated` without a cap, `masked` without limits |
+| `none` | r_i, or 0 where PPO's clip is active for the sign of A_i |
+| `sequence` | s_i, or 0 where the clip is active for the sign of A_i |
 
-On-policy (r_i = 1) all five are the same gradient. The clips `rl.clip_low` and `rl.clip_high` act
-on p / q in the first three, which is 1, so they act in the last two only.
+On-policy (r_i = 1) all five give the same gradient. In the first three, the clips `rl.clip_low` and
+`rl.clip_high` apply to p / q, which is 1, so they have an effect in the last two only.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Trained tokens of one micro-batch, all of them vectors of length N.
+    """The trained tokens of one micro-batch; all fields are vectors of length N.
 
     Attributes:
-        logprobs_N: log p under the policy, float32; the only field with gradients.
-        proximal_N: log q under the policy that the step started from.
-        behavior_N: log b under the policy that sampled the token.
-        reference_N: under the frozen policy of the KL term.
-        entropy_N: of the policy, nats.
-        advantages_N: of the token; segments of a sequence may have advantages of their own.
-        sequence_N: number of the token's sequence, int64; no sequence is split over micro-batches.
-        bin_N: number of its budget bin, int64; see `bard_ray.rl.bins`.
+        logprobs_N: log p of the policy, float32; the only field with gradients.
+        proximal_N: log q of the policy at the start of the step.
+        behavior_N: log b of the policy that sampled the token.
+        reference_N: log-probs under the frozen policy of the KL term.
+        entropy_N: entropy of the policy, nats.
+        advantages_N: one for each token; segments of a sequence may have different advantages.
+        sequence_N: index of the token's sequence, int64; no sequence is split over micro-batches.
+        bin_N: index of its budget bin, int64; see `bard_ray.rl.bins`.
     """
 
     logprobs_N: Tensor
@@ -63,15 +64,15 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """Loss of each token, and what the correction did to it, all [N].
+    """The loss of each token, and what the correction did to it; all [N].
 
     Attributes:
-        loss_N: carries the gradient.
-        weight_N: factor w of the gradient -w A grad log p of that loss.
-        clipped_N: the clip took the gradient away.
-        cut_N: the importance weight was truncated or masked.
-        metrics: a value of each token for every name in the correction's `METRICS`; the step
-            metric `correction/<name>` is its mean over the trained tokens.
+        loss_N: loss, with gradient.
+        weight_N: the factor w in the gradient -w A grad log p of the loss.
+        clipped_N: True where the clip removed the gradient.
+        cut_N: True where the importance weight was truncated or masked.
+        metrics: one value per token for every name in the correction's `METRICS`; the step metric
+            `correction/<name>` is the mean over the trained tokens.
     """
 
     loss_N: Tensor
@@ -82,13 +83,13 @@ class Surrogate:
 
 
 class Correction(Protocol):
-    """A plug-in of `rl.correction`. It may use methods of tensors only, not import torch.
+    """A plug-in of `rl.correction`. It uses methods of tensors only and does not import torch.
 
-    One with metrics of its own declares them: `METRICS: ClassVar[Mapping[str, Metric]]`.
+    A correction with its own metrics declares `METRICS: ClassVar[Mapping[str, Metric]]`.
     """
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
-        """Loss of each token; a sum of them is the loss of the micro-batch."""
+        """Loss of each token; the loss of the micro-batch is their sum."""
         ...
 
 
@@ -96,7 +97,7 @@ CORRECTIONS: Registry[Correction] = Registry("rl.correction", "bard_ray.learn.co
 
 
 def clipped(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float) -> Surrogate:
-    """The clipped surrogate of PPO on these ratios, with nothing cut."""
+    """PPO's clipped surrogate on these ratios, without truncation or masking."""
     loss_N = clipped_surrogate(ratio_N, advantages_N, clip_low, clip_high)
     values_N = ratio_N.detach()
     clipped_N = clip_acts(values_N, advantages_N, clip_low, clip_high)
@@ -108,23 +109,23 @@ def clipped(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: f
 def weighted(
     tokens: TokenBatch, weight_N: Tensor, cut_N: Tensor, clip_low: float, clip_high: float
 ) -> Surrogate:
-    """The decoupled objective: PPO's on p / q, times a constant weight for q / b.
+    """The decoupled objective: PPO's clipped surrogate on p / q, times a weight for q / b.
 
     Math:
         l_i = -w_i min(rho_i A_i, clip(rho_i, 1 - clip_low, 1 + clip_high) A_i), rho_i = p_i / q_i
 
     Args:
         tokens: log-probs and advantages.
-        weight_N: w, without gradient [N].
-        cut_N: where w is not q / b, bool [N].
+        weight_N: w, without gradient, [N].
+        cut_N: True where w is not q / b, [N].
         clip_low: distance of the lower clip from 1.
         clip_high: distance of the upper clip from 1.
 
     Returns:
-        The loss of each token, and what became of it.
+        The loss of each token, and what was clipped or cut.
 
     Source: Hilton, Cobbe and Schulman 2022 (batch size-invariance), the decoupled objective, with
-        the weight left open.
+        the weight as a parameter.
     """
     inner = clipped(
         ratio(tokens.logprobs_N, tokens.proximal_N), tokens.advantages_N, clip_low, clip_high

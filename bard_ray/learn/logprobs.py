@@ -1,8 +1,7 @@
-"""Token log-probs of packed micro-batches.
+"""Token log-probs of packed micro-batches, with logits computed in chunks.
 
-Logits for all tokens of a large vocabulary never exist at once.
-
-Only trained positions go through the head: prompts, padding and forced text cost no logits.
+The logits of all tokens over a large vocabulary never exist at once. Only trained positions go
+through the output head: prompts, padding and forced text need no logits.
 
 Axes: R rows, T tokens of a row, N trained tokens, H hidden size, V vocabulary.
 """
@@ -18,8 +17,8 @@ from torch.nn import functional
 
 from bard_ray.learn.pack import MicroBatch
 
-# Logits of one chunk at most, in elements: 256 MiB of float32.
-# A small vocabulary needs one chunk, which is fastest.
+# Largest number of logits in a chunk: 256 MiB of float32.
+# With a small vocabulary one chunk is enough, which is fastest.
 MAX_LOGITS = 1 << 26
 
 
@@ -30,7 +29,7 @@ def target_logprobs(
     targets_N: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs of target tokens, and the entropy of the distributions they come from.
+    """Log-probs of target tokens, and the entropies of their distributions.
 
     Math:
         z_i = (W h_i + b) / temperature
@@ -40,14 +39,14 @@ def target_logprobs(
     Args:
         hidden_NH: last hidden states [N, H].
         weight_VH: output embedding [V, H].
-        bias_V: its bias [V], if it has one.
+        bias_V: bias of the output embedding [V], or None.
         targets_N: token ids, int64 [N].
         temperature: of the sampling distribution, > 0.
 
     Returns:
         Log-probs and entropies in nats, float32 [N] each; the entropies carry no gradient.
 
-    Source: softmax with temperature; float32 from the logits on, as vLLM does it.
+    Source: softmax with temperature; float32 from the logits on, as in vLLM.
     """
     logits_NV = functional.linear(hidden_NH, weight_VH, bias_V).float()
     if temperature != 1.0:
@@ -59,22 +58,22 @@ def target_logprobs(
 
 
 class ChunkedLogprobs(torch.autograd.Function):
-    """`target_logprobs` a chunk of tokens at a time, forward and backward.
+    """`target_logprobs`, one chunk of tokens at a time, forward and backward.
 
-    Kept for the backward pass: what came in, and one logsumexp a token. A chunk's logits are
-    computed again there, turned into their gradient in place, and used up at once:
+    The forward pass saves its inputs and one logsumexp per token. The backward pass recomputes the
+    logits of a chunk, turns them into their gradient in place, and uses that before the next chunk:
 
         dL/dz_i = (onehot(target_i) - softmax(z_i)) g_i / temperature
         dL/dH   = dL/dz W,    dL/dW = sum over chunks of (dL/dz)^T H,    dL/db = sum_i dL/dz_i
 
-    Under autocast the matrix products run in its type, with one cast of the weight a pass.
+    Under autocast the matrix products run in its type, and the weight is cast once per pass.
 
-    Source: ours; the gradient is that of softmax cross entropy.
+    Source: ours; the gradient is that of softmax cross-entropy.
     """
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies; the arguments are a `_Head`'s fields, one by one."""
+        """Log-probs and entropies; the arguments are the fields of `_Head`."""
         head = _Head(*args).cast()
         count = len(head.hidden_NH)
         logprobs_N, entropy_N, lse_N = head.hidden_NH.new_empty((3, count), dtype=torch.float32)
@@ -93,14 +92,14 @@ class ChunkedLogprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        """Gradients by hidden states, weight and bias."""
+        """Gradients with respect to hidden states, weight and bias."""
         grad_N = grads[0]
         *saved, lse_N = ctx.saved_tensors
-        given = _Head(*saved, *ctx.rest)
-        head = given.cast(ctx.product_dtype)
+        inputs = _Head(*saved, *ctx.rest)
+        head = inputs.cast(ctx.product_dtype)
         grad_hidden_NH = torch.empty_like(head.hidden_NH)
-        grad_weight_VH = torch.zeros_like(given.weight_VH, dtype=torch.float32)
-        grad_bias_V = None if given.bias_V is None else torch.zeros_like(given.bias_V).float()
+        grad_weight_VH = torch.zeros_like(inputs.weight_VH, dtype=torch.float32)
+        grad_bias_V = None if inputs.bias_V is None else torch.zeros_like(inputs.bias_V).float()
         for part in head.chunks():
             grad_CV = head.logits(part).sub_(lse_N[part, None]).exp_().mul_(-grad_N[part, None])
             grad_CV.scatter_add_(-1, head.targets_N[part, None], grad_N[part, None])
@@ -111,7 +110,7 @@ class ChunkedLogprobs(torch.autograd.Function):
             torch.mm(grad_CV, head.weight_VH, out=grad_hidden_NH[part])
             grad_weight_VH += grad_CV.T @ head.hidden_NH[part]
         found = grad_hidden_NH, grad_weight_VH, grad_bias_V
-        like = given.hidden_NH, given.weight_VH, given.bias_V
+        like = inputs.hidden_NH, inputs.weight_VH, inputs.bias_V
         cast = (g if g is None else g.to(x.dtype) for g, x in zip(found, like, strict=True))
         return *cast, None, None, None
 
@@ -127,7 +126,7 @@ class _Head(NamedTuple):
     chunk_tokens: int
 
     def cast(self, dtype: torch.dtype | None = None) -> _Head:
-        """With operands of the matrix products in `dtype`, or in what autocast asks for."""
+        """The same with matrix operands in `dtype`; by default autocast's type, if it is on."""
         device = self.hidden_NH.device.type
         if dtype is None:
             autocast = torch.is_autocast_enabled(device)
@@ -139,27 +138,25 @@ class _Head(NamedTuple):
         )
 
     def chunks(self) -> Iterator[slice]:
-        """Where each chunk's tokens are."""
+        """Slices of the tokens, one for each chunk."""
         for start in range(0, len(self.hidden_NH), self.chunk_tokens):
             yield slice(start, start + self.chunk_tokens)
 
     def logits(self, part: slice) -> Tensor:
-        """Logits of a chunk over the temperature, float32 [C, V], in memory of their own."""
+        """Logits of a chunk divided by the temperature, float32 [C, V], as a new tensor."""
         logits_CV = functional.linear(self.hidden_NH[part], self.weight_VH, self.bias_V).float()
         return logits_CV if self.temperature == 1.0 else logits_CV.div_(self.temperature)
 
 
 class LogprobHead(nn.Module):
-    """Output embedding that answers with log-probs.
+    """Output head that returns log-probs; replaces a model's `lm_head` and shares its weight.
 
-    It takes the place of a model's `lm_head` and shares its weight.
-
-    One call does all chunks. That matters under ZeRO-3, where each call gathers the weight: the
-    number of calls must be the same on every rank, however many tokens it has.
+    One call processes all chunks: under ZeRO-3 each call gathers the weight, so the number of calls
+    must be the same on every rank, whatever its number of tokens.
     """
 
     def __init__(self, linear: nn.Linear, max_logits: int = MAX_LOGITS) -> None:
-        """Take over the parameters of `linear`; chunks hold at most `max_logits` logits."""
+        """Share the parameters of `linear`; a chunk has at most `max_logits` logits."""
         super().__init__()
         self.weight = linear.weight
         self.bias = linear.bias
@@ -168,7 +165,7 @@ class LogprobHead(nn.Module):
     def forward(
         self, hidden_NH: Tensor, targets_N: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """See `target_logprobs`; where one chunk does not hold all tokens, in several."""
+        """`target_logprobs`, in several chunks where one does not hold all tokens."""
         args = hidden_NH, self.weight, self.bias, targets_N, temperature
         if len(hidden_NH) <= self.chunk_tokens:
             return target_logprobs(*args)
@@ -177,7 +174,7 @@ class LogprobHead(nn.Module):
 
 
 def loss_positions(batch: MicroBatch, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Where the trained tokens are predicted, and what they are.
+    """The positions whose hidden states predict the trained tokens, and those tokens.
 
     Returns:
         Flat indices of the predicting positions (one before each trained token) and target token

@@ -1,7 +1,7 @@
 """Losses on token log-probs, and the sums behind their metrics. Axis N: trained tokens.
 
 Every loss is a sum over tokens. The caller divides by the token count of the whole step, over all
-ranks and micro-batches, so the result does not depend on how the step was cut up.
+ranks and micro-batches, so the result does not depend on how the step was split.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def grpo_loss(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, Sums]:
 
     Args:
         batch: tokens of one micro-batch.
-        spec: correction, clips and KL weight; with weight 0 the reference is not looked at.
+        spec: correction, clips and KL weight; with weight 0 the reference is not used.
 
     Returns:
-        The loss, and sums; see `policy_sums`.
+        The loss, and the sums of `policy_sums`.
 
     Source: Shao et al. 2024 (DeepSeekMath), equation 3, with one token-level denominator (Yu et al.
         2025, DAPO).
@@ -68,5 +68,5 @@ def grpo_loss(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, Sums]:
 
 
 def loss_of(batch: TokenBatch, spec: LossSpec) -> tuple[Tensor, Sums]:
-    """The loss that `spec` names, and its sums."""
+    """The loss that `spec` selects, and its sums."""
     return nll_loss(batch) if spec.kind == "nll" else grpo_loss(batch, spec)

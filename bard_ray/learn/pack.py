@@ -1,9 +1,9 @@
-"""Packing: sequences of many lengths into rows, rows into micro-batches, micro-batches over ranks.
+"""Packing: sequences into rows, rows into micro-batches, micro-batches over ranks.
 
-Padding is what a learner pays for nothing, so sequences share rows. Inside a row, positions restart
-at 0 with every sequence; transformers reads sequence borders from those restarts (when it gets no
-attention mask) and keeps attention inside each sequence. The padding at a row's end is one more
-such sequence, so it neither sees nor is seen by tokens.
+Padding is wasted computation, so sequences share rows. Inside a row, positions restart at 0 with
+every sequence; transformers derives the sequence boundaries from these restarts (if it gets no
+attention mask) and restricts attention to each sequence. The padding at a row's end is one more
+sequence, so there is no attention between it and the tokens.
 
 Axes: R rows of a micro-batch, T tokens of a row, N trained tokens of a micro-batch.
 """
@@ -20,16 +20,16 @@ import numpy as np
 from bard_ray.errors import ConfigError, InvariantError
 from bard_ray.records import Bools, Floats, Ints, TrainSequence
 
-ROW_COUNTS = 4  # numbers of rows tried when rows are made equally full
+ROW_COUNTS = 4  # row counts tried when rows are balanced
 
 
 @dataclass(frozen=True, slots=True)
 class PackSpec:
-    """How large rows and micro-batches are, in tokens, padding included.
+    """Sizes of rows and micro-batches.
 
     Attributes:
-        row_tokens: capacity of one row; no sequence may be longer.
-        rows: rows of one micro-batch at most.
+        row_tokens: tokens of a row, padding included; no sequence may be longer.
+        rows: rows of a micro-batch at most.
     """
 
     row_tokens: int
@@ -37,10 +37,10 @@ class PackSpec:
 
     @classmethod
     def of(cls, pack_len: int, micro_tokens: int, attention: str) -> PackSpec:
-        """The specification that `learner.pack_len`, `micro_tokens` and `attention` ask for.
+        """The sizes for `learner.pack_len`, `learner.micro_tokens` and `learner.attention`.
 
-        Flash attention gets one long row: transformers takes its variable-length path for a batch
-        of one only.
+        Flash attention gets one long row, since transformers uses the variable-length kernels for a
+        batch of one only.
         """
         if attention == "flash_attention_2":
             return cls(row_tokens=max(pack_len, micro_tokens), rows=1)
@@ -49,7 +49,7 @@ class PackSpec:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where one sequence lies: tokens `start` to `start + length` of `row`."""
+    """The place of one sequence: tokens `start` to `start + length` of `row`."""
 
     sequence: int
     row: int
@@ -59,14 +59,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Packed rows. Arrays are aligned with the tokens; outside the mask they hold 0.
+    """Packed rows. Arrays are aligned with the tokens; parts that a sequence lacks are 0.
 
     Attributes:
         positions_RT: position of each token in its own sequence.
-        sequence_RT: number of each token's sequence, as given to `pack`.
-        bin_RT: its budget bin.
         mask_RT: tokens that enter the loss; never the first one of a sequence.
-        spans: where each sequence lies; the way back from rows to sequences.
+        sequence_RT: index of each token's sequence, as passed to `pack`.
+        bin_RT: index of its budget bin.
+        spans: place of each sequence, for `unpack`.
     """
 
     tokens_RT: Ints
@@ -81,15 +81,17 @@ class MicroBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Real tokens, padding not counted."""
+        """Number of tokens, without padding."""
         return sum(span.length for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """Who computes what in one step.
+    """How one step is split over the ranks.
 
-    It holds the sequence indices of each rank, and the micro-batches every rank runs.
+    Attributes:
+        shares: indices of the sequences of each rank.
+        num_micro_batches: micro-batches that every rank runs.
     """
 
     shares: tuple[tuple[int, ...], ...]
@@ -99,17 +101,17 @@ class StepPlan:
 def split_balanced(lengths: Sequence[int], ranks: int) -> tuple[tuple[int, ...], ...]:
     """Indices of the sequences of each rank, in ascending order, with nearly equal token counts.
 
-    Longest first, each to the rank with the fewest tokens so far, the lowest such rank on a tie.
-    Loads differ by the longest sequence at most.
+    Greedy: longest sequence first, each to the rank with the fewest tokens so far, ties to the
+    lowest rank. Token counts differ by at most the longest sequence.
     """
     return tuple(tuple(sorted(share)) for share in _spread(lengths, ranks))
 
 
 def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
-    """Split a step over ranks, and find how many micro-batches the busiest one needs.
+    """Split a step over ranks, and find how many micro-batches the rank with the most needs.
 
-    Every rank runs that many: ZeRO-3 gathers parameters inside forward and backward, so ranks must
-    run in step.
+    Every rank runs that many: ZeRO-3 gathers parameters in forward and backward, so all ranks must
+    run the same number of passes.
     """
     shares = split_balanced(lengths, ranks)
     counts = [len(_group_rows([lengths[i] for i in share], spec)) for share in shares]
@@ -117,20 +119,20 @@ def plan_step(lengths: Sequence[int], ranks: int, spec: PackSpec) -> StepPlan:
 
 
 def assign_rows(lengths: Sequence[int], row_tokens: int, multiple: int = 1) -> list[list[int]]:
-    """Indices of the sequences of each row, with as little padding as two heuristics find.
+    """Indices of the sequences of each row: the better of two heuristics, by total padded size.
 
-    First-fit decreasing finds few rows. A micro-batch is as wide as its fullest row, so equally
-    full rows may waste less, and more, shorter rows cost nothing while they need no further
-    micro-batch: a few counts up to the next multiple are tried, each with the longest sequence
-    first into the emptiest row. The smallest rows x width wins.
+    First-fit decreasing needs few rows. But a micro-batch is as wide as its fullest row, so
+    balanced rows may have less padding, and additional, shorter rows are free as long as they need
+    no further micro-batch. So a few row counts up to the next multiple are tried, each with the
+    longest sequence first into the emptiest row. The smallest rows x width wins.
 
     Args:
-        lengths: of the sequences, tokens.
+        lengths: tokens of each sequence.
         row_tokens: capacity of a row.
         multiple: rows of a micro-batch.
 
     Returns:
-        Rows, none of them empty.
+        The rows, none of them empty.
 
     Raises:
         ConfigError: a sequence is longer than a row.
@@ -154,7 +156,7 @@ def _first_fit(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     for index in _longest_first(lengths):
         length = lengths[index]
         if length > row_tokens:
-            rule = f"one sequence has {length} tokens and does not fit a row"
+            rule = f"one sequence has {length} tokens and does not fit into a row"
             raise ConfigError(
                 "learner.pack_len",
                 row_tokens,
@@ -174,14 +176,14 @@ def _first_fit(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
 def pack(
     sequences: Sequence[TrainSequence], spec: PackSpec, num_micro_batches: int = 0
 ) -> list[MicroBatch]:
-    """Pack sequences into at least `num_micro_batches` micro-batches.
+    """Pack sequences into micro-batches: exactly `num_micro_batches`, if that is not 0.
 
-    Those without sequences have an empty mask.
+    Micro-batches without sequences have an empty mask.
 
     Raises:
         ConfigError: a sequence is longer than a row.
-        InvariantError: more micro-batches came out than were planned, or a first token is to be
-            trained on.
+        InvariantError: more micro-batches are needed than were planned, or the mask of a sequence
+            has its first token.
     """
     if any(s.mask_T[:1].any() for s in sequences):
         raise InvariantError(
@@ -197,9 +199,9 @@ def pack(
 def unpack(
     batches: Sequence[MicroBatch], values: Sequence[Floats], num_sequences: int
 ) -> list[Floats]:
-    """Values of tokens, from micro-batches [R, T] back to one array [T] a sequence.
+    """Convert token values from micro-batches, [R, T], to one array [T] per sequence.
 
-    Sequences come in the order in which they were given to `pack`.
+    Sequences are in the order in which they were passed to `pack`.
     """
     found: dict[int, Floats] = {}
     for batch, values_RT in zip(batches, values, strict=True):
@@ -209,7 +211,7 @@ def unpack(
 
 
 def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Longest first, each to the part with the fewest tokens so far, the lowest such on a tie."""
+    """Balance greedily: longest first, each to the part with the fewest tokens, or the first."""
     parts: list[list[int]] = [[] for _ in range(count)]
     loads = [(0, part) for part in range(count)]  # a heap
     for index in _longest_first(lengths):
@@ -224,10 +226,7 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
 
 
 def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]:
-    """Rows of each micro-batch.
-
-    There are as few micro-batches as `spec.rows` allows, and the rows spread evenly over them.
-    """
+    """Rows of each micro-batch: as few micro-batches as possible, with rows spread evenly."""
     rows = assign_rows(lengths, spec.row_tokens, spec.rows)
     count = -(-len(rows) // spec.rows)
     edges = [len(rows) * i // count for i in range(count + 1)] if count else [0]
@@ -235,9 +234,9 @@ def _group_rows(lengths: Sequence[int], spec: PackSpec) -> list[list[list[int]]]
 
 
 def _micro_batch(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) -> MicroBatch:
-    """Lay sequences out row by row; rows are only as wide as the fullest one."""
+    """Lay sequences out row by row; the width is that of the fullest row."""
     spans = tuple(_spans(sequences, rows))
-    # Two tokens at least: an empty micro-batch still has to run.
+    # At least two tokens, since an empty micro-batch has to run as well.
     shape = len(rows), max([2, *(span.start + span.length for span in spans)])
 
     def laid_out(
@@ -282,7 +281,7 @@ def _spans(sequences: Sequence[TrainSequence], rows: Sequence[Sequence[int]]) ->
 
 
 def _positions(spans: Sequence[Span], shape: tuple[int, int]) -> Ints:
-    """Positions that restart with every sequence, and once more where the padding begins."""
+    """Positions that restart at every sequence and at the padding."""
     starts_RT = np.zeros(shape, np.int32)
     for span in spans:
         end = span.start + span.length  # where the next sequence or the padding starts

@@ -1,7 +1,7 @@
-"""What policy losses are made of: ratios, clips, means over sequences. Axis N: trained tokens.
+"""Building blocks of policy losses: ratios, clips, KL estimates. Axis N: trained tokens.
 
-Only methods of tensors are used here, so that the driver, which has to know the corrections by
-name, does not load torch.
+This module uses methods of tensors only and does not import torch, since the driver imports the
+corrections to check their names and must not load torch.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# exp(20) is 5e8: such a token is clipped or hopeless either way,
-# and what stays finite can be shown in the metrics.
+# exp(20) is 5e8. A token with such a ratio is clipped or useless anyway, and the limit keeps the
+# metrics finite.
 MAX_LOG_RATIO = 20.0
 
 
@@ -39,7 +39,7 @@ def ratio(logprobs_N: Tensor, behavior_N: Tensor) -> Tensor:
 
 
 def sequence_ratio(logprobs_N: Tensor, behavior_N: Tensor, sequence_N: Tensor) -> Tensor:
-    """Geometric mean of the token ratios of a sequence, at each of its tokens.
+    """Geometric mean of the token ratios of a sequence, repeated for each of its tokens.
 
     Math:
         s_i = exp(mean over the trained tokens j of i's sequence of (log p_j - log b_j))
@@ -47,7 +47,7 @@ def sequence_ratio(logprobs_N: Tensor, behavior_N: Tensor, sequence_N: Tensor) -
     Args:
         logprobs_N: log-probs under the policy, nats [N].
         behavior_N: log-probs under the policy that sampled the tokens, nats [N].
-        sequence_N: number of each token's sequence, int64 [N], from 0.
+        sequence_N: index of each token's sequence, int64 [N], from 0.
 
     Returns:
         Ratios [N], equal within a sequence.
@@ -71,7 +71,7 @@ def sequence_ratio(logprobs_N: Tensor, behavior_N: Tensor, sequence_N: Tensor) -
 def clipped_surrogate(
     ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float
 ) -> Tensor:
-    """Pessimistic policy loss with separate clips below and above.
+    """PPO's clipped policy loss, with separate lower and upper clips.
 
     Math:
         l_i = -min(r_i * A_i, clip(r_i, 1 - clip_low, 1 + clip_high) * A_i)
@@ -97,7 +97,7 @@ def clipped_surrogate(
 
 
 def clip_acts(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float) -> Tensor:
-    """Where `clipped_surrogate` has no gradient, bool [N].
+    """True where the clip removes the gradient of `clipped_surrogate`, bool [N].
 
     Math:
         (r_i < 1 - clip_low and A_i < 0) or (r_i > 1 + clip_high and A_i > 0)
@@ -109,12 +109,12 @@ def clip_acts(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high:
         clip_high: distance of the upper clip from 1.
 
     Returns:
-        True where the clip decides.
+        True where the clip is active.
 
     Raises:
         ValueError: the shapes differ.
 
-    Source: derivative of the function above.
+    Source: derivative of `clipped_surrogate`.
     """
     _check_shapes(ratio_N, advantages_N)
     below_N = (ratio_N < 1.0 - clip_low) & (advantages_N < 0)
@@ -122,17 +122,14 @@ def clip_acts(ratio_N: Tensor, advantages_N: Tensor, clip_low: float, clip_high:
 
 
 def k3_kl(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
-    """Estimate of KL(p || q) from tokens that p sampled.
-
-    The estimate is unbiased and never negative.
+    """k3 estimate of KL(p || q) from tokens that p sampled; unbiased and never negative.
 
     Math:
         d_i = log q_i - log p_i, limited to +-20
         k_i = exp(d_i) - d_i - 1
 
     Args:
-        logprobs_N: log p, nats [N]; for the KL term of the loss the policy, and the gradient flows
-            through it.
+        logprobs_N: log p, nats [N]; in the KL term of the loss p is the policy, with gradient.
         reference_N: log q, nats [N].
 
     Returns:

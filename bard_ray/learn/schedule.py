@@ -1,8 +1,7 @@
-"""Learning rates as pure functions of the step.
+"""Learning-rate schedules as pure functions of the step.
 
 Both warm up linearly, reach `peak` at the last warm-up step and `peak * min_ratio` at the last
-step; in between one falls like half a cosine (supervised stages), the other linearly (reinforcement
-learning).
+step. The decay is a half cosine in supervised stages and linear in reinforcement learning.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 
 
 def warmup_cosine(step: int, num_steps: int, warmup: int, peak: float, min_ratio: float) -> float:
-    """Linear warm-up, then a half cosine.
+    """Linear warm-up, then half-cosine decay.
 
     Math:
         while step < warmup:
@@ -36,7 +35,7 @@ def warmup_cosine(step: int, num_steps: int, warmup: int, peak: float, min_ratio
 
 
 def warmup_linear(step: int, num_steps: int, warmup: int, peak: float, min_ratio: float) -> float:
-    """Linear warm-up, then a straight line down.
+    """Linear warm-up, then linear decay.
 
     Math:
         while step < warmup:
@@ -68,8 +67,5 @@ def _warmup(step: int, warmup: int) -> float:
 
 
 def _progress(step: int, num_steps: int, warmup: int) -> float:
-    """Share of the decay that is done.
-
-    It is 0 up to the last warm-up step, 1 from the last step of the stage on.
-    """
+    """Progress of the decay: 0 up to the last warm-up step, 1 at the last step and after it."""
     return min(1.0, max(0.0, (step + 1 - warmup) / max(1, num_steps - warmup)))

@@ -1,4 +1,4 @@
-"""What a training stage asks of the learner: its optimizer and its loss."""
+"""Optimizer and loss settings of a training stage, passed to the learner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.learn.corrections.truncated import Truncated
 
 @dataclass(frozen=True, slots=True)
 class OptimSpec:
-    """Optimizer of one training stage (AdamW). The learning rate comes with each step."""
+    """AdamW settings of one training stage. The learning rate is an argument of each step."""
 
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
@@ -20,14 +20,14 @@ class OptimSpec:
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """Which loss, and its constants.
+    """The loss and its constants.
 
     Attributes:
         kind: `nll` (SFT) or `grpo`.
         clip_low, clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high].
-        kl_coef: weight of the k3 estimate of KL(policy || reference); 0 switches the term off.
-        temperature: sampling temperature the logits are divided by.
-        correction: what a token counts that an older policy or another engine sampled (GRPO).
+        kl_coef: weight of the k3 estimate of KL(policy || reference); 0 disables the term.
+        temperature: sampling temperature, by which the logits are divided.
+        correction: off-policy correction (GRPO).
     """
 
     kind: Literal["nll", "grpo"]

@@ -1,7 +1,7 @@
 """Statistics of a learner step: sums over the tokens of a micro-batch, and metrics of their totals.
 
-Sums add up over micro-batches and ranks, names that end in `_max` are maxima, and one division by
-the tokens of all ranks comes at the end. Axes: N trained tokens, K budget bins.
+Sums are added over micro-batches and ranks, names that end in `_max` are maxima, and the totals are
+divided once by the tokens of all ranks. Axes: N trained tokens, K budget bins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Sums = dict[str, "Tensor"]
 Totals = Mapping[str, list[float]]
 
-# Metric to the sum behind it; the mean is over the trained tokens.
+# Metric to the sum it is computed from; the mean is over the trained tokens.
 _MEANS = {
     "nll": {"sft/loss": "loss"},
     "grpo": {
@@ -39,7 +39,7 @@ _BIN_MEANS = {"ratio_mean": "bin_ratio", "cut": "bin_cut", "behavior_kl": "bin_k
 
 
 def policy_sums(batch: TokenBatch, surrogate: Surrogate) -> Sums:
-    """What the metrics need of one micro-batch: scalars, and vectors of length K (`bin_*`).
+    """Sums over one micro-batch for the metrics: scalars, and vectors of length K (`bin_*`).
 
     The KL is estimated on the tokens that the behavior policy sampled, so it is
     KL(behavior || policy).
@@ -81,7 +81,7 @@ def accumulate(sums: Sums, more: Sums) -> None:
 def learner_metrics(
     totals: Totals, loss: LossSpec, grad_norm: float, lr: float
 ) -> dict[str, float]:
-    """Metrics of `bard_ray.metrics.TABLE` from the totals of all ranks, one list a sum."""
+    """Metrics of `bard_ray.metrics.TABLE` from the totals over all ranks, one list for each sum."""
     kind = "sft" if loss.kind == "nll" else "rl"
     (trained,) = totals["trained"]
     values = {name: totals[key][0] / trained for name, key in _MEANS[loss.kind].items()}
@@ -97,7 +97,7 @@ def learner_metrics(
 
 
 def effective_share(weight_sum: float, weight_sq_sum: float, count: float) -> float:
-    """Effective sample size as a share of the samples; 0 where every weight is 0.
+    """Effective sample size divided by the number of samples; 0 where every weight is 0.
 
     Math:
         (sum_i w_i)^2 / (N sum_i w_i^2)
@@ -108,7 +108,7 @@ def effective_share(weight_sum: float, weight_sq_sum: float, count: float) -> fl
         count: N.
 
     Returns:
-        Share in [0, 1]; 1 where all weights are equal.
+        A share in [0, 1]; 1 where all weights are equal.
 
     Source: Kong 1992, "A note on importance sampling using standardized weights".
     """

@@ -1,4 +1,4 @@
-"""Rewards: accuracy from the verdict, fidelity from the thinking length, and what is made of them.
+"""Rewards: functions of accuracy (the verdict) and budget fidelity (the thinking length).
 
-`shapes/` holds the fidelity shapes, `library/` the rewards: one plug-in a file.
+`shapes/` holds the fidelity shapes, `library/` the rewards: one plug-in per file.
 """

@@ -1,7 +1,7 @@
-"""Budget fidelity: how well a thinking length L fits a budget b, in [0, 1].
+"""Budget fidelity f(L, b) in [0, 1]: how well a thinking length L meets a budget b.
 
-All lengths are thinking tokens as `bard_ray.rewards.parts` charges them. A budget of 0 tokens
-divides by 1, so that the deviation exists. The shapes are files of `bard_ray.rewards.shapes`.
+Lengths are thinking tokens as charged by `bard_ray.rewards.parts`. Relative deviations from a
+budget of 0 tokens divide by 1. The shapes are in `bard_ray.rewards.shapes`, one per file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bard_ray.records import Budget, EffortBudget, NoBudget, token_limit
 
 
 class Fidelity(Protocol):
-    """A shape f(L, b)."""
+    """A fidelity shape f(L, b), a plug-in of `rl.reward.fidelity`."""
 
     def of_length(self, tokens: float, budget_tokens: float) -> float:
         """Fidelity in [0, 1] of L thinking tokens under a finite budget of b tokens."""
@@ -28,30 +28,30 @@ SHAPES: Registry[Fidelity] = Registry(
 
 
 def make_fidelity(config: FidelityConfig) -> Fidelity:
-    """Shape by its configuration.
+    """Build the shape of a configuration.
 
     Raises:
-        ConfigError: no such shape, or parameters that do not fit it.
+        ConfigError: there is no such shape, or its parameters are invalid.
     """
     return SHAPES.build(config.name, config.params)
 
 
 def relative_deviation(tokens: float, budget_tokens: float) -> float:
-    """D = (L - b) / b; b = 0 divides by 1."""
+    """Relative deviation d = (L - b) / max(b, 1)."""
     return (tokens - budget_tokens) / max(budget_tokens, 1)
 
 
 def budget_in_tokens(budget: Budget, mean_tokens: float) -> float:
     """Thinking tokens b that a budget allows.
 
-    A token budget is its number, no budget is infinite, and an effort r allows r x the mean length
-    of the group. NaN for a mode or a tag: it names no number, so no length can be compared with it.
+    This is the number of a token budget, infinity without a budget, and r x the mean length of the
+    group for an effort r. It is NaN for a mode or a tag, which have no number of tokens.
 
     Args:
-        budget: what the prompt asked for.
+        budget: the budget in the prompt.
         mean_tokens: mean thinking length of the rollout's group, tokens.
 
-    Source: effort after e1, arXiv 2510.27042; that the mean is the group's is ours.
+    Source: effort from e1, arXiv 2510.27042; taking the mean over the group is ours.
     """
     if isinstance(budget, NoBudget):
         return math.inf
@@ -62,7 +62,7 @@ def budget_in_tokens(budget: Budget, mean_tokens: float) -> float:
 
 
 def fidelity_to(shape: Fidelity, tokens: float, budget_tokens: float) -> float:
-    """f(L, b): 1 without a budget (b infinite), NaN where the budget names no tokens (b NaN)."""
+    """f(L, b): 1 without a budget (b infinite), NaN where the budget has no tokens (b NaN)."""
     if math.isnan(budget_tokens):
         return math.nan
     return 1.0 if math.isinf(budget_tokens) else shape.of_length(tokens, budget_tokens)

@@ -1,24 +1,25 @@
-"""What a reward is made of: accuracy, charged thinking tokens, budget and fidelity of a group.
+"""The inputs of a reward: accuracy, charged thinking tokens, budget and fidelity of a group.
 
 | what happened | what a reward sees |
 |---|---|
 | right answer, well formed | accuracy 1, fidelity f(L, b) |
 | wrong answer, well formed | accuracy 0, fidelity f(L, b) |
-| no answer to be found; time or memory limit of grading | as a wrong answer |
-| cut off by the length limit | malformed: accuracy 0, fidelity 0, whatever the verdict |
+| no answer found; time or memory limit of grading | as a wrong answer |
+| truncated at the length limit | malformed: accuracy 0, fidelity 0, whatever the verdict |
 | thinking never closed | malformed |
-| a think tag, open or close, in the answer part | malformed |
+| an opening or closing think tag in the answer part | malformed |
 | thinking closed at once, or empty | ordinary: L = 0, so the shape decides |
-| thinking in blanks or odd tokens | ordinary: a token is a token |
+| thinking of blanks or unusual tokens | ordinary: every token counts |
 | answer part longer than `answer_limit` tokens | the tokens beyond it are charged as thinking |
 | no budget | fidelity 1 if well formed |
 | effort r as budget | b = r x mean charged tokens of the group |
 | mode or tag as budget | fidelity NaN; a reward that uses it is refused |
 | verdict broken, or rollout aborted | no reward: the group is failed, see `has_broken` |
 
-Why a leak is charged and not zeroed: the budget is about tokens, so a thought costs the same in
-either part and moving it gains nothing; a cliff at the limit would punish a right answer for one
-token, and a model that still writes long answers would see no difference between its rollouts.
+Why thinking that leaks into the answer is charged and does not zero the reward: the budget is in
+tokens, so a token of thinking costs the same in either part and moving it gains nothing. A cliff at
+the limit would punish a right answer for a single token, and a model that still writes long answers
+would get the same reward for all its rollouts.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from bard_ray.rewards.fidelity import Fidelity, budget_in_tokens, fidelity_to
 
 Doubles = NDArray[np.float64]
 
-# Thinking of so few tokens is none: a blank line between the tags is how many models write it.
+# Thinking of at most so many tokens counts as skipped: many models write a blank line between the
+# tags.
 SKIPPED_TOKENS = 2
 
 
@@ -45,11 +47,12 @@ class GroupParts:
     Attributes:
         group: question, rollouts with their segments, verdicts.
         accuracy_G: 1 for a right and well-formed answer, else 0.
-        fidelity_G: f(L, b) in [0, 1]; 0 where malformed; NaN where the budget names no tokens.
-        tokens_G: thinking tokens, leaked ones included.
-        budget_tokens_G: thinking tokens allowed: infinite without a budget, NaN for modes and tags.
-        malformed_G: cut off, never closed, or with a think tag in the answer part.
-        leaking_G: the answer part is longer than the limit.
+        fidelity_G: f(L, b) in [0, 1]; 0 where malformed; NaN where the budget has no tokens.
+        tokens_G: charged thinking tokens L, leaked ones included.
+        budget_tokens_G: allowed thinking tokens b: infinite without a budget, NaN for modes and
+            tags.
+        malformed_G: truncated, never closed, or with a think tag in the answer part.
+        leaking_G: True where the answer part is longer than the limit.
     """
 
     group: Group
@@ -62,7 +65,7 @@ class GroupParts:
 
 
 def group_parts(group: Group, fidelity: Fidelity, answer_limit: int) -> GroupParts:
-    """Measure a graded group.
+    """Compute the parts of a graded group.
 
     Args:
         group: rollouts and their verdicts.
@@ -70,7 +73,7 @@ def group_parts(group: Group, fidelity: Fidelity, answer_limit: int) -> GroupPar
         answer_limit: tokens of the answer part that are not charged.
 
     Raises:
-        InvariantError: rollouts and verdicts do not match, or one of them is broken.
+        InvariantError: rollouts and verdicts differ in number, or one of them is broken.
     """
     _require_graded(group)
     malformed_G = np.array([is_malformed(r) for r in group.rollouts])
@@ -96,17 +99,17 @@ def accuracy(verdict: Verdict) -> float:
 
 
 def is_malformed(rollout: Rollout) -> bool:
-    """Was it cut off, did it never close its thinking, or open or close it again?"""
+    """True where a rollout was truncated, never closed its thinking, or has an extra think tag."""
     return rollout.finish == "length" or not rollout.closed or rollout.extra_tags > 0
 
 
 def is_skipped(rollout: Rollout) -> bool:
-    """Did it close its thinking at once?"""
+    """True where a rollout closed its thinking after at most `SKIPPED_TOKENS` tokens."""
     return rollout.closed and rollout.thinking_tokens <= SKIPPED_TOKENS
 
 
 def is_leaking(rollout: Rollout, answer_limit: int) -> bool:
-    """Is the answer part longer than the limit, so that it holds thinking?"""
+    """True where the answer part is longer than the limit, so that it is taken to hold thinking."""
     return rollout.answer_tokens > answer_limit
 
 
@@ -116,9 +119,9 @@ def charged_tokens(rollout: Rollout, answer_limit: int) -> int:
 
 
 def has_broken(group: Group) -> bool:
-    """Does the group hold a verdict or rollout that the policy is not to blame for?
+    """True where a group has a broken verdict or an aborted rollout.
 
-    Such a group must be failed, not rewarded.
+    These are infrastructure failures: such a group must be failed, not rewarded.
     """
     return any(v.outcome is Outcome.BROKEN for v in group.verdicts) or any(
         r.finish == "abort" for r in group.rollouts

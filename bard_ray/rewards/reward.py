@@ -1,9 +1,10 @@
 """From a graded group to its rewards.
 
-A reward is a rule over `GroupParts` and `BatchStats`: it sees the whole group and the run so far,
-and returns one value a rollout, and one a segment where it has them. What counts as a right answer,
-which rollouts are malformed and what a leak costs is settled before, for all rules alike: the table
-of `bard_ray.rewards.parts`. The rules are files of `bard_ray.rewards.library`.
+A reward is a rule over `GroupParts` and `BatchStats`: it sees the whole group and statistics of the
+run so far, and returns one value per rollout, and optionally one per segment. Which answers are
+right, which rollouts are malformed and what leaked thinking costs is the same for all rules and
+decided before: see the table of `bard_ray.rewards.parts`. The rules are in
+`bard_ray.rewards.library`.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class RewardValues:
     """What a rule returns.
 
     Attributes:
-        rewards_G: one value a rollout. A group without spread in it, nor in the segments' values,
-            is not trained on.
+        rewards_G: one value per rollout. A group is not trained on if neither these nor the values
+            of a segment vary.
         segments: values of single segments by role (`think`, `answer`), [G, S]: column s is the
             s-th segment of that role, NaN where a rollout has none. Their advantages are relative
-            to their column; a role that is not named takes the rollout's advantage.
+            to their column; segments of other roles get the rollout's advantage.
         advantage_shift_G: added to every advantage of a rollout after normalization.
-        metrics: one value a rollout for each name in the rule's `METRICS`; the step metric
-            `reward/<name>` is the mean over the rollouts of the step, NaN left out.
+        metrics: one value per rollout for each name in the rule's `METRICS`; the step metric
+            `reward/<name>` is the mean over the rollouts of the step, without NaN.
     """
 
     rewards_G: Doubles
@@ -46,13 +47,13 @@ class RewardValues:
 
 
 class Reward(Protocol):
-    """A rule.
+    """A rule, a plug-in of `rl.reward`.
 
-    A rule with metrics of its own declares them: `METRICS: ClassVar[Mapping[str, Metric]]`.
+    A rule with its own metrics declares `METRICS: ClassVar[Mapping[str, Metric]]`.
     """
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
-        """Values of a whole group, so that a rule may compare its rollouts."""
+        """The values of a whole group; a rule may compare its rollouts."""
         ...
 
 
@@ -61,7 +62,7 @@ REWARDS: Registry[Reward] = Registry("rl.reward", "bard_ray.rewards.library", me
 
 @dataclass(frozen=True, slots=True)
 class RewardedGroup:
-    """A group with its rewards, what they were made of, and the rule's own metrics, [G] each."""
+    """A group with its rewards, the parts they were computed from, and the rule's metrics [G]."""
 
     group: Group
     parts: GroupParts
@@ -69,17 +70,17 @@ class RewardedGroup:
 
 
 def make_rule(config: RewardConfig) -> Reward:
-    """The rule alone.
+    """Build the rule of a configuration.
 
     Raises:
-        ConfigError: no such reward, or parameters that do not fit it.
+        ConfigError: there is no such reward, or its parameters are invalid.
     """
     return REWARDS.build(config.name, config.params)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupReward:
-    """A rule with the shape and the answer limit that its parts are measured by."""
+    """A rule, with the fidelity shape and the answer limit that its parts are computed with."""
 
     rule: Reward
     fidelity: Fidelity
@@ -89,16 +90,16 @@ class GroupReward:
         """Accuracy, fidelity and lengths of a graded group, as the rule sees them.
 
         Raises:
-            InvariantError: rollouts and verdicts do not match, or one of them is broken.
+            InvariantError: rollouts and verdicts differ in number, or one of them is broken.
         """
         return group_parts(group, self.fidelity, self.answer_limit)
 
     def rewarded(self, group: Group, stats: BatchStats) -> RewardedGroup:
-        """The group with its rewards, float32, and what they were made of.
+        """The group with its rewards, float32, and the parts they were computed from.
 
         Raises:
-            ConfigError: the rule needs budgets in tokens, and one names none.
-            InvariantError: the group cannot be rewarded, or the rule's values make no sense.
+            ConfigError: the rule needs budgets in tokens, and a budget has none.
+            InvariantError: the group cannot be rewarded, or the rule's values are malformed.
         """
         parts = self.parts(group)
         values = self.rule(parts, stats)
@@ -115,10 +116,10 @@ class GroupReward:
 
 
 def make_reward(config: RewardConfig) -> GroupReward:
-    """Reward by its configuration.
+    """Build rule and shape of a configuration.
 
     Raises:
-        ConfigError: no reward or shape has that name, or its parameters do not fit it.
+        ConfigError: there is no such reward or shape, or its parameters are invalid.
     """
     return GroupReward(make_rule(config), make_fidelity(config.fidelity), config.answer_limit)
 
@@ -158,8 +159,8 @@ def _require_sound(parts: GroupParts, rewards_G: Floats) -> None:
             raise ConfigError(
                 "rl.reward.name",
                 budget_label(rollout.budget),
-                "is a budget without a number of tokens, which this reward cannot measure",
-                "Use token or effort budgets, or a reward of your own that knows this one.",
+                "is a budget without a number of tokens, which this reward does not support",
+                "Use token or effort budgets, or your own reward that supports this budget.",
             )
     if not np.isfinite(rewards_G).all():
         msg = f"group {group.number} has rewards that are not finite: {rewards_G.tolist()}"

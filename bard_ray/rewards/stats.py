@@ -1,4 +1,4 @@
-"""What rewards know of the run so far: running statistics over the groups of past steps."""
+"""Running statistics over the groups of past steps, which rewards and samplers may read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from bard_ray.records import TokenBudget, budget_label, parse_budget
 from bard_ray.rewards.parts import GroupParts, is_skipped
 
-DECAY = 0.9  # a step's weight falls to a third after ten steps; ours
+DECAY = 0.9  # the weight of a step falls to about a third after ten more steps; ours
 
 
 class RolloutStat(NamedTuple):
@@ -32,7 +32,7 @@ class Means:
     Attributes:
         accuracy: share of rollouts with a right and well-formed answer.
         tokens: charged thinking tokens.
-        skipped: share of rollouts that closed their thinking at once (`is_skipped`).
+        skipped: share of rollouts that skipped thinking (`is_skipped`).
         overrun: share of rollouts with more charged thinking tokens than their budget allows.
     """
 
@@ -42,26 +42,26 @@ class Means:
     overrun: float
 
     def toward(self, new: Means) -> Means:
-        """DECAY x old + (1 - DECAY) x new, each."""
+        """Each mean updated: DECAY x old + (1 - DECAY) x new."""
         old_values, new_values = asdict(self), asdict(new)
         return Means(**{k: DECAY * old_values[k] + (1 - DECAY) * new_values[k] for k in old_values})
 
 
 @dataclass
 class BatchStats:
-    """Statistics over the steps that are done.
+    """Statistics over the steps so far.
 
-    They change at step boundaries only, from all groups that left the admission window in that step
-    (trained and zero-variance ones, not failed ones), in admission order. With `rl.max_lag=0`
-    every group of a step is rewarded between two boundaries, so all of them see the same
-    statistics; the statistics are part of the checkpoint, so a resumed run sees them again, to the
-    bit. With more lag a group sees the statistics of the step that is being trained while it is
-    graded. Rewards read them and must not change them.
+    They are updated at step boundaries only, in admission order, from all groups that left the
+    admission window in that step (trained and zero-variance ones, not failed ones). With
+    `rl.max_lag=0` every group of a step is rewarded between two boundaries, so all of them see the
+    same statistics; these are part of the checkpoint, so a resumed run sees them again, bit for
+    bit. With a larger lag a group sees the statistics of the step that is being trained when it is
+    graded. Rewards must not modify them.
 
     Attributes:
-        step: optimizer steps done; what a staged reward goes by.
+        step: optimizer steps done; selects the stage of a staged reward.
         overall: running means over all rollouts; None before the first step.
-        by_budget: the same for each budget seen so far, by its label (`27`, `effort=0.5`, `none`).
+        by_budget: running means for each budget so far, by label (`27`, `effort=0.5`, `none`).
     """
 
     step: int = 0
@@ -69,7 +69,7 @@ class BatchStats:
     by_budget: dict[str, Means] = field(default_factory=dict)
 
     def observe(self, rollouts: Iterable[RolloutStat]) -> None:
-        """Take in the rollouts of one more step."""
+        """Update the statistics with the rollouts of one more step."""
         self.step += 1
         by_budget: dict[str, list[RolloutStat]] = defaultdict(list)
         for rollout in rollouts:
@@ -81,7 +81,7 @@ class BatchStats:
             self.overall = _updated(self.overall, everything)
 
     def accuracy_by_tokens(self) -> dict[int, float]:
-        """Running accuracy under each budget that is a number of tokens, by that number."""
+        """Running accuracy for each token budget, by its number of tokens."""
         found = {parse_budget(name): means.accuracy for name, means in self.by_budget.items()}
         return {b.tokens: a for b, a in found.items() if isinstance(b, TokenBudget)}
 
@@ -95,7 +95,7 @@ class BatchStats:
 
 
 def rollout_stats(parts: GroupParts) -> list[RolloutStat]:
-    """What the statistics need to know of a group, small enough to be kept until its step ends."""
+    """The statistics' inputs of a group, small enough to be kept until its step ends."""
     overrun_G = parts.tokens_G > parts.budget_tokens_G
     columns = zip(parts.accuracy_G, parts.tokens_G, overrun_G, strict=True)
     return [

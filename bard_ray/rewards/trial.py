@@ -1,4 +1,4 @@
-"""Trying a reward on a made-up group, so that what it cannot do shows before anything starts."""
+"""Trial of a reward on a synthetic group, so that its errors are found before anything starts."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from bard_ray.rewards.stats import BatchStats
 
 
 def reward_problems(config: RewardConfig, budgets: Sequence[Budget]) -> Iterator[ConfigError]:
-    """What is wrong with reward and shape, or with rewarding these budgets.
+    """Errors of the configured reward and shape, or of rewarding these budgets.
 
-    They are plug-ins, so making them judges names and parameters; only what can be made is tried.
+    Building the plug-ins checks names and parameters; if both can be built, the reward is tried.
     """
     found = [
-        *_refusal(lambda: make_rule(config)),
-        *_refusal(lambda: make_fidelity(config.fidelity)),
+        *_error_of(lambda: make_rule(config)),
+        *_error_of(lambda: make_fidelity(config.fidelity)),
     ]
-    yield from found or _refusal(lambda: try_out(config, budgets))
+    yield from found or _error_of(lambda: try_out(config, budgets))
 
 
 def try_out(config: RewardConfig, budgets: Sequence[Budget]) -> None:
     """Reward one right and one wrong rollout of each budget, as one group.
 
     Raises:
-        ConfigError: the reward cannot be made, cannot measure one of the budgets, or returns values
-            that do not fit the group.
+        ConfigError: the reward cannot be built, does not support one of the budgets, or returns
+            values that do not match the group.
     """
     rollouts = tuple(_rollout(budget) for budget in budgets for _ in range(2))
     verdicts = (Verdict(Outcome.CORRECT), Verdict(Outcome.WRONG)) * len(budgets)
@@ -51,15 +51,15 @@ def try_out(config: RewardConfig, budgets: Sequence[Budget]) -> None:
     try:
         make_reward(config).rewarded(Group(request, rollouts, verdicts), BatchStats())
     except InvariantError as error:
-        rule = f"does not reward a group as it should ({error})"
-        fix = "docs/rewards.md says what a reward returns."
+        rule = f"returns invalid values for a group ({error})"
+        fix = "docs/rewards.md describes what a reward returns."
         raise ConfigError("rl.reward.name", config.name, rule, fix) from error
 
 
-def _refusal(attempt: Callable[[], object]) -> Iterator[ConfigError]:
-    """The error that an attempt ends with, if any."""
+def _error_of(action: Callable[[], object]) -> Iterator[ConfigError]:
+    """The `ConfigError` that an action raises, if any."""
     try:
-        attempt()
+        action()
     except ConfigError as error:
         yield error
 

@@ -1,1 +1,1 @@
-"""Asynchronous GRPO: the admission window, advantages, and the loop, all without Ray."""
+"""Asynchronous GRPO without Ray: the admission window, the flow of groups, advantages, the loop."""

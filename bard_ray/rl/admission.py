@@ -1,9 +1,8 @@
-"""The admission window: what bounds policy lag without ever dropping a slow group.
+"""The admission window: it bounds policy lag without ever dropping a slow group.
 
-A window of (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is asked for and
-keeps it until the weights trained on it have been published; one that turns out to have no reward
-variance or failed gives it back at once. Groups are trained on in the order in which they were
-admitted.
+The window has (max_lag + 1) x prompts_per_step slots. A group takes a slot when it is admitted and
+keeps it until the weights trained on it have been published; a group that has no reward variance or
+failed releases it at once. Groups are trained on in the order of admission.
 
 The bound. Let P be `prompts_per_step`. When a group is admitted under version v, steps 0 to v - 1
 are done and published. At most (max_lag + 1) P - 1 other groups hold a slot at that moment, and no
@@ -12,15 +11,17 @@ step trains on P, in order, so the group is trained on in step v + max_lag at th
 
     lag = step it is trained in - version it was admitted under <= max_lag      [optimizer steps]
 
-Weights travel while the learner goes on, so step v may be done as well, its version v + 1 not yet
-published: then its P groups hold slots but stand in no group's way, at most max_lag P - 1 others
-are trained on before, and the step is v + 1 + max_lag - 1 at the latest: the same bound. Tokens
-sampled after an update in flight are newer than the admission, so it holds for them.
+Weights are transferred while the learner continues, so step v may be done as well, its version
+v + 1 not yet published. Then its P groups hold slots but have been trained on already, at most
+max_lag P - 1 others are trained on before this one, and its step is v + 1 + max_lag - 1 at the
+latest: the same bound. Tokens sampled after an in-flight weight update are newer than the
+admission, so the bound holds for them too.
 
-Over-sampling adds E slots so that zero-variance groups leave no hole. Then a group may find more
-trainable ones before it than its (max_lag + 1) P: it could not be trained on in time and is
-*surplus* (`is_surplus`). Whether it is follows from the groups admitted before it alone, never from
-its own length or the time it takes, so giving it up favors no length. E = 0 makes no surplus.
+Over-sampling adds E slots so that zero-variance groups leave no gap in a batch. Then more than
+(max_lag + 1) P - 1 trainable groups may precede a group: it could not be trained on within the
+bound and is *surplus* (`is_surplus`). This depends only on the groups admitted before it, never on
+its own length or duration, so discarding it is not biased by length. With E = 0 no group is
+surplus.
 
 Worked example: P = 4, max_lag = 1, so 8 slots. Groups 0-7 enter under version 0. Step 0 trains on
 0-3, publishes version 1 and frees 4 slots: groups 8-11 enter under version 1. Step 1 trains on 4-7,
@@ -37,7 +38,7 @@ from bard_ray.errors import InvariantError
 
 @dataclass(frozen=True, slots=True)
 class LagWindow:
-    """The two numbers that bound the lag."""
+    """The two numbers that determine the lag bound."""
 
     max_lag: int  # optimizer steps
     prompts_per_step: int
@@ -45,7 +46,7 @@ class LagWindow:
 
 @dataclass
 class Ledger:
-    """Where every admitted group went.
+    """Counts of what became of the admitted groups.
 
     `admitted = trained + failed + zero variance + surplus + in flight` at every step.
     """
@@ -58,7 +59,7 @@ class Ledger:
 
     @property
     def consumed(self) -> int:
-        """Groups that have left the window; the next restart asks for the one with this number."""
+        """Groups that have left the window; a resumed run starts at this admission number."""
         return self.trained + self.failed + self.zero_variance + self.surplus
 
     def check(self, in_flight: int) -> None:
@@ -78,12 +79,13 @@ class Ledger:
 
 @dataclass
 class AdmissionWindow:
-    """Hands out admission numbers while slots are free. O(1) a group.
+    """Gives out admission numbers while slots are free; O(1) per group.
 
     Attributes:
         slots: size of the window, groups.
-        next_number: admission number of the next group; a resumed run starts where the consumed
-            ones end.
+        next_number: admission number of the next group; a resumed run starts after the consumed
+            ones.
+        free: slots that are not in use.
     """
 
     slots: int
@@ -99,16 +101,16 @@ class AdmissionWindow:
         return self.slots - self.free
 
     def take(self, wanted: int) -> range:
-        """The next numbers that may be admitted now, at most `wanted` of them."""
+        """Take slots for the next groups: as many as are free, at most `wanted`."""
         numbers = range(self.next_number, self.next_number + max(0, min(self.free, wanted)))
         self.next_number, self.free = numbers.stop, self.free - len(numbers)
         return numbers
 
     def release(self, count: int) -> None:
-        """Give slots back.
+        """Release slots.
 
         Raises:
-            InvariantError: more were given back than taken.
+            InvariantError: more were released than taken.
         """
         self.free += count
         if self.free > self.slots:
@@ -117,24 +119,24 @@ class AdmissionWindow:
 
 
 def window_slots(max_lag: int, prompts_per_step: int, oversample: float = 0.0) -> int:
-    """Slots of the window: (max_lag + 1) P, and `oversample` P more, rounded up. Source: ours."""
+    """Slots of the window: (max_lag + 1) P plus `oversample` P, rounded up. Source: ours."""
     return (max_lag + 1) * prompts_per_step + math.ceil(oversample * prompts_per_step)
 
 
 def is_surplus(
     next_step: int, trainable_before: int, admitted_under: int, window: LagWindow
 ) -> bool:
-    """Will a group's turn come too late?
+    """True where a group cannot be trained on within the lag bound.
 
     Args:
-        next_step: the step trained next; also the number of steps done.
-        trainable_before: groups admitted earlier, not trained on yet, known to be trainable.
+        next_step: index of the next step; also the number of steps done.
+        trainable_before: groups admitted earlier, known to be trainable and not yet trained on.
         admitted_under: steps whose weights had been published when the group was admitted.
         window: P and max_lag.
 
     Returns:
-        True where the step it would be trained in, next_step + floor(trainable_before / P) at the
-        earliest, is past admitted_under + max_lag. Source: ours.
+        True where the earliest step that could train on the group, next_step +
+        floor(trainable_before / P), is later than admitted_under + max_lag. Source: ours.
     """
-    turn = next_step + trainable_before // window.prompts_per_step
-    return turn > admitted_under + window.max_lag
+    earliest_step = next_step + trainable_before // window.prompts_per_step
+    return earliest_step > admitted_under + window.max_lag

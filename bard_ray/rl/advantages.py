@@ -1,4 +1,4 @@
-"""Group-relative advantages."""
+"""Group-relative advantages of rollouts and of segments, and the test for zero variance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from bard_ray.records import Floats, Group
 
-MIN_REWARD_STD = 1e-6  # reward spread below which a group carries no signal
+MIN_REWARD_STD = 1e-6  # reward range of a zero-variance group at most; epsilon of the division
 
 
 def has_zero_variance(rewards_G: Floats) -> bool:
@@ -20,8 +20,8 @@ def group_advantages(rewards_G: Floats, *, std_normalize: bool) -> Floats:
     A_i = r_i - mean(r), divided by std(r) (population) + 1e-6 where `std_normalize`.
 
     Args:
-        rewards_G: one reward a rollout, [G].
-        std_normalize: divide by the spread.
+        rewards_G: one reward per rollout, [G].
+        std_normalize: divide by the standard deviation.
 
     Returns:
         [G] advantages with mean 0.
@@ -39,8 +39,9 @@ def segment_advantages(values_GS: Floats, *, std_normalize: bool) -> Floats:
     `group_advantages` of each column, over the rollouts that have such a segment.
 
     Args:
-        values_GS: column s holds the reward of the s-th segment of one role; NaN: there is none.
-        std_normalize: divide by the spread of the column.
+        values_GS: column s holds the reward of the s-th segment of one role; NaN where a rollout
+            has no such segment.
+        std_normalize: divide by the standard deviation of the column.
 
     Returns:
         [G, S]; 0 where there is no segment.
@@ -49,16 +50,16 @@ def segment_advantages(values_GS: Floats, *, std_normalize: bool) -> Floats:
     """
     advantages_GS = np.zeros_like(values_GS)
     for column, values_G in enumerate(values_GS.T):
-        there_G = ~np.isnan(values_G)
-        if there_G.any():
-            advantages_GS[there_G, column] = group_advantages(
-                values_G[there_G], std_normalize=std_normalize
+        present_G = ~np.isnan(values_G)
+        if present_G.any():
+            advantages_GS[present_G, column] = group_advantages(
+                values_G[present_G], std_normalize=std_normalize
             )
     return advantages_GS
 
 
 def has_signal(group: Group) -> bool:
-    """Do the rewards of a group differ, those of its rollouts or those of one segment?"""
+    """True where the rewards of a group's rollouts, or those of a segment, are not all equal."""
     if group.rewards_G is None:
         return False
     columns = [column for values_GS in group.segment_rewards.values() for column in values_GS.T]

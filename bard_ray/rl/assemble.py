@@ -1,4 +1,4 @@
-"""From sampled token ids to a `Rollout` of segments. Nothing is ever re-tokenized."""
+"""From sampled token ids to a `Rollout` of segments, without re-tokenizing text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bard_ray.records import Budget, Finish, Floats, Ints, Rollout, Segment, Seg
 
 
 def prompt_segment(prompt_T: Ints) -> Segment:
-    """The prompt: never trained on, sampled by nobody."""
+    """The segment of a prompt: not sampled, never trained on."""
     size = prompt_T.size
     return Segment(
         "prompt",
@@ -25,12 +25,12 @@ def prompt_segment(prompt_T: Ints) -> Segment:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine returned for one prompt.
+    """The completion of one prompt.
 
     Attributes:
-        tokens_T: sampled token ids, behind those of a given thought where there is one.
-        logprobs_T: their log-probs under the sampling distribution.
-        versions_T: the weight version that sampled each; -1: it was given.
+        tokens_T: token ids: the think prefix, if there is one, then the sampled tokens.
+        logprobs_T: their log-probs under the sampling distribution; 0 in the think prefix.
+        versions_T: the weight version that sampled each token; -1 in the think prefix.
         finish: why sampling ended.
     """
 
@@ -40,8 +40,8 @@ class Completion:
     finish: Finish
 
 
-def given_thought(prefix_T: Ints, completion: Completion) -> Completion:
-    """A completion with the thought it went on from in front of it."""
+def with_think_prefix(prefix_T: Ints, completion: Completion) -> Completion:
+    """A completion with the think prefix that it continued put in front of it."""
     size = prefix_T.size
     return Completion(
         np.concatenate([prefix_T, completion.tokens_T]),
@@ -59,24 +59,24 @@ def assemble(
     forced_at: int | None,
     decode: Callable[[Ints], str],
 ) -> Rollout:
-    """Cut a completion into given thought, thinking, forced tag and answer.
+    """Split a completion into think prefix, thinking, forced closing tag and answer.
 
     Args:
         prompt: the prompt's segment.
-        completion: what followed it.
-        budget: what the prompt asked for.
-        tags: token ids of the think tags and the end.
+        completion: what followed the prompt.
+        budget: the budget in the prompt.
+        tags: token ids of the think tags and of the end token.
         forced_at: thinking length, in tokens, at which the engine closes the span; None: never.
         decode: token ids to text, for the answer after the closing tag.
 
     Returns:
-        A rollout whose forced tokens are out of the loss: the engine gave them probability 1, or
-        nobody sampled them.
+        A rollout whose forced tokens are excluded from the loss: they were not sampled, or the
+        engine gave them probability 1.
     """
     tokens_T, span = completion.tokens_T, thinking_span(completion.tokens_T, tags.close_id)
-    given = int(np.cumprod(completion.versions_T < 0).sum())  # tokens at the start
+    prefix_tokens = int(np.cumprod(completion.versions_T < 0).sum())
     segments = [prompt]
-    for role, start, end in _cuts(span, tokens_T.size, forced_at, given):
+    for role, start, end in _parts(span, tokens_T.size, forced_at, prefix_tokens):
         if end > start:
             part = slice(start, end)
             mask_T = np.full(end - start, role != "forced", np.bool_)
@@ -96,19 +96,19 @@ def assemble(
     )
 
 
-def _cuts(
-    span: ThinkingSpan, size: int, forced_at: int | None, given: int
+def _parts(
+    span: ThinkingSpan, size: int, forced_at: int | None, prefix_tokens: int
 ) -> list[tuple[SegmentRole, int, int]]:
     """Role, start and end of each part.
 
-    The closing tag belongs to the thinking unless the engine put it there.
+    The closing tag is part of the thinking, unless the engine forced it.
     """
     forced = span.closed and forced_at is not None and span.thinking_tokens >= forced_at
-    think_end = max(given, span.thinking_tokens if forced else span.answer_start)
-    answer_start = max(given, span.answer_start)
+    think_end = max(prefix_tokens, span.thinking_tokens if forced else span.answer_start)
+    answer_start = max(prefix_tokens, span.answer_start)
     return [
-        ("forced", 0, given),
-        ("think", given, think_end),
+        ("forced", 0, prefix_tokens),
+        ("think", prefix_tokens, think_end),
         ("forced", think_end, answer_start),
         ("answer", answer_start, size),
     ]

@@ -1,7 +1,7 @@
-"""Budget bins: the step metrics that tell short budgets from long ones.
+"""Budget bins: step metrics are reported separately for short, middle and long budgets.
 
-Long answers are the ones that asynchrony treats worst: they span more weight versions, so more of
-their tokens are stale. A mean over all tokens would hide that.
+Asynchrony affects long answers most: they span more weight versions, so more of their tokens are
+stale. A mean over all tokens would hide that.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ NONE = BINS.index("none")
 
 @dataclass(frozen=True, slots=True)
 class BudgetBins:
-    """Cuts the taught budgets into thirds.
+    """Splits the training budgets into thirds.
 
     Attributes:
-        edges: largest budget of all bins with a budget but the last, in tokens, ascending.
+        edges: largest budgets of the bins `short` and `middle`, tokens, ascending.
     """
 
     edges: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, budgets: Sequence[int]) -> BudgetBins:
-        """Thirds of the distinct budgets of a configuration, the lower ones larger on a tie.
+        """Thirds of the distinct budgets; where they are not divisible, lower bins are larger.
 
-        `of([4, 8, 12, 16])` gives 4 and 8, 12, 16.
+        `of([4, 8, 12, 16])` gives the bins 4 and 8, 12, 16.
         """
         ordered = sorted(set(budgets))
         if not ordered:
@@ -37,9 +37,6 @@ class BudgetBins:
         return cls(tuple(ordered[-(-len(ordered) * i // NONE) - 1] for i in range(1, NONE)))
 
     def index(self, budget: Budget) -> int:
-        """Index into `bard_ray.metrics.BINS`.
-
-        A budget that names no number of tokens is in bin `none`.
-        """
+        """Index into `bard_ray.metrics.BINS`; budgets without a number of tokens are in `none`."""
         limit = token_limit(budget)
         return NONE if limit is None else sum(limit > edge for edge in self.edges)

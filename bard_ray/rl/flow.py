@@ -1,7 +1,4 @@
-"""Groups on their way through the roles.
-
-They are admitted, sampled, graded, rewarded, and handed over in admission order.
-"""
+"""The flow of groups: admitted, sampled, graded, rewarded, handed over in admission order."""
 
 from __future__ import annotations
 
@@ -40,12 +37,12 @@ from bard_ray.rl.state import RLState
 from bard_ray.roles import Learner, Reference, Sampler, Verifier
 
 SURPLUS = Failure(FailureKind.SURPLUS, "enough groups before it were trainable")
-BACKLOG = 4  # groups kept in all, in multiples of the window
+BACKLOG = 4  # most groups that are kept at a time, finished ones included, in windows
 
 
 @dataclass(frozen=True)
 class RLRoles:
-    """Who does the work. `reference` is None where no term of the loss needs it."""
+    """The roles of the RL loop; `reference` is None where no term of the loss needs it."""
 
     sampler: Sampler
     verifier: Verifier
@@ -55,25 +52,25 @@ class RLRoles:
 
 @dataclass(frozen=True)
 class FlowSpec:
-    """What the flow needs to know besides the roles."""
+    """Settings of the flow."""
 
-    # Admission number to work; the same number and statistics always give the same work.
+    # Admission number to request; the same number and statistics always give the same request.
     request: Callable[[int, BatchStats], GroupRequest]
     sampling: SamplingSpec
     lag: LagWindow
-    total_groups: int  # trainable groups the whole run needs; no more are admitted
-    max_untrainable: int  # groups in a row without a trainable one before the run stops
-    oversample: float = 0.0  # slots beyond the window of the lag bound, in multiples of a step's
+    total_groups: int  # trainable groups that the whole run needs; no more are admitted
+    max_untrainable: int  # consecutive groups without a trainable one after which the run stops
+    oversample: float = 0.0  # extra slots beyond the lag window, as a multiple of prompts_per_step
 
     @property
     def synchronous(self) -> bool:
-        """Refill in whole waves only, so that a run repeats to the bit."""
+        """Admit whole waves only, so that a run is reproducible bit for bit."""
         return self.lag.max_lag == 0
 
 
 @dataclass
 class StepCounts:
-    """What happened since it was last taken: seconds spent, groups served and left out."""
+    """Counts since the previous `take_counts`: seconds by role, groups by result."""
 
     sample_s: float = 0.0
     grade_s: float = 0.0
@@ -82,18 +79,19 @@ class StepCounts:
     zero_variance: int = 0
     failed: int = 0
     surplus: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)  # of every verdict given
-    # why a group was not trained on (`zero_variance`, `surplus`), and the budget of its first
-    # rollout
+    outcomes: Counter[Outcome] = field(default_factory=Counter)  # of all verdicts
+    # Groups not trained on: why (`zero_variance`, `surplus`), and the budget of the first rollout.
     left_out: list[tuple[str, Budget]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class FiledGroup:
-    """A group whose turn comes: with what its rewards were made of, unless it failed.
+    """A finished group that waits to be taken in admission order.
 
     Attributes:
-        trainable: it came through, and its rewards differ.
+        group: the group; failed ones are filed too.
+        rewarded: its rewards and their parts; None if the group failed.
+        trainable: it did not fail, and its rewards are not all equal.
     """
 
     group: Group
@@ -102,12 +100,12 @@ class FiledGroup:
 
     @classmethod
     def of(cls, rewarded: RewardedGroup) -> FiledGroup:
-        """A group that came through."""
+        """A group that did not fail."""
         return cls(rewarded.group, rewarded, has_signal(rewarded.group))
 
 
 class _Admission(NamedTuple):
-    """What is remembered of a group until its turn comes."""
+    """An admitted group's request, and the steps published when it was admitted."""
 
     request: GroupRequest
     steps_published: int
@@ -116,13 +114,13 @@ class _Admission(NamedTuple):
 class GroupFlow:
     """Keeps the admission window full and hands out trainable groups in admission order.
 
-    It goes on from `state`, whose steps have all been published.
+    It resumes from `state`, whose steps have all been published.
 
-    Consumes free slots; produces filed groups; waits in `take` for the next number in order, until
-    some role files it. A group holds its slot until it has been trained on and the weights made
-    from it have arrived at the samplers; one that turns out to have no reward variance or failed
-    gives it back at once, so that its replacement is under way while the learner works. Bounded: no
-    more groups than slots are being worked on, and at most `BACKLOG` times as many are kept in all.
+    Consumes free slots and produces filed groups; `take` waits until the group that is next in
+    order is filed. A group holds its slot until it has been trained on and the samplers have the
+    resulting weights. A group that has no reward variance or failed releases its slot at once, so
+    that its replacement is sampled while the learner works. Bounds: at most as many groups as slots
+    are in progress, and at most `BACKLOG` times as many are kept, finished ones included.
     """
 
     def __init__(
@@ -140,49 +138,51 @@ class GroupFlow:
         self.counts = StepCounts()
         self._tasks: asyncio.TaskGroup
         self._next_in_order = self.window.next_number
-        self._asked_before = dict(state.asked)
+        self._resumed_budgets = dict(state.asked)
         self._steps_done = self._steps_published = state.step
         self._admissions: dict[int, _Admission] = {}
         self._waiting: dict[int, asyncio.Future[FiledGroup]] = {}
         self._held = 0  # groups handed over and not yet trained on
-        self._seen: list[RolloutStat] = []  # of all groups since they were last taken
+        self._seen: list[RolloutStat] = []  # of all groups taken since the last `take_seen`
         self._discarded: set[int] = set()
         self._slots_freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
-        """Groups asked for and neither trained on nor counted as zero variance or failed."""
+        """Groups admitted that are neither trained on nor counted as untrainable or surplus."""
         return len(self._waiting) + self._held
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Admit the first window. A failure here ends `tasks`: nobody waits for a dead producer."""
+        """Admit the first window.
+
+        All work runs in `tasks`, so an exception in a role cancels the waiting learner loop too.
+        """
         self._tasks = tasks
         self._admit()
 
     def stop(self) -> None:
-        """Drop what is still under way; a restart would ask for the same numbers again."""
+        """Cancel the groups in flight; a resumed run requests the same numbers again."""
         for task in self._running:
             task.cancel()
 
     async def take(self, count: int) -> list[RewardedGroup]:
-        """The next `count` trainable groups in admission order; the others are counted.
+        """The next `count` trainable groups in admission order; untrainable ones are counted.
 
         Raises:
-            InvariantError: so many groups in a row could not be trained on that the run would never
-                end.
+            InvariantError: `max_untrainable` consecutive groups could not be trained on.
         """
         groups: list[RewardedGroup] = []
         untrainable = 0
         while len(groups) < count:
             filed = await self._next()
             number, rewarded = filed.group.number, filed.rewarded
-            late = self._is_late(number) or number in self._discarded
+            surplus = self._is_surplus(number) or number in self._discarded
             self._discarded.discard(number)
             del self._admissions[number]
-            if rewarded is not None and not late:
+            if rewarded is not None and not surplus:
                 self._seen += rollout_stats(rewarded.parts)
-            if late:
+            if surplus:
                 self._count_surplus(filed)
             elif rewarded is not None and filed.trainable:
                 self._held += 1
@@ -194,23 +194,23 @@ class GroupFlow:
         return groups
 
     def trained(self, count: int) -> None:
-        """Book the groups of a step as trained on; they keep their slots until `release`."""
+        """Count the groups of a step as trained on; they keep their slots until `release`."""
         self._held -= count
         self._steps_done += 1
         self.ledger.trained += count
 
     def release(self, count: int) -> None:
-        """Give back the slots of a step's groups, after its weights were published."""
+        """Release the slots of a step's groups, after its weights were published."""
         self._steps_published += 1
         self._free(count)
 
     def take_counts(self) -> StepCounts:
-        """The counts since the last call."""
+        """Return the counts since the previous call and reset them."""
         counts, self.counts = self.counts, StepCounts()
         return counts
 
     def take_seen(self) -> list[RolloutStat]:
-        """Rollouts of all groups taken since the last call, in admission order."""
+        """Rollouts of all groups taken since the previous call, in admission order."""
         seen, self._seen = self._seen, []
         return seen
 
@@ -235,14 +235,14 @@ class GroupFlow:
         self.ledger.surplus += 1
         self.counts.surplus += 1
         self.counts.left_out.append(("surplus", filed.group.request.budgets[0]))
-        if filed.trainable:  # else it gave its slot back when it was filed
+        if filed.trainable:  # an untrainable one released its slot when it was filed
             self._free(1)
 
     async def _next(self) -> FiledGroup:
         while self._next_in_order not in self._waiting:
             self._slots_freed.clear()
             self._admit()
-            if self._next_in_order not in self._waiting:  # all slots wait for a weight transfer
+            if self._next_in_order not in self._waiting:  # no slot is free before a transfer ends
                 await self._slots_freed.wait()
         filed = await self._waiting[self._next_in_order]
         del self._waiting[self._next_in_order]
@@ -252,12 +252,12 @@ class GroupFlow:
     def _free(self, count: int) -> None:
         self.window.release(count)
         self._slots_freed.set()
-        if not self.spec.synchronous:  # else `_next` refills once the wave is used up
+        if not self.spec.synchronous:  # otherwise `_next` admits the next wave as a whole
             self._admit()
 
     def _admit(self) -> None:
-        """Ask for as many groups as slots are free and the rest of the run can use."""
-        if self._too_late_for_more():
+        """Admit as many groups as there are free slots and the rest of the run needs."""
+        if self._would_be_surplus():
             return
         extra = self.window.slots - window_slots(*astuple(self.spec.lag))
         needed = self.spec.total_groups - self.ledger.trained - self.window.taken + extra
@@ -274,13 +274,13 @@ class GroupFlow:
         self._spawn(self._sample(requests))
 
     def _request(self, number: int) -> GroupRequest:
-        """What a number asks for; after a restart, what it asked for before."""
+        """The request of a number; a group in flight at the checkpoint keeps its budgets."""
         request = self.spec.request(number, self._stats)
-        asked = self._asked_before.pop(number, None)
-        return request if asked is None else replace(request, budgets=asked)
+        budgets = self._resumed_budgets.pop(number, None)
+        return request if budgets is None else replace(request, budgets=budgets)
 
     def asked(self) -> dict[int, tuple[Budget, ...]]:
-        """Budgets of the groups in flight by number, for a restart to ask for again."""
+        """Budgets of the groups in flight, by admission number; part of the checkpoint."""
         return {n: a.request.budgets for n, a in self._admissions.items()}
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -308,7 +308,7 @@ class GroupFlow:
         self._file(await self._with_reference(filed))
 
     def _file(self, filed: FiledGroup) -> None:
-        """Have a group wait for its turn, unless it was discarded meanwhile."""
+        """Make a finished group available to `take`, unless it was discarded before."""
         waiting = self._waiting.get(filed.group.number)
         if waiting is None or waiting.done():
             return
@@ -319,28 +319,25 @@ class GroupFlow:
             self._discard_surplus()
 
     def _discard_surplus(self) -> None:
-        """Stop generating the groups whose turn would come too late.
-
-        Consumes nothing, waits for nothing; O(window).
-        """
-        late, before = [], 0
+        """Abort groups in flight that cannot be trained on within the lag bound; O(window)."""
+        surplus, before = [], 0
         for number, waiting in self._waiting.items():  # in admission order
             if waiting.done():
-                before += waiting.result().trainable and not self._is_late(number, before)
-            elif self._is_late(number, before):
-                late.append(number)
-        for number in late:
+                before += waiting.result().trainable and not self._is_surplus(number, before)
+            elif self._is_surplus(number, before):
+                surplus.append(number)
+        for number in surplus:
             self._file(FiledGroup(Group(self._admissions[number].request, failure=SURPLUS)))
-        if late:
-            self._discarded.update(late)
-            self._spawn(self.roles.sampler.abort(late))
+        if surplus:
+            self._discarded.update(surplus)
+            self._spawn(self.roles.sampler.abort(surplus))
 
-    def _is_late(self, number: int, trainable_before: int = 0) -> bool:
+    def _is_surplus(self, number: int, trainable_before: int = 0) -> bool:
         admitted_under = self._admissions[number].steps_published
         return is_surplus(self._steps_done, trainable_before, admitted_under, self.spec.lag)
 
-    def _too_late_for_more(self) -> bool:
-        """Would a group that is admitted now be surplus at once? Never so without over-sampling."""
+    def _would_be_surplus(self) -> bool:
+        """True where a group admitted now would be surplus; never without over-sampling."""
         if not self.spec.oversample:
             return False
         filed = [waiting.result() for waiting in self._waiting.values() if waiting.done()]
@@ -348,20 +345,17 @@ class GroupFlow:
         return is_surplus(self._steps_done, ready, self._steps_published, self.spec.lag)
 
     async def _grade(self, group: Group) -> list[Verdict]:
-        """Verdicts of all rollouts.
-
-        Infrastructure trouble is tried again, never turned into a wrong answer.
-        """
+        """Verdicts of all rollouts; infrastructure failures are retried (`grade_with_retries`)."""
         started = time.monotonic()
         question = group.request.question
         items = [GradeItem(r.answer_text, question.answer, question.kind) for r in group.rollouts]
-        verdicts, given = await grade_with_retries(self.roles.verifier, items)
-        self.counts.outcomes.update(given)
+        verdicts, outcomes = await grade_with_retries(self.roles.verifier, items)
+        self.counts.outcomes.update(outcomes)
         self.counts.grade_s += time.monotonic() - started
         return verdicts
 
     async def _with_reference(self, filed: FiledGroup) -> FiledGroup:
-        """The same with reference log-probs, where a term of the loss needs them."""
+        """The group with reference log-probs, if it is trainable and the loss needs them."""
         if self.roles.reference is None or filed.rewarded is None or not filed.trainable:
             return filed
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a step reports of itself: names and definitions are those of `bard_ray.metrics.TABLE`."""
+"""Step metrics of the RL loop, from its groups and times; defined in `bard_ray.metrics.TABLE`."""
 
 from __future__ import annotations
 
@@ -31,22 +31,19 @@ class StepTimes:
     last: float = field(default_factory=time.monotonic)
 
     def lap(self, name: str) -> None:
-        """Book the time since the last lap under `name`."""
+        """Record the time since the previous lap under `name`."""
         now = time.monotonic()
         self.laps[name] = now - self.last
         self.last = now
 
     @property
     def total_s(self) -> float:
-        """Seconds up to the last lap."""
+        """Seconds from the start to the last lap."""
         return self.last - self.started
 
 
 def token_lags(groups: Sequence[Group], version: int) -> np.ndarray:
-    """Lag of every sampled token, optimizer steps.
-
-    The lag is the version being trained minus the one that sampled the token.
-    """
+    """Lag of every sampled token, optimizer steps: `version` minus the version that sampled it."""
     versions = [sampled_versions(r) for g in groups for r in g.rollouts]
     return version - np.concatenate(versions)
 
@@ -63,7 +60,15 @@ def step_metrics(
     clock: StepTimes,
     bins: BudgetBins,
 ) -> dict[str, float]:
-    """Everything but the learner's own numbers."""
+    """All metrics of a step except those that the learner reports.
+
+    Args:
+        rewarded: the groups trained on.
+        version: weight version before the step.
+        flow: its counts are taken and reset.
+        clock: times of the step.
+        bins: budget bins.
+    """
     counts, groups = flow.take_counts(), [each.group for each in rewarded]
     return {
         **{f"verdict/{outcome}": float(counts.outcomes[outcome]) for outcome in Outcome},
@@ -85,7 +90,7 @@ def step_metrics(
 def _binned_groups(
     groups: Sequence[Group], counts: StepCounts, bins: BudgetBins
 ) -> dict[str, float]:
-    """Groups trained on and left out, by the bin of their first rollout's budget."""
+    """Groups trained on and not trained on, by the bin of their first rollout's budget."""
     kinds = [("trained", group.request.budgets[0]) for group in groups] + counts.left_out
     found = Counter((kind, BINS[bins.index(budget)]) for kind, budget in kinds)
     return {
@@ -112,7 +117,7 @@ def _policy_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _reward_metrics(groups: Sequence[GroupParts]) -> dict[str, float]:
-    """Means of what the reward is made of; no fidelity where no budget can be measured."""
+    """Means of the reward's parts; without fidelity where no rollout has a budget in tokens."""
     fidelity = np.concatenate([parts.fidelity_G for parts in groups])
     measured = fidelity[~np.isnan(fidelity)]
     return {
@@ -122,7 +127,7 @@ def _reward_metrics(groups: Sequence[GroupParts]) -> dict[str, float]:
 
 
 def _own_metrics(rewarded: Sequence[RewardedGroup]) -> dict[str, float]:
-    """Means of what the reward reports of itself, NaN left out."""
+    """Means of the metrics that the reward declares, without NaN."""
     values: dict[str, list[np.ndarray]] = defaultdict(list)
     for each in rewarded:
         for name, values_G in each.metrics.items():
@@ -136,7 +141,7 @@ def _own_metrics(rewarded: Sequence[RewardedGroup]) -> dict[str, float]:
 
 
 def _adherence_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Rollout means over those with a token budget; empty where none has one."""
+    """Means over the rollouts with a token budget; empty where there is none."""
     lengths: dict[int, list[int]] = defaultdict(list)
     for rollout in rollouts:
         limit = token_limit(rollout.budget)
@@ -178,10 +183,7 @@ def binned_lags(groups: Sequence[Group], version: int, bins: BudgetBins) -> dict
 def _time_metrics(
     groups: Sequence[Group], counts: StepCounts, clock: StepTimes
 ) -> dict[str, float]:
-    """Times of the step.
-
-    Those of the roles are means over the groups that passed since the last step.
-    """
+    """Times and rates of the step; role times are means over the groups since the last step."""
     served, total_s = max(1, counts.sampled), max(clock.total_s, 1e-9)
     tokens = sum(r.completion_tokens for g in groups for r in g.rollouts)
     return {

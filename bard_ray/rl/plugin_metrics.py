@@ -1,4 +1,4 @@
-"""Metrics that the plug-ins of an RL run declare beside those of `bard_ray.metrics.TABLE`."""
+"""Metrics that the plug-ins of an RL run declare, in addition to `bard_ray.metrics.TABLE`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bard_ray.rewards.reward import REWARDS
 
 
 def declared_metrics(rl: RLConfig) -> dict[str, Metric]:
-    """Name and definition of each: `reward/<name>` and `correction/<name>`.
+    """The declared metrics by full name: `reward/<name>` and `correction/<name>`.
 
     Raises:
         ConfigError: there is no such reward or correction.

@@ -1,4 +1,4 @@
-"""Groups as the learner sees them: one `TrainSequence` a rollout."""
+"""From rewarded groups to the learner's input: one `TrainSequence` per rollout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sequence_tokens(rollout: Rollout) -> Ints:
 
 
 def sampled_versions(rollout: Rollout) -> Ints:
-    """Weight version of every sampled token."""
+    """The weight version that sampled each sampled token."""
     versions_T = np.concatenate([s.versions_T for s in rollout.segments])
     return versions_T[versions_T >= 0]
 
@@ -26,7 +26,7 @@ def sampled_versions(rollout: Rollout) -> Ints:
 def train_sequence(
     rollout: Rollout, advantage: float | Floats, reference_T: Floats | None, budget_bin: int = 0
 ) -> TrainSequence:
-    """One rollout with its advantage, one number or [T], on every trained token."""
+    """The training sequence of a rollout; `advantage` is one number, or [T]."""
     mask_T = np.concatenate([s.mask_T for s in rollout.segments])
     return TrainSequence(
         tokens_T=sequence_tokens(rollout),
@@ -41,10 +41,10 @@ def train_sequence(
 def train_sequences(
     groups: Iterable[Group], bins: BudgetBins, *, std_normalize: bool
 ) -> list[TrainSequence]:
-    """Every rollout of every group, in order, with group-relative advantages.
+    """Training sequences of all rollouts of all groups, in order, with their advantages.
 
     Raises:
-        ValueError: a group was never rewarded.
+        ValueError: a group has no rewards.
     """
     sequences: list[TrainSequence] = []
     for group in groups:
@@ -58,7 +58,7 @@ def train_sequences(
 
 
 def _advantages(group: Group, std_normalize: bool) -> list[float | Floats]:
-    """Advantage of each rollout: one number, or [T] where segments have rewards of their own."""
+    """Advantage of each rollout: one number, or [T] where segments have their own rewards."""
     if group.rewards_G is None:
         msg = f"group {group.number} has no rewards"
         raise ValueError(msg)
@@ -81,7 +81,7 @@ def _advantages(group: Group, std_normalize: bool) -> list[float | Floats]:
 def _token_advantages(
     rollout: Rollout, otherwise: float, by_role: Mapping[SegmentRole, Floats]
 ) -> Floats:
-    """[T]: the s-th segment of a role takes that role's s-th advantage, all others `otherwise`."""
+    """[T]: the s-th segment of a role has that role's s-th advantage, all others `otherwise`."""
     seen: Counter[SegmentRole] = Counter()
     parts = []
     for segment in rollout.segments:

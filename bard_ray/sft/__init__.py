@@ -1,1 +1,1 @@
-"""Supervised stages: the loop; the loss lives in `bard_ray.learn`."""
+"""The loop of supervised stages; the loss is in `bard_ray.learn`."""

@@ -1,4 +1,4 @@
-"""The SFT loop against the learner role, on one screen."""
+"""The SFT loop: batches of rows go to the learner, metrics of each step come back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.learn.spec import LossSpec
 from bard_ray.records import StepStats, TrainSequence
 from bard_ray.roles import Learner
 
-# Steps handed to the learner ahead of the one awaited, so that it never waits for the driver
+# Steps submitted to the learner ahead of the one awaited, so that it does not wait for the driver
 # between two steps.
 AHEAD = 2
 NLL = LossSpec(kind="nll")
@@ -26,17 +26,17 @@ async def train_sft(
     lr: Callable[[int], float],
     on_step: OnStep,
 ) -> None:
-    """One optimizer step per batch of row numbers.
+    """Take one optimizer step for each batch of row indices.
 
-    Produces learner steps at most `AHEAD` in front of the one it waits for; the learner takes them
-    in order.
+    Submits learner steps at most `AHEAD` ahead of the one it awaits; the learner runs them in
+    order.
 
     Args:
         learner: holds the policy; its stage has begun.
         sequences: the corpus.
-        batches: row numbers of each step.
-        lr: learning rate of a step.
-        on_step: told of every finished step (counted from 1) and its metrics.
+        batches: row indices of each step.
+        lr: learning rate by the index of the batch, from 0.
+        on_step: called after every step with its number from 1 and its metrics.
     """
     pending: deque[asyncio.Task[StepStats]] = deque()
     done, last = 0, time.monotonic()

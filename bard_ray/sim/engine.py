@@ -1,7 +1,8 @@
-"""A continuous-batching engine, moved from one change of its batch to the next.
+"""A simulated continuous-batching engine that advances from one change of its batch to the next.
 
 Between two changes n sequences run and each step takes `c n` longer than the one before, with
-c = `cached_token_s`: the time of k steps is a closed form, so no step is walked through by itself.
+c = `cached_token_s`. The time of k steps is thus a closed form, and steps are not simulated one by
+one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bard_ray.sim.events import Clock, Events
+from bard_ray.sim.events import Events, SimClock
 from bard_ray.sim.model import EngineTimes, GroupWork
 
 OnGroup = Callable[[int], None]
@@ -21,7 +22,16 @@ NEVER = math.inf
 
 @dataclass(slots=True)
 class _Sequence:
-    """One rollout: tokens still to be sampled, and tokens that have to be in the cache first."""
+    """One rollout.
+
+    Attributes:
+        group: number of its group.
+        left: tokens still to be sampled.
+        context: tokens that have to be in the cache before it runs.
+        prefill: those of them that have to be computed when it starts.
+        joined: step index at which it started to run.
+        order: position in the order of starting; the largest is preempted first.
+    """
 
     group: int
     left: int
@@ -32,7 +42,7 @@ class _Sequence:
 
 
 class EngineSim:
-    """One engine. `on_group` is called with a group's number when its last sequence is done."""
+    """One engine; calls `on_group` with a group's number when its last sequence is done."""
 
     def __init__(
         self,
@@ -43,22 +53,22 @@ class EngineSim:
     ) -> None:
         self._times, self._events = times, events
         self._on_group, self._on_busy = on_group, on_busy
-        self._clock = Clock()
+        self._clock = SimClock()
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[int, _Sequence] = {}
         self._finishing: list[tuple[int, int]] = []  # (step index, order), smallest first
-        self._missing: dict[int, int] = {}  # sequences a group still needs
+        self._missing: dict[int, int] = {}  # unfinished sequences of each group
         self._loads: list[Callable[[], None]] = []
         self._step = self._order = self._plan = self._planned = 0
         self._cached = 0.0
         self._start = 0.0  # work at which the next step begins
-        self._called = NEVER  # work at which somebody asked to be let in at the next boundary
+        self._requested = NEVER  # work at which a boundary was requested
         self._boundary_s = self._between_s = 0.0
         self._busy = False
         self.busy_s, self.tokens, self.steps, self.preempted = 0.0, 0, 0, 0
 
     def submit(self, number: int, work: GroupWork) -> None:
-        """Take a group; its sequences enter at the next step boundary that has room."""
+        """Queue a group; its sequences start at the next step boundary at which there is room."""
         size = len(work.lengths_G)
         self._missing[number] = size
         for index, length in enumerate(work.lengths_G):
@@ -66,42 +76,42 @@ class EngineSim:
             prefill = 0 if again else work.prompt_tokens
             self._waiting.append(_Sequence(number, length, work.prompt_tokens, prefill))
         if len(self._running) < self._times.max_num_seqs:
-            self._call()
+            self._request_boundary()
 
     def update(self, done: Callable[[], None]) -> None:
-        """Load weights at the next step boundary; `done` is called when they are in."""
+        """Load weights at the next step boundary; `done` is called when they are loaded."""
         self._loads.append(done)
-        self._call()
+        self._request_boundary()
 
     def set_rate(self, rate: float) -> None:
-        """Go on at another speed."""
+        """Change the speed from now on."""
         if rate != self._clock.rate:
             self._clock.set_rate(self._events.now, rate)
             if self._busy:
                 self._schedule()
 
-    def _call(self) -> None:
-        """Ask for the next boundary."""
+    def _request_boundary(self) -> None:
+        """End the current run of steps at the next step boundary."""
         now = self._clock.work_at(self._events.now)
         if not self._busy:
             self._busy, self._boundary_s = True, self._events.now
             self._start = max(self._start, now)
             if self._on_busy:
                 self._on_busy(True)
-        if self._called == NEVER:
-            self._called = now
+        if self._requested == NEVER:
+            self._requested = now
             self._schedule()
 
-    # --- from boundary to boundary
+    # --- from one boundary to the next
 
     def _steps_s(self, steps: int) -> float:
-        """Work of the next `steps` steps with the present batch."""
+        """Work of the next `steps` steps with the current batch."""
         t, n = self._times, len(self._running)
         first = t.step_s + n * t.sequence_s + self._cached * t.cached_token_s
         return steps * first + t.cached_token_s * n * steps * (steps - 1) / 2
 
     def _steps_until(self, work: float) -> int:
-        """Whole steps, at least one, after which `work` has passed."""
+        """Number of whole steps, at least one, after which `work` has passed."""
         t, n = self._times, len(self._running)
         first = t.step_s + n * t.sequence_s + self._cached * t.cached_token_s
         grow, left = t.cached_token_s * n, work - self._start
@@ -112,13 +122,13 @@ class EngineSim:
         return max(1, math.ceil(exact - 1e-9))
 
     def _schedule(self) -> None:
-        """Plan the next boundary at which the batch changes."""
+        """Schedule the next boundary at which the batch changes; replaces the previous one."""
         self._plan += 1
         plan, steps = self._plan, 0
         if self._running:
             steps = self._finishing[0][0] - self._step
-            if self._called < NEVER:
-                steps = min(steps, self._steps_until(self._called))
+            if self._requested < NEVER:
+                steps = min(steps, self._steps_until(self._requested))
             room = (self._times.kv_tokens - self._cached) / len(self._running)
             if room < steps:
                 steps = max(1, int(room))
@@ -138,7 +148,7 @@ class EngineSim:
         self._step += steps
         self.steps += steps
         self._cached += running * steps
-        self._called = NEVER
+        self._requested = NEVER
         finished = self._finish()
         self._load()
         self._make_room()
@@ -153,12 +163,12 @@ class EngineSim:
             self._on_group(number)
 
     def _finish(self) -> list[int]:
-        """Take out what is done; returns groups that are complete."""
+        """Remove finished sequences; returns the groups that are complete."""
         complete = []
         while self._finishing and self._finishing[0][0] <= self._step:
             _, order = heapq.heappop(self._finishing)
             sequence = self._running.get(order)
-            if sequence is None:  # preempted since
+            if sequence is None:  # it was preempted
                 continue
             del self._running[order]
             self._cached -= sequence.context + sequence.left
@@ -171,7 +181,7 @@ class EngineSim:
         return complete
 
     def _drop_stale(self) -> None:
-        """Entries of preempted sequences must not be taken for the next boundary."""
+        """Drop entries of preempted sequences, which must not determine the next boundary."""
         while self._finishing and self._finishing[0][1] not in self._running:
             heapq.heappop(self._finishing)
 
@@ -183,7 +193,7 @@ class EngineSim:
         self._loads.clear()
 
     def _make_room(self) -> None:
-        """Preempt the newest sequences until one more step fits the cache."""
+        """Preempt the newest sequences until one more step fits into the cache."""
         preempted = False
         while len(self._running) > 1 and self._cached + len(self._running) > self._times.kv_tokens:
             _, sequence = self._running.popitem()
@@ -200,7 +210,7 @@ class EngineSim:
             self._drop_stale()
 
     def _admit(self) -> None:
-        """Let waiting sequences in while there is room; their prefill lengthens the next step."""
+        """Start waiting sequences while there is room; their prefill lengthens the next step."""
         t = self._times
         while self._waiting and len(self._running) < t.max_num_seqs:
             sequence = self._waiting[0]

@@ -1,4 +1,4 @@
-"""Time: a queue of events, clocks of changing speed, first-come-first-served stations."""
+"""Simulated time: an event queue, clocks of changing speed, first-come-first-served stations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Action = Callable[[], None]
 
 
 class Events:
-    """Actions in order of time; those of one moment in the order in which they were planned."""
+    """An event queue: actions in order of time, simultaneous ones in the order of scheduling."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -18,12 +18,12 @@ class Events:
         self._count = 0
 
     def at(self, time: float, action: Action) -> None:
-        """Plan an action for `time`, or for now where that has passed."""
+        """Schedule an action for `time`, or for now if that has passed."""
         self._count += 1
         heapq.heappush(self._queue, (max(time, self.now), self._count, action))
 
     def run_one(self) -> bool:
-        """Run the next action; False where there is none."""
+        """Run the next action; False if there is none."""
         if not self._queue:
             return False
         self.now, _, action = heapq.heappop(self._queue)
@@ -31,8 +31,8 @@ class Events:
         return True
 
 
-class Clock:
-    """Work done by a role, in seconds of it running alone, when its speed changes over time."""
+class SimClock:
+    """Work done by a role whose speed changes, in seconds of the role running alone."""
 
     def __init__(self) -> None:
         self.rate = 1.0
@@ -43,31 +43,31 @@ class Clock:
         return self._work + (time - self._time) * self.rate
 
     def time_of(self, work: float) -> float:
-        """When `work` will be done at the present speed."""
+        """Time at which `work` is done at the current speed."""
         return self._time + (work - self._work) / self.rate
 
     def set_rate(self, time: float, rate: float) -> None:
-        """Go on at another speed from `time`."""
+        """Change the speed from `time` on."""
         self._work, self._time, self.rate = self.work_at(time), time, rate
 
 
 class LeastLoaded:
-    """Picks the member with the least to do, the first of equals; O(log n)."""
+    """Picks the least loaded member, ties to the lowest index; O(log n)."""
 
     def __init__(self, size: int) -> None:
         self._loads = [0] * size
         self._queue = [(0, index) for index in range(size)]
 
     def take(self) -> int:
-        """Index of the least loaded member, which gets one more."""
+        """Add one job to the least loaded member; returns its index."""
         while True:
             load, index = heapq.heappop(self._queue)
-            if load == self._loads[index]:  # else out of date
+            if load == self._loads[index]:  # otherwise the entry is out of date
                 self._change(index, 1)
                 return index
 
     def give_back(self, index: int) -> None:
-        """One piece of work of this member is done."""
+        """Remove one job from a member."""
         self._change(index, -1)
 
     def _change(self, index: int, by: int) -> None:
@@ -76,7 +76,7 @@ class LeastLoaded:
 
 
 class Pool:
-    """Stations behind one door: each job goes to the least loaded."""
+    """Several stations; each job goes to the least loaded one."""
 
     def __init__(
         self, size: int, events: Events, on_busy: Callable[[bool], None] | None = None
@@ -96,14 +96,14 @@ class Pool:
 
 
 class Station:
-    """One server, first come first served, whose speed may change while it works."""
+    """One first-come-first-served server, whose speed may change during a job."""
 
     def __init__(self, events: Events, on_busy: Callable[[bool], None] | None = None) -> None:
         self._events, self._on_busy = events, on_busy
-        self._clock = Clock()
+        self._clock = SimClock()
         self._queue: deque[tuple[float, Action]] = deque()
-        self._end = 0.0  # work at which the present job is done
-        self._plan = 0  # number of the event that counts; earlier ones are out of date
+        self._end = 0.0  # work at which the current job is done
+        self._plan = 0  # number of the latest event; earlier ones are out of date
         self.busy_s, self._since = 0.0, 0.0
 
     def submit(self, work_s: float, done: Action) -> None:
@@ -115,7 +115,7 @@ class Station:
                 self._on_busy(True)
 
     def set_rate(self, rate: float) -> None:
-        """Go on at another speed."""
+        """Change the speed from now on."""
         if rate == self._clock.rate:
             return
         self._clock.set_rate(self._events.now, rate)

@@ -1,4 +1,4 @@
-"""Service times from measurements: least squares of relative errors, without negative costs."""
+"""Service times from measurements: least squares on relative errors, with costs >= 0."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TRIM = 3.0  # rows this many median absolute deviations off are taken for disturbances
+TRIM = 3.0  # rows with an error this many median absolute deviations above the median are outliers
 
 
 def fit_costs(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
     """Costs c >= 0 that minimize the relative errors of `seconds ~ rows @ c`.
 
-    Rows that are far off after a first fit are left out of a second one. A column whose cost would
-    be negative costs 0.
+    A first fit identifies outliers, and a second one leaves them out. A column whose cost would be
+    negative gets cost 0.
 
     Args:
-        rows: what was done in each measurement, one column a kind of work.
-        seconds: how long it took.
+        rows: amount of work of each kind in each measurement; one column for each kind.
+        seconds: duration of each measurement.
 
     Returns:
-        One cost a column, seconds per unit. Source: ours.
+        One cost for each column, seconds per unit. Source: ours.
     """
     x, y = np.asarray(rows, float), np.asarray(seconds, float)
     costs = _solve(x, y)

@@ -1,7 +1,7 @@
-"""The RL loop as the project runs it, on simulated roles.
+"""The RL loop on simulated roles.
 
-The admission window, the order of training, zero-variance groups and the two ways of refilling are
-those of `bard_ray.rl`: the window object itself is the loop's own.
+Admission, the order of training, zero-variance groups and the two refill modes follow
+`bard_ray.rl`; the admission window and the ledger are the same classes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ LAPS = 3  # wait, train, publish
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One step: when its weights were live, where the learner's time went, and what it trained on.
+    """One step: its end, the learner's times, and what it trained on.
 
-    `lag`: largest number of steps between a group's admission and its training.
+    Attributes:
+        end_s: time at which all workers had its weights.
+        wait_s, train_s, publish_s: the learner's times.
+        samples: rollouts trained on.
+        tokens: completion tokens trained on.
+        lag: largest number of steps between a group's admission and its training.
     """
 
     end_s: float
@@ -39,7 +44,8 @@ class StepRecord:
 class Result:
     """A simulated run.
 
-    `busy_marks_s`: seconds in which engines were stepping, all together, up to each step's end.
+    Attributes:
+        busy_marks_s: at each step's end, the seconds that all engines together have been stepping.
     """
 
     steps: list[StepRecord]
@@ -51,7 +57,7 @@ class Result:
     preempted: int
 
     def steady(self, warm: int, tail: int = 0) -> dict[str, float]:
-        """Means over the steps but the first `warm` and the last `tail`.
+        """Means over the steps without the first `warm` and the last `tail`.
 
         Raises:
             ValueError: no step is left.
@@ -72,7 +78,7 @@ class Result:
             "samples_per_s": sum(s.samples for s in kept) / wall,
             "tokens_per_s": sum(s.tokens for s in kept) / wall,
             "engine_busy_share": busy / (wall * self.workers),
-            # These two over the whole run.
+            # These two are over the whole run.
             "driver_busy_share": self.driver_busy_s / self.steps[-1].end_s,
             "zero_variance_per_trained": self.ledger.zero_variance / self.ledger.trained,
             "lag_max": max(s.lag for s in kept),
@@ -82,29 +88,29 @@ class Result:
 
 @dataclass
 class _Step:
-    """A step under way: its batch, the seconds of its laps (wait, train, publish)."""
+    """A step in progress: its batch, and the seconds of its laps (wait, train, publish)."""
 
     since: float
     batch: list[int] = field(default_factory=list)
     laps: list[float] = field(default_factory=list)
 
     def lap(self, now: float) -> None:
-        """Book the time since the last lap."""
+        """Record the time since the previous lap."""
         self.laps.append(now - self.since)
         self.since = now
 
 
 def simulate(system: System, spec: LoopSpec, workload: Workload) -> Result:
-    """Run the loop.
+    """Simulate a run.
 
     Raises:
-        InvariantError: nothing can happen any more although steps are left, or a group was lost.
+        InvariantError: no event is left before the last step, or a group was lost.
     """
     return LoopSim(system, spec, workload).run()
 
 
 class LoopSim:
-    """One simulated run; O(log n) an event, about one event per finished sequence."""
+    """One simulated run; O(log n) per event, about one event per finished sequence."""
 
     def __init__(self, system: System, spec: LoopSpec, workload: Workload) -> None:
         self._system, self._spec, self._workload = system, spec, workload
@@ -129,19 +135,19 @@ class LoopSim:
         self._balance = LeastLoaded(path.workers)
         self._step = _Step(0.0)
         self._collecting = True
-        self._sending = False  # weights are on their way
-        self._gather_next = False  # and the learner waits for that to end
+        self._sending = False  # a weight transfer is in flight
+        self._gather_next = False  # the learner waits for that transfer before it gathers
         self._steps: list[StepRecord] = []
         self._marks: list[float] = []
         self._held = 0
 
     def run(self) -> Result:
-        """Until the weights of the last step to be simulated are live."""
+        """Run until all workers have the weights of the last step to be simulated."""
         self._admit()
         stop = self._spec.stop_after or self._spec.steps
         while len(self._steps) < stop:
             if not self._events.run_one():
-                msg = f"the simulated loop stands still after {len(self._steps)} steps"
+                msg = f"the simulated loop is deadlocked after {len(self._steps)} steps"
                 raise InvariantError(msg)
         in_flight = len(self._waiting) + self._held
         self._ledger.check(in_flight)
@@ -158,7 +164,7 @@ class LoopSim:
     # --- groups
 
     def _admit(self) -> None:
-        """Ask for as many groups as slots are free and the rest of the run can use."""
+        """Admit as many groups as there are free slots and the rest of the run needs."""
         total = self._spec.steps * self._spec.prompts_per_step
         needed = total - self._ledger.trained - self._window.taken
         room = BACKLOG * self._window.slots - len(self._waiting)
@@ -178,7 +184,7 @@ class LoopSim:
             self._engines[self._place[number]].submit(number, self._works[number])
 
     def _sampled(self, number: int) -> None:
-        """Last token of a group: on to the driver."""
+        """Send a group whose last token was sampled to the driver."""
         path, work = self._system.path, self._works[number]
         self._balance.give_back(self._place.pop(number))
         cost = path.driver_group_s + path.driver_token_s * work.tokens
@@ -187,9 +193,9 @@ class LoopSim:
 
     def _grade(self, number: int) -> None:
         cost = self._system.path.answer_s * len(self._works[number].lengths_G)
-        self._verifiers.submit(cost, lambda: self._refer(number))
+        self._verifiers.submit(cost, lambda: self._score_reference(number))
 
-    def _refer(self, number: int) -> None:
+    def _score_reference(self, number: int) -> None:
         path, work = self._system.path, self._works[number]
         if work.zero_variance or not path.references:
             self._file(number)
@@ -205,7 +211,7 @@ class LoopSim:
 
     def _free(self, count: int) -> None:
         self._window.release(count)
-        if self._spec.max_lag > 0:  # else `_collect` refills once the wave is used up
+        if self._spec.max_lag > 0:  # otherwise `_collect` admits the next wave as a whole
             self._admit()
 
     # --- learner
@@ -222,7 +228,7 @@ class LoopSim:
             del self._waiting[number]
             if self._works[number].zero_variance:
                 self._ledger.zero_variance += 1
-                self._forget(number)
+                self._remove(number)
             else:
                 self._held += 1
                 batch.append(number)
@@ -230,7 +236,7 @@ class LoopSim:
             self._collecting = False
             self._train()
 
-    def _forget(self, number: int) -> GroupWork:
+    def _remove(self, number: int) -> GroupWork:
         del self._admitted_at[number]
         return self._works.pop(number)
 
@@ -253,14 +259,14 @@ class LoopSim:
         self._learner.submit(self._system.learner.gather_s, self._send)
 
     def _send(self) -> None:
-        """Weights to every worker; the step after begins now, or when all have them."""
+        """Send weights to every worker; the next step begins now, or once all workers have them."""
         step, missing = self._step, len(self._engines)
 
         def loaded() -> None:
             nonlocal missing
             missing -= 1
             if not missing:
-                self._live(step)
+                self._finish_step(step)
 
         def arrived() -> None:
             for engine in self._engines:
@@ -272,8 +278,8 @@ class LoopSim:
             self._step.lap(self._events.now)
             self._begin_step()
 
-    def _live(self, step: _Step) -> None:
-        """All workers have the new weights: the step is over and its slots are free."""
+    def _finish_step(self, step: _Step) -> None:
+        """End a step whose weights all workers have, and release its slots."""
         self._sending = False
         if len(step.laps) == LAPS - 1:
             step.lap(self._events.now)
@@ -295,7 +301,7 @@ class LoopSim:
 
     def _record(self, step: _Step) -> None:
         lag = max(len(self._steps) - self._admitted_at[n] for n in step.batch)
-        works = [self._forget(n) for n in step.batch]
+        works = [self._remove(n) for n in step.batch]
         samples = sum(len(w.lengths_G) for w in works)
         tokens = sum(sum(w.lengths_G) for w in works)
         wait_s, train_s, publish_s = step.laps
@@ -307,7 +313,7 @@ class LoopSim:
     # --- shared cores
 
     def _watch(self, role: str) -> Callable[[bool], None] | None:
-        """What a role calls when it becomes busy or idle."""
+        """Callback for a member of the role that becomes busy or idle; None without contention."""
         if not self._system.contention.any:
             return None
 
@@ -318,7 +324,7 @@ class LoopSim:
         return on_busy
 
     def _set_rates(self) -> None:
-        """Every role's speed by how many of the others are busy."""
+        """Set every role's speed by the number of other roles that are busy."""
         members: dict[str, Sequence[EngineSim | Station]] = {
             "engine": self._engines,
             "learner": [self._learner],

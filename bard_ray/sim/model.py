@@ -1,7 +1,7 @@
-"""What the simulation is given: service times, the shape of the loop, and the work.
+"""The simulation's inputs: service times of the roles, constants of the loop, the workload.
 
-All times are seconds of the role running alone; `Contention` says what becomes of them where roles
-share cores.
+All times are seconds of the role running alone; `Contention` is the slow-down where roles share
+cores.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ class EngineTimes:
     `step_s + n sequence_s + K cached_token_s`; each sequence gains one token a step.
 
     Attributes:
-        request_s: added to the step in which a request starts.
-        add_s: per request, between two steps (counted as not stepping).
-        prompt_token_s: per token that has to be prefilled. Requests of one group share their
-            prompt's prefix where `shared_prefix`.
-        max_num_seqs: sequences that run at most; the rest wait.
-        kv_tokens: cache capacity. Where it runs out the newest sequence is preempted and
-            prefilled again later, as vLLM does.
-        load_s: generation stall while new weights are loaded.
+        step_s, sequence_s, cached_token_s: see above.
+        request_s: per request, added to the step in which it starts.
+        add_s: per request, between two steps (not counted as busy).
+        prompt_token_s: per prefilled token.
+        shared_prefix: the prompt is prefilled only once for all requests of a group.
+        max_num_seqs: largest number of running sequences; the others wait.
+        kv_tokens: cache capacity. If the cache is full, the newest sequence is preempted and
+            prefilled again later, as in vLLM.
+        load_s: generation stall of a weight update.
     """
 
     step_s: float
@@ -49,8 +50,13 @@ class LearnerTimes:
     """The learner group.
 
     A step takes `step_s + token_s x tokens of the busiest rank`. Sequences are not split, so the
-    busiest rank has at least the longest one. Before that the driver packs and sends every token:
-    `dispatch_token_s` each. `gather_s`: weights made ready to send.
+    busiest rank has at least the longest one.
+
+    Attributes:
+        step_s, token_s: see above.
+        ranks: number of ranks.
+        gather_s: gathering the weights.
+        dispatch_token_s: per token, for the driver to pack and send it before the step.
     """
 
     step_s: float
@@ -67,17 +73,17 @@ class LearnerTimes:
 
 @dataclass(frozen=True)
 class PathTimes:
-    """Everything between the engine and the learner.
+    """Everything between engines and learner.
 
     Attributes:
-        call_s: from admission to the worker's first step, and again from the last token to the
-            driver; a delay that holds nothing up.
-        driver_group_s, driver_token_s: the driver's own CPU time; one group after another.
+        call_s: latency from admission to the worker, and again from the last token to the driver;
+            it occupies no resource.
+        driver_group_s, driver_token_s: CPU time of the driver, which handles one group at a time.
         answer_s: grading one answer on one verifier.
         reference_group_s, reference_token_s: log-probs of one group on one reference worker.
-        broadcast_s: weights from learner to workers while these generate.
+        broadcast_s: weights from the learner to the workers, which continue to generate.
         step_s: the driver's bookkeeping after a step, before it takes the next batch.
-        workers, verifiers, references: how many there are; no reference: 0.
+        workers, verifiers, references: their numbers; `references` may be 0.
     """
 
     call_s: float = 0.0
@@ -95,9 +101,9 @@ class PathTimes:
 
 @dataclass(frozen=True)
 class Contention:
-    """How many times longer a role takes while 0, 1 or 2 of the other roles are busy.
+    """Slow-down factors of a role while 0, 1 or 2 of the other roles are busy.
 
-    All ones (the default) is a cluster on which no two roles share a device.
+    The default, all ones, is a cluster on which no two roles share a device.
     """
 
     engine: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -106,13 +112,13 @@ class Contention:
 
     @property
     def any(self) -> bool:
-        """Do roles slow each other down at all?"""
+        """True where some role slows another down."""
         return any(max(f) != 1.0 for f in (self.engine, self.learner, self.reference))
 
 
 @dataclass(frozen=True)
 class System:
-    """A cluster as the simulation sees it."""
+    """A simulated cluster: service times of all roles."""
 
     engine: EngineTimes
     learner: LearnerTimes
@@ -122,13 +128,16 @@ class System:
 
 @dataclass(frozen=True)
 class LoopSpec:
-    """The loop's constants.
+    """Constants of the loop.
 
     Attributes:
+        steps: optimizer steps of the run.
+        prompts_per_step: groups of a step.
+        max_lag: bound of the lag, steps.
         overlap_publish: the next step starts when the weights are gathered, not when they are
             loaded.
-        stop_after: simulate only so many of the `steps`, so that a steady state is not followed by
-            the end of a run, where nothing new is admitted; 0: all.
+        stop_after: simulate only this many of the `steps`, without the end of the run, where no
+            groups are admitted; 0: all.
     """
 
     steps: int
@@ -140,9 +149,12 @@ class LoopSpec:
 
 @dataclass(frozen=True, slots=True)
 class GroupWork:
-    """One group: the completion tokens of each rollout, its prompt, and whether its rewards vary.
+    """The work of one group.
 
-    Tokens of `lengths_G` are sampled one a step.
+    Attributes:
+        lengths_G: completion tokens of each rollout, sampled one per engine step.
+        prompt_tokens: tokens of the prompt.
+        zero_variance: its rewards are all equal.
     """
 
     lengths_G: tuple[int, ...]
@@ -151,12 +163,12 @@ class GroupWork:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all sequences, prompts included: what learner and reference see."""
+        """Tokens of all sequences, prompts included, as the learner and the reference see them."""
         return sum(self.lengths_G) + self.prompt_tokens * len(self.lengths_G)
 
 
 class Workload(Protocol):
-    """Admission number to work; the same number always gives the same work."""
+    """Work by admission number; the same number always gives the same work."""
 
     def group(self, number: int) -> GroupWork:
         """The work of admission `number`."""
@@ -165,7 +177,7 @@ class Workload(Protocol):
 
 @dataclass(frozen=True)
 class Empirical:
-    """Groups that were measured, drawn with replacement."""
+    """Measured groups, drawn with replacement."""
 
     groups: Sequence[GroupWork]
     seed: int = 0
@@ -178,10 +190,11 @@ class Empirical:
 
 @dataclass(frozen=True)
 class ByBudget:
-    """A student that keeps to its budget with a log-normal spread.
+    """A student whose thinking lengths are log-normal around the budget.
 
-    One budget b a group, uniform over `budgets`; completion length = answer_tokens +
-    b exp(sigma z - sigma^2 / 2), z normal, cut at `max_new_tokens`. Mean b up to the cut.
+    Each group has one budget b, uniform over `budgets`. Completion length = answer_tokens +
+    b exp(sigma z - sigma^2 / 2), z standard normal, truncated at `max_new_tokens`. The mean
+    thinking length is b, apart from the truncation.
     """
 
     budgets: Sequence[int]

@@ -1,7 +1,8 @@
-"""From hardware to service times, and from service times to a cluster's size.
+"""From hardware figures to service times, and from service times to the size of a cluster.
 
-Every number of `Hardware` and `Student` is an assumption until its user has replaced it; each says
-where it comes from. The defaults describe an 8B student on H200-class GPUs.
+Every number of `Hardware`, `StudentModel` and `StudyWorkload` is an assumption to be replaced by
+your own measurement; each states its source. The defaults describe an 8B student on H200-class
+GPUs.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from bard_ray.sim.model import (
     System,
 )
 
-WARM = 3  # steps left out at the start of a simulated run, and one more for each step of lag
-# Steps counted: enough for so many groups, and within bounds.
-KEPT_GROUPS, FEWEST, MOST = 2048, 5, 40
-MOMENT_GROUPS = 4000  # groups drawn for the mean length
+WARM = 3  # warm-up steps left out of a simulated run, plus one for each step of lag
+# Steps that are averaged: enough for this many groups, but between the two bounds.
+KEPT_GROUPS, MIN_STEPS, MAX_STEPS = 2048, 5, 40
+MOMENT_GROUPS = 4000  # groups drawn to estimate the moments of the lengths
 
 
 @dataclass(frozen=True)
-class Student:
-    """An 8B decoder: Qwen3-8B's published configuration.
+class StudentModel:
+    """A decoder; the defaults are Qwen3-8B's published configuration.
 
     Attributes:
-        params: parameters.
-        kv_bytes: cache bytes a token: 2 x 36 layers x 8 heads x 128 x 2 bytes.
-        state_bytes: learner bytes a parameter: bf16 weights and gradients, fp32 master and two
-            Adam moments.
+        params: number of parameters.
+        kv_bytes: cache bytes per token: 2 x 36 layers x 8 heads x 128 x 2 bytes.
+        state_bytes: learner bytes per parameter: bf16 weights and gradients, fp32 master weights
+            and two Adam moments.
     """
 
     params: float = 8.19e9
@@ -46,29 +47,32 @@ class Student:
 
 @dataclass(frozen=True)
 class Hardware:
-    """One GPU and what connects it. "Vendor": data sheet; "assumed": ours, to be measured.
+    """One GPU and its network. "Vendor": from the data sheet; "assumed": ours, to be measured.
 
     Attributes:
-        flops: dense bf16 of an H100 or H200. Vendor.
-        memory_bytes, memory_bytes_s: H200; an H100 has 80e9 and 3.35e12. Vendor.
-        memory_share: of the memory given to weights and cache. vLLM's default 0.9.
+        flops: dense bf16 FLOP/s of an H100 or H200. Vendor.
+        memory_bytes, memory_bytes_s: capacity and bandwidth of an H200; an H100 has 80e9 and
+            3.35e12. Vendor.
+        memory_share: share of the memory for weights and cache. vLLM's default, 0.9.
         decode_efficiency: share of the memory bandwidth that decoding reaches. Assumed.
         engine_step_s: scheduler and launch time of a step. Assumed.
-        engine_sequence_s: the same a running sequence, and sampling. Assumed: a fifth of what a
-            small model costs on one CPU core.
+        engine_sequence_s: the same per running sequence, sampling included. Assumed: a fifth of
+            that of a small model on one CPU core.
         prefill_utilization: share of `flops` in prefill and log-probs. Assumed.
         learner_utilization: share of `flops` in training, recompute not counted as useful.
             Assumed; prime-rl publishes 0.21 for a 4B LoRA on one H100.
         learner_step_s: optimizer, norms and barriers of a step. Assumed.
         link_bytes_s: effective rate of a weight broadcast. Assumed, 40 GB/s.
-        tree_broadcast: a pipelined tree takes one transfer whatever the number of nodes; else
-            each node of `node_gpus` is sent its own copy, one after another.
-        load_s: generation stall while weights are put in place. Assumed.
-        answer_s: grading one answer. Assumed; verifiers are CPUs, `verifiers_per_node` a node.
-        driver_group_s: driver CPU a group. The design's bound; the tiny recipe took 1.9 ms on a
-            machine that other jobs kept busy.
-        driver_token_s, dispatch_token_s: the driver's CPU a token, unpickling groups and feeding
-            reference and learner. Measured on one core of a Xeon with 10,000-token rollouts.
+        tree_broadcast: a pipelined tree takes the time of one transfer whatever the number of
+            nodes; otherwise each node of `node_gpus` GPUs gets its own copy, one after another.
+        load_s: generation stall of a weight update. Assumed.
+        answer_s: grading one answer. Assumed.
+        verifiers_per_node: verifier workers of a node, on its CPU cores. Assumed.
+        driver_group_s: driver CPU time per group. The design's bound; the tiny recipe took 1.9 ms
+            on a machine that other jobs kept busy.
+        driver_token_s, dispatch_token_s: driver CPU time per token, for unpickling groups and for
+            sending to reference and learner. Measured on one core of a Xeon with 10,000-token
+            rollouts.
     """
 
     flops: float = 989e12
@@ -93,8 +97,8 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is asked of the student; `zero_variance_share` of the groups is assumed."""
+class StudyWorkload:
+    """The rollouts of the study; its zero-variance share and sigma are assumed."""
 
     budgets: tuple[int, ...] = (1000, 2000, 4000, 8000, 16_000, 32_000)
     group_size: int = 16
@@ -105,7 +109,7 @@ class Work:
     max_new_tokens: int = 36_864
 
     def by_budget(self, seed: int) -> ByBudget:
-        """As a workload."""
+        """The same as a `Workload` of the simulation."""
         return ByBudget(
             self.budgets,
             self.group_size,
@@ -118,16 +122,17 @@ class Work:
         )
 
     def moments(self) -> tuple[float, float, float]:
-        """Mean completion tokens, mean cached tokens of a running sequence, and a long answer.
+        """Mean completion tokens, mean cached tokens of a running sequence, long completion.
 
-        An answer is seen running the longer it is: the second is E[L^2] / 2 E[L] + prompt. The
-        third is the 99th percentile of the completion tokens.
+        The chance that a sequence is among the running ones is proportional to its length L, so the
+        second is E[L^2] / 2 E[L] + prompt. The third is the 99th percentile of the completion
+        tokens.
         """
         return _moments(self)
 
 
 @lru_cache
-def _moments(work: Work) -> tuple[float, float, float]:
+def _moments(work: StudyWorkload) -> tuple[float, float, float]:
     drawn = work.by_budget(seed=1)
     lengths = np.array([drawn.group(i).lengths_G for i in range(MOMENT_GROUPS)], float)
     mean = float(lengths.mean())
@@ -137,7 +142,7 @@ def _moments(work: Work) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Split:
-    """How many GPUs each role has."""
+    """Number of GPUs of each role."""
 
     rollout: int
     learner: int
@@ -145,30 +150,30 @@ class Split:
 
     @property
     def gpus(self) -> int:
-        """All of them."""
+        """Total number of GPUs."""
         return self.rollout + self.learner + self.reference
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A student, its work and the hardware."""
+    """A student, its workload and the hardware."""
 
-    student: Student = field(default_factory=Student)
+    student: StudentModel = field(default_factory=StudentModel)
     hardware: Hardware = field(default_factory=Hardware)
-    work: Work = field(default_factory=Work)
+    work: StudyWorkload = field(default_factory=StudyWorkload)
 
     def max_num_seqs(self) -> int:
-        """Sequences whose mean context fills the cache to 0.85: few are preempted then."""
+        """Number of sequences whose mean contexts fill 0.85 of the cache, so few are preempted."""
         _, context, _ = self.work.moments()
         return max(1, int(0.85 * self.kv_tokens() / context))
 
     def kv_tokens(self) -> float:
-        """Tokens the cache of one GPU holds, beside bf16 weights and 4 GB of activations."""
+        """Cache capacity of one GPU in tokens, next to bf16 weights and 4 GB of activations."""
         h, s = self.hardware, self.student
         return (h.memory_share * h.memory_bytes - 2 * s.params - 4e9) / s.kv_bytes
 
     def engine(self) -> EngineTimes:
-        """One GPU that generates: decoding is bound by reading weights and cache."""
+        """Service times of one generating GPU; decoding is bound by reading weights and cache."""
         h, s = self.hardware, self.student
         read = h.memory_bytes_s * h.decode_efficiency
         forward_s = 2 * s.params / (h.flops * h.prefill_utilization)
@@ -183,14 +188,17 @@ class Scenario:
         )
 
     def learner(self, ranks: int) -> LearnerTimes:
-        """ZeRO-3 over `ranks` GPUs with recompute: 8 FLOPs a parameter and token."""
+        """Service times of ZeRO-3 over `ranks` GPUs.
+
+        With recompute, 8 FLOPs per parameter and token, 6 of which count as useful.
+        """
         h, s = self.hardware, self.student
         token_s = 6 * s.params / (h.flops * h.learner_utilization)
         gather_s = 2 * s.params / h.link_bytes_s
         return LearnerTimes(h.learner_step_s, token_s, ranks, gather_s, h.dispatch_token_s)
 
     def system(self, split: Split) -> System:
-        """Service times of a cluster."""
+        """Service times of a cluster with this split."""
         h, s = self.hardware, self.student
         nodes = -(-split.rollout // h.node_gpus)
         copies = 1 if h.tree_broadcast else nodes
@@ -210,7 +218,7 @@ class Scenario:
     # --- sizing
 
     def rates(self) -> tuple[float, float, float]:
-        """Tokens a second of one GPU as engine (full batch), learner rank and reference."""
+        """Tokens per second of one GPU as engine (full batch), learner rank and reference."""
         e, (_, context, _) = self.engine(), self.work.moments()
         n = e.max_num_seqs
         step_s = e.step_s + n * (e.sequence_s + context * e.cached_token_s)
@@ -220,13 +228,13 @@ class Scenario:
         return 2 * self.student.params / (self.hardware.flops * self.hardware.prefill_utilization)
 
     def rollout_per_learner(self) -> float:
-        """Engines that keep one learner rank busy.
+        """Number of engines that keep one learner rank busy.
 
-        Per trained group the engines sample c / (1 - f) tokens and the learner trains on c + p:
+        Per trained rollout the engines sample c / (1 - f) tokens and the learner trains on c + p:
 
             rollout / learner = (c / (1 - f)) / (c + p) x l / g
 
-        with c completion and p prompt tokens, f the zero-variance share, g and l the tokens a
+        with c completion and p prompt tokens, f the zero-variance share, g and l the tokens per
         second of one engine and one rank. Source: ours.
         """
         g, learner, _ = self.rates()
@@ -235,10 +243,10 @@ class Scenario:
         return share / (1 - self.work.zero_variance_share) * learner / g
 
     def ideal_samples_per_gpu_hour(self) -> float:
-        """Trained rollouts a GPU and hour if no GPU ever waited: what a split could reach at best.
+        """Trained rollouts per GPU-hour if no GPU ever waited: an upper bound for any split.
 
-        One trained rollout costs c / ((1 - f) g) + (c + p) / l + (c + p) / r GPU seconds, r being
-        the tokens a second of one reference. Source: ours.
+        One trained rollout costs c / ((1 - f) g) + (c + p) / l + (c + p) / r GPU-seconds, where r
+        is the tokens per second of one reference. Source: ours.
         """
         g, learner, reference = self.rates()
         completion, *_ = self.work.moments()
@@ -249,13 +257,13 @@ class Scenario:
     def least_lag(self, split: Split, prompts_per_step: int) -> int:
         """Smallest `max_lag` that keeps the engines full.
 
-        While the first group in order has still to finish an answer of T seconds, the others go on
-        finishing, and hold their slots: T / (step seconds) x P of them. C sequences are running
-        and P groups are being trained on. So the window has to hold
+        While the group that is next in order is still sampling an answer of T seconds, other groups
+        finish and hold their slots: T / (step seconds) x P of them. C sequences are running and P
+        groups are being trained on. So the window must hold
 
             (max_lag + 1) P >= C / G + T / step P + P,  or  max_lag >= C / (P G) + T / step
 
-        with the step of the ideal split and T at the speed of a full batch. Source: ours.
+        with the step time of the ideal split and T at the speed of a full batch. Source: ours.
         """
         engine, _, _ = self.rates()
         *_, longest = self.work.moments()
@@ -266,12 +274,12 @@ class Scenario:
         return math.ceil(running / samples + answer_s / step_s)
 
     def least_learners(self) -> int:
-        """GPUs that hold weights, gradients and optimizer in four fifths of their memory."""
+        """Least number of GPUs whose memory, to four fifths, holds the learner's state."""
         bytes_needed = self.student.params * self.student.state_bytes
         return -(-int(bytes_needed) // int(0.8 * self.hardware.memory_bytes))
 
     def split(self, gpus: int, rollout_per_learner: float | None = None) -> Split:
-        """Share out GPUs so that no role waits for another, by the closed form above."""
+        """Split GPUs so that no role waits for another, by the closed form above."""
         ratio = self.rollout_per_learner() if rollout_per_learner is None else rollout_per_learner
         _, learner, reference = self.rates()
         per_learner = 1 + ratio + learner / reference
@@ -291,14 +299,14 @@ class Point:
 
     @property
     def samples_per_gpu_hour(self) -> float:
-        """Trained rollouts a GPU and hour."""
+        """Trained rollouts per GPU-hour."""
         return 3600 * self.figures["samples_per_s"] / self.split.gpus
 
 
 def run_point(scenario: Scenario, split: Split, spec: LoopSpec, seed: int = 0) -> Point:
-    """Simulate one cluster in its steady state; `spec.steps` is set here."""
+    """Simulate one cluster in steady state; `spec.steps` is replaced."""
     warm = WARM + spec.max_lag
-    kept = min(MOST, max(FEWEST, KEPT_GROUPS // spec.prompts_per_step))
+    kept = min(MAX_STEPS, max(MIN_STEPS, KEPT_GROUPS // spec.prompts_per_step))
     stop = warm + kept
     spec = replace(spec, steps=stop + spec.max_lag + 1, stop_after=stop)
     result: Result = simulate(scenario.system(split), spec, scenario.work.by_budget(seed))

@@ -1,6 +1,4 @@
-"""SIGKILL of the stateless workers in the middle of a run: they are replaced and the run ends as if
-nothing happened.
-"""
+"""SIGKILL of the stateless workers during a run: they are replaced and no group is lost."""
 
 from __future__ import annotations
 

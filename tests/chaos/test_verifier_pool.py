@@ -1,5 +1,6 @@
-"""SIGKILL of grading children, their zygotes and the actors around them while a real pool grades:
-every item has exactly one verdict, and it is the right one.
+"""SIGKILL of grading processes, zygotes and actors while a real pool grades.
+
+Every item gets exactly one verdict, and the correct one.
 """
 
 from __future__ import annotations
@@ -71,14 +72,14 @@ def is_zygote_or_grader(pid: int) -> bool:
 
 
 class Killer:
-    """Kills grading processes of these actors, one after the other, each kind in its turn."""
+    """Kills grading processes, zygotes and actors one after another, in a fixed order of kinds."""
 
     def __init__(self, logs: Path, generator: random.Random) -> None:
         self.logs, self.generator = logs, generator
         self.killed: Counter[str] = Counter()
 
     def actors(self) -> list[int]:
-        """Processes of the actors that live, from their logs."""
+        """Process ids of the live actors, from their logs."""
         logs = [log.read_text() for log in self.logs.glob("verifier-*.log")]
         newest = [int(text.rsplit("process ", 1)[1].split()[0]) for text in logs]
         return [pid for pid in newest if Path(f"/proc/{pid}").exists()]
@@ -93,14 +94,14 @@ class Killer:
                 os.kill(self.generator.choice(victims), signal.SIGKILL)
                 self.killed[kind] += 1
 
-    async def rage(self) -> None:
+    async def run(self) -> None:
         kinds = ["child", "zygote", "child", "child", "actor", "child", "zygote", "child"]
         while self.killed.total() < KILLS:
             await asyncio.sleep(PAUSE_S * self.generator.uniform(0.5, 1.5))
             self.strike(kinds[self.killed.total() % len(kinds)])
 
 
-async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
+async def test_every_item_gets_one_correct_verdict_whatever_is_killed(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     await cluster.reserve([{"CPU": 0.5}] * WORKERS)
@@ -113,12 +114,12 @@ async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
     await pool.start()
     generator = random.Random(7)
     killer = Killer(tmp_path, generator)
-    raging = asyncio.create_task(killer.rage())
+    killing = asyncio.create_task(killer.run())
     given: Counter[Outcome] = Counter()
     asked = 0
     begun = time.monotonic()
-    # Groups and large batches side by side, until both the items and the kills are through.
-    while asked < ITEMS or not raging.done():
+    # Small and large batches concurrently, until both the items and the kills are done.
+    while asked < ITEMS or not killing.done():
         items, truth = make_items(2000, generator)
         cuts = [0, 16, 32, 48, 64, 1000, 2000]
         batches = [slice(a, b) for a, b in pairwise(cuts)]
@@ -127,7 +128,7 @@ async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
             assert [v.outcome for v in verdicts] == truth[cut]
             given += counts
         asked += len(items)
-    await raging
+    await killing
     stats = pool.stats()
     report = f"{asked} items, killed {dict(killer.killed)}, {time.monotonic() - begun:.0f} s"
     print(report, dict(given), stats)
@@ -138,6 +139,8 @@ async def test_every_item_gets_its_one_right_verdict_whatever_is_killed(
     assert stats["graded"] == asked
     assert stats["broken"] == given[Outcome.BROKEN]
     assert stats["abandoned"] == 0
-    assert stats["workers_replaced"] >= killer.killed["actor"] - 1  # the last one may not be missed
+    assert (
+        stats["workers_replaced"] >= killer.killed["actor"] - 1
+    )  # the loss of the last one may go unnoticed
     assert stats["retried"] + stats["reissued"] > 0
     assert pool.pending == [0] * WORKERS

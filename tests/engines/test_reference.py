@@ -1,4 +1,4 @@
-"""The reference worker behind its client: hidden states as in this process, and a lost worker."""
+"""The reference worker behind its client: the same hidden states as in process, a lost worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def texts():
     return [generator.integers(5, 40, size).astype(np.int32) for size in (9, 64, 3, 31, 30, 1, 17)]
 
 
-async def test_states_of_another_process_are_those_of_this_one(cluster: Cluster, models):
+async def test_states_equal_those_of_this_process_also_after_a_loss(cluster: Cluster, models):
     handles = []
 
     def spawn(index):

@@ -1,6 +1,4 @@
-"""A real vLLM engine in a Ray actor: exact log-probs, weight updates, and the traps that fail
-silently.
-"""
+"""A real vLLM engine in a Ray actor: exact log-probs, weight updates, and silent failures."""
 
 from __future__ import annotations
 
@@ -50,7 +48,7 @@ def worker(cluster, models, student) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def version() -> Iterator[int]:
-    """Versions handed to the shared worker go up over the whole module."""
+    """Weight versions of the shared worker, increasing over the whole module."""
     return iter(range(1, 1000))
 
 
@@ -61,12 +59,12 @@ def requests(count: int, group: int = 2, budget=NO_BUDGET, first: int = 0) -> li
 
 async def sample(handle, work: list[GroupRequest], spec: SamplingSpec) -> list[Group]:
     stream = handle.groups.options(num_returns="streaming").remote()
-    asked = {(0, r.number): r for r in work}
-    await call(handle.submit.remote(list(asked.items()), spec), LIMIT_S, "submit")
+    by_ticket = {(0, r.number): r for r in work}
+    await call(handle.submit.remote(list(by_ticket.items()), spec), LIMIT_S, "submit")
     groups: list[Group] = []
     while len(groups) < len(work):
         item = await call(await call(anext(stream), LIMIT_S, "next"), LIMIT_S, "groups")
-        groups += [group for _, group in unpack_groups(item, asked)]
+        groups += [group for _, group in unpack_groups(item, by_ticket)]
     return sorted(groups, key=lambda g: g.number)
 
 
@@ -77,9 +75,7 @@ async def load(handle, path: str, version: int) -> None:
 
 
 def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> float:
-    """Largest difference between the engine's log-probs and a Hugging Face forward of the weights
-    in `model_path`.
-    """
+    """Largest difference of the engine's log-probs from a Hugging Face forward of `model_path`."""
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     tokens = torch.from_numpy(sequence_tokens(rollout).astype(np.int64))[None]
     with torch.no_grad():
@@ -90,7 +86,7 @@ def forward_gap(rollout: Rollout, model_path: str, temperature: float = 1.0) -> 
     return float(np.abs(taken - behavior)[sampled].max())
 
 
-async def test_a_group_given_up_ends_early_and_the_others_do_not(worker):
+async def test_an_aborted_group_fails_and_the_others_complete(worker):
     work = requests(40, group=4)
     sampling = asyncio.create_task(sample(worker, work, SamplingSpec(max_new_tokens=80)))
     while (await call(worker.stats.remote(), LIMIT_S, "stats"))["running"] < 100:  # noqa: ASYNC110
@@ -123,9 +119,7 @@ async def test_behavior_logprobs_are_those_of_the_sampling_distribution(worker, 
 async def test_after_an_update_logprobs_and_greedy_tokens_are_the_new_models(
     worker, models, version
 ):
-    """Tied embeddings: without the repair in the transport, the output head silently keeps its old
-    values.
-    """
+    """With tied embeddings the output head silently kept its old values without our fix."""
     for path in (models[1], models[2]):
         await load(worker, path, next(version))
         group = (await sample(worker, requests(1), SamplingSpec(0.0, max_new_tokens=20)))[0]
@@ -144,7 +138,7 @@ async def test_cached_prefixes_of_old_weights_are_not_used(worker, models, versi
     question = Question("long", (Message("user", text),), "0", "integer")
     for path in (models[0], models[3]):
         await load(worker, path, next(version))
-        for number in range(2):  # the second one hits the first one's blocks
+        for number in range(2):  # the second one hits the cached blocks of the first
             request = GroupRequest(number, question, (NO_BUDGET,), seed=3)
             group = (await sample(worker, [request], SamplingSpec(max_new_tokens=20)))[0]
             assert forward_gap(group.rollouts[0], path) < TOLERANCE
@@ -170,10 +164,10 @@ async def test_requests_keep_running_across_an_update_and_every_token_carries_it
     )
 
 
-async def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(
+async def test_weights_that_do_not_match_are_refused_before_anything_is_loaded(
     worker, models, version
 ):
-    """vLLM raises nothing for a missing name, and a buffer that ends early leaves it unusable."""
+    """vLLM ignores a missing name, and a buffer that is too short leaves it unusable."""
     await load(worker, models[2], next(version))
     good = read_checkpoint(models[3], "float32")
     parts = zip(good.names, good.dtypes, good.shapes, good.offsets, strict=True)
@@ -199,7 +193,7 @@ async def test_an_older_version_is_refused(worker, models, version):
     assert again == (newest, 0.0), "a version that is loaded is not loaded again"
 
 
-async def test_the_engine_forces_the_thinking_closed_at_the_budget(worker, models, version):
+async def test_budget_forcing_closes_the_thinking_at_the_budget(worker, models, version):
     await load(worker, models[0], next(version))
     spec = SamplingSpec(max_new_tokens=40, force_budget=True, show_budget=False)
     groups = await sample(worker, requests(6, budget=TokenBudget(5)), spec)
@@ -212,10 +206,8 @@ async def test_the_engine_forces_the_thinking_closed_at_the_budget(worker, model
     assert any(s.role == "forced" for r in rollouts for s in r.segments)
 
 
-async def test_many_seeded_prompts_at_once_are_served_and_repeat_exactly(worker, models, version):
-    """More prompt tokens than one engine step takes: a split prompt would crash the CPU sampler's
-    generators.
-    """
+async def test_many_concurrent_seeded_prompts_are_reproducible(worker, models, version):
+    """More prompt tokens than one engine step takes; a split prompt would crash the CPU sampler."""
     text = "8a" + "+1b*3c" * 30 + "?"
     work = [
         GroupRequest(
@@ -235,7 +227,7 @@ async def test_many_seeded_prompts_at_once_are_served_and_repeat_exactly(worker,
     assert len({tuple(t) for t in tokens[0]}) > 100, "rollouts of a group must differ"
 
 
-async def test_one_thread_that_sleeps_while_it_waits(worker):
+async def test_the_worker_has_one_thread_that_waits_passively(worker):
     env = await call(worker.__ray_call__.remote(lambda self: _threads()), LIMIT_S, "threads")
     assert env == {"omp": "1", "policy": "PASSIVE", "torch": 1}
 
@@ -255,13 +247,11 @@ def _threads() -> dict[str, object]:
 async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(
     cluster, models, student
 ):
-    """bf16 attention kernels crash on processors with AMX when a process's first prompt is shorter
-    than 5 tokens.
-    """
+    """On AMX processors bf16 attention crashes if a process's first prompt has 1 to 4 tokens."""
     config = RolloutConfig(dtype="bfloat16", kv_cache_mb=64)
     handle = spawn_worker(cluster, "rollout-bf16", 1, models[0], config, student)
     await call(handle.start.remote(), LIMIT_S, "start")
-    # The prompt is the open think tag alone.
+    # The prompt is the opening think tag alone.
     question = Question("short", (Message("user", ""),), "0", "integer")
     group = (
         await sample(
@@ -274,7 +264,7 @@ async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(
 
 
 @pytest.mark.slow
-async def test_the_multi_process_engine_behaves_the_same(cluster, models, student):
+async def test_the_multi_process_engine_behaves_like_the_in_process_one(cluster, models, student):
     config = RolloutConfig(engine="async", kv_cache_mb=64)
     handle = spawn_worker(cluster, "rollout-async", 2, models[0], config, student)
     await call(handle.start.remote(), 240.0, "start")

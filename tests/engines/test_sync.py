@@ -1,5 +1,7 @@
-"""Weights from a real learner group to a real engine: what arrives is what the learner holds, no
-step sees half of it, and a transfer that fails leaves the engine as it was.
+"""Weights from a real learner group to a real engine.
+
+The engine gets exactly the learner's weights, no step sees a partial update, and a failed transfer
+leaves the engine unchanged.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ async def test_greedy_output_after_a_transfer_is_the_learners_own(
 
 @pytest.fixture
 def started(cluster, student) -> Iterator[Callable[..., Awaitable[object]]]:
-    """Starts a worker of the test's own; it is killed afterward."""
+    """Starts a worker for one test; it is killed afterward."""
     handles = []
 
     async def start(model: str, **settings: Any) -> object:
@@ -114,7 +116,7 @@ def started(cluster, student) -> Iterator[Callable[..., Awaitable[object]]]:
 
 
 def write_untied(path: Path, seed: int) -> str:
-    """A tiny model with an output head of its own."""
+    """A tiny model with an untied output head."""
     write_tiny_model(path, TinyModelConfig(init_std=0.15), ChainConfig(), seed, MAX_LEN)
     model = AutoModelForCausalLM.from_pretrained(path, tie_word_embeddings=False)
     torch.manual_seed(seed)
@@ -150,7 +152,7 @@ def gaps(rollouts: list[Rollout], paths: list[str]) -> list[float]:
 
 
 async def rollouts_across_updates(handle, paths: list[str]) -> list[Rollout]:
-    """96 requests that run while the weights change from `paths[0]` to the last of them."""
+    """Rollouts of 96 requests that run while the weights change from `paths[0]` to the last one."""
     running = asyncio.create_task(
         sample(handle, requests(24, group=4), SamplingSpec(max_new_tokens=220))
     )
@@ -173,12 +175,10 @@ async def rollouts_across_updates(handle, paths: list[str]) -> list[Rollout]:
         ("in_place", "float32", True, TOLERANCE),
     ],
 )
-async def test_every_token_comes_from_all_of_the_weights_of_its_version(
+async def test_every_token_is_sampled_by_the_complete_weights_of_its_version(
     started, models, untied, how, dtype, tied, tolerance
 ):
-    """A step that saw half of an update, or a stamp that is off by one token, would differ from the
-    forward of the stamped weights by whole nats.
-    """
+    """After a partial update, or with a version off by one token, gaps would be whole nats."""
     paths = models[:3] if tied else untied
     handle = await started(paths[0], dtype=dtype, weight_load=how, kv_after_update="recompute")
     rollouts = await rollouts_across_updates(handle, paths)
@@ -186,14 +186,14 @@ async def test_every_token_comes_from_all_of_the_weights_of_its_version(
         np.concatenate([s.versions_T for s in r.segments if s.mask_T.any()]) for r in rollouts
     ]
     assert {int(v) for vs in versions for v in vs} == {0, 1, 2}
-    assert all((np.diff(vs) >= 0).all() for vs in versions), "a span never goes back"
+    assert all((np.diff(vs) >= 0).all() for vs in versions), "versions never decrease"
     assert sum(len(set(vs.tolist())) > 1 for vs in versions) >= 20, "too few ran across an update"
     assert max(gaps(rollouts, paths)) < tolerance
     assert max(gaps(rollouts, paths[1:] + paths[:1])) > 10 * tolerance, "the models are too alike"
 
 
 async def test_kept_caches_make_later_tokens_differ_from_a_pure_forward(started, models):
-    """With `kv_after_update=keep` requests go on at once, on keys and values of both versions."""
+    """With `kv_after_update=keep` requests continue on keys and values of both versions."""
     handle = await started(models[0])
     rollouts = await rollouts_across_updates(handle, models[:2])
     old, new = gaps(rollouts, models[:2])
@@ -202,13 +202,13 @@ async def test_kept_caches_make_later_tokens_differ_from_a_pure_forward(started,
 
 
 def own_memory_mb(_: object) -> float:
-    """Memory of the process, without what it shares with the object store."""
+    """Memory of the process in MB, without memory shared with the object store."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1e3
 
 
-async def test_updates_do_not_pile_up_in_memory(started, tmp_path):
-    """Ten more updates of 30 MB each; keeping one of them every time would add 300 MB."""
+async def test_updates_do_not_leak_memory(started, tmp_path):
+    """Ten more updates of 30 MB each; leaking each of them would add 300 MB."""
     tiny = TinyModelConfig(layers=3, hidden=512, heads=8, mlp=1024)
     write_tiny_model(tmp_path, tiny, ChainConfig(), 0, MAX_LEN)
     handle = await started(str(tmp_path), weight_load="background")
@@ -223,12 +223,10 @@ async def test_updates_do_not_pile_up_in_memory(started, tmp_path):
     assert sizes[1] - sizes[0] < 60
 
 
-async def test_weights_that_cannot_be_built_leave_the_engine_running_on_the_old_ones(
-    started, models
-):
+async def test_weights_that_cannot_be_prepared_leave_the_old_ones_in_use(started, models):
     handle = await started(models[0], weight_load="background")
     good = read_checkpoint(models[1], "float32")
-    # Fits by name, shape and length, but no tensor can start in the middle of a number.
+    # Names, shapes and size match, but a tensor cannot start in the middle of a number.
     bad = replace(good, offsets=(*good.offsets[:-1], good.offsets[-1] - 3))
     running = asyncio.create_task(
         sample(handle, requests(4, group=8), SamplingSpec(max_new_tokens=100))
@@ -243,21 +241,21 @@ async def test_weights_that_cannot_be_built_leave_the_engine_running_on_the_old_
 
 
 def refusals(self, other: str) -> list[str]:
-    """What background loading says to models it must not be used for; runs in the worker."""
+    """Results of planning background loading for several models; runs in the worker."""
     from actors.weights.cpu_double_buffer import UnsupportedModelError, plan_weight_swap
     from actors.weights.flat_buffer import checkpoint_tensors
 
     [model] = self._engine._engine.apply_model(lambda model: model)
     own, wrong = checkpoint_tensors(self._model_path), checkpoint_tensors(other)
-    said = []
+    results = []
 
     def attempt(tensors) -> None:
         try:
             plan_weight_swap(model, tensors)
         except UnsupportedModelError as error:
-            said.append(str(error))
+            results.append(str(error))
         else:
-            said.append("accepted")
+            results.append("accepted")
 
     attempt(own)
     attempt(wrong)
@@ -266,20 +264,20 @@ def refusals(self, other: str) -> list[str]:
     attempt(own)
     del model.extra
     attempt(own)
-    return said
+    return results
 
 
-async def test_background_loading_is_tried_first_and_refused_where_it_is_not_exact(started, models):
+async def test_background_loading_is_verified_and_refused_where_it_is_not_exact(started, models):
     handle = await started(models[0])
-    said = await call(handle.__ray_call__.remote(refusals, models[1]), LIMIT_S, "refusals")
-    assert said[0] == said[4] == "accepted"
-    assert "differs" in said[1], "weights other than the loaded ones must not pass"
-    assert said[2] != "accepted"
-    assert said[3] == "extra is a Linear, ['bias', 'weight'] not in the checkpoint"
+    results = await call(handle.__ray_call__.remote(refusals, models[1]), LIMIT_S, "refusals")
+    assert results[0] == results[4] == "accepted"
+    assert "differs" in results[1], "weights other than the loaded ones must not pass"
+    assert results[2] != "accepted"
+    assert results[3] == "extra is a Linear, ['bias', 'weight'] not in the checkpoint"
 
 
-def most_whole(self, bucket: int) -> tuple[int, int]:
-    """Elements gathered at a time at most, and of the largest parameter; runs in a rank."""
+def peak_gathered(self, bucket: int) -> tuple[int, int]:
+    """Most elements gathered at a time, and those of the largest parameter; runs in a rank."""
     from actors.learner import deepspeed_engine
 
     weights, deepspeed_engine.BUCKET_ELEMENTS = self._weights(), bucket
@@ -293,7 +291,7 @@ def most_whole(self, bucket: int) -> tuple[int, int]:
     return peak, max(p.ds_numel for p in split)
 
 
-async def test_a_partitioned_model_is_gathered_a_bucket_at_a_time(cluster, tmp_path):
+async def test_a_partitioned_model_is_gathered_in_buckets(cluster, tmp_path):
     from actors.learner.actor import LearnerActor
 
     tiny = TinyModelConfig(layers=4, hidden=384, heads=6, mlp=768)
@@ -305,7 +303,9 @@ async def test_a_partitioned_model_is_gathered_a_bucket_at_a_time(cluster, tmp_p
     learner = RayLearner([handle], config, "float32")
     await learner.start()
     await learner.begin(str(tmp_path), OptimSpec())
-    peak, largest = await call(handle.__ray_call__.remote(most_whole, 700_000), LIMIT_S, "gather")
+    peak, largest = await call(
+        handle.__ray_call__.remote(peak_gathered, 700_000), LIMIT_S, "gather"
+    )
     assert largest == 384 * 768
     assert largest < peak <= 700_000
     cluster.kill(handle)

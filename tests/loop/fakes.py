@@ -1,5 +1,6 @@
-"""Roles in one process: a softmax policy over thinking lengths that really learns, with latencies a
-test chooses.
+"""Fake roles in one process: a softmax policy over thinking lengths that learns from its rewards.
+
+Tests set the latencies and failures of each role.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass
 class FakeSampler:
-    """Samples thinking lengths from published logits; the whole log-prob sits on the first
-    token.
-    """
+    """Samples thinking lengths from published logits; the first token has the whole log-prob."""
 
     latency: Callable[[GroupRequest], float] = lambda request: 0.0
     fail: Callable[[GroupRequest], str] = lambda request: ""
@@ -147,7 +146,7 @@ class StageMethods:
 
 @dataclass
 class FakeLearner(StageMethods):
-    """Plain policy gradient on the logits; knows the length from the sequence's tokens."""
+    """Plain policy gradient on the logits; reads the thinking length off the tokens."""
 
     latency: float = 0.0
     logits: np.ndarray = field(default_factory=lambda: np.zeros(LENGTHS))
@@ -178,8 +177,8 @@ class FakeLearner(StageMethods):
 
 
 @dataclass
-class Run:
-    """One loop over fakes; `await run.go()` and look at what happened."""
+class LoopRun:
+    """One run of the RL loop over fakes: `await run.go()`, then inspect its fields."""
 
     max_lag: int = 0
     oversample: float = 0.0

@@ -1,4 +1,4 @@
-"""What the admission window promises, under latencies, failures and zero-variance groups."""
+"""Invariants of the admission window under latencies, failures and zero-variance groups."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from tests.loop.fakes import (
     FakeLearner,
     FakeSampler,
     FakeVerifier,
-    Run,
+    LoopRun,
 )
 from tests.loop.virtual import run_virtually
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that chance decides, as a pure function of a seed."""
+    """All random latencies and outcomes, as a pure function of a seed."""
 
     seed: int
     sample_s: float = 1.0
@@ -59,7 +59,7 @@ class World:
         return np.random.default_rng([self.seed, *key])
 
     def wait(self, mean_s: float, *key: int) -> float:
-        """Lognormal with a heavy tail: one in twenty takes over five times the median."""
+        """Log-normal with a heavy tail: one in twenty takes more than five times the median."""
         return mean_s * float(self.draw(*key).lognormal(0.0, 1.0))
 
     def fate(self, number: int) -> str:
@@ -71,7 +71,7 @@ class World:
 
 @dataclass
 class InFlightSampler(FakeSampler):
-    """Weights change under running requests: each token has the version that sampled it."""
+    """Weights change while requests run; each token has the version that sampled it."""
 
     world: World = field(default_factory=lambda: World(0))
     running: set[int] = field(default_factory=set)
@@ -121,8 +121,8 @@ class SlowVerifier(FakeVerifier):
 
 
 @dataclass
-class NotingLearner(FakeLearner):
-    """Remembers the admission numbers of each step, which the prompts begin with."""
+class RecordingLearner(FakeLearner):
+    """Records the admission numbers of each step, which are the first tokens of the prompts."""
 
     world: World = field(default_factory=lambda: World(0))
     by_step: list[list[int]] = field(default_factory=list)
@@ -136,9 +136,9 @@ class NotingLearner(FakeLearner):
 
 
 @dataclass
-class WorldRun(Run):
+class WorldRun(LoopRun):
     sampler: InFlightSampler = field(default_factory=InFlightSampler)
-    learner: NotingLearner = field(default_factory=NotingLearner)
+    learner: RecordingLearner = field(default_factory=RecordingLearner)
 
     def request(self, number: int, stats: BatchStats) -> GroupRequest:
         question = Question(f"q{number}", (Message("user", "?"),), str(number), "string")
@@ -156,7 +156,7 @@ def run_of(
         group_size=2,
         sampler=InFlightSampler(world=world),
         verifier=SlowVerifier(world=world),
-        learner=NotingLearner(world=world),
+        learner=RecordingLearner(world=world),
     )
     return run, run_virtually(run.go())
 
@@ -175,9 +175,9 @@ WORLDS = st.builds(
 
 
 def lags_of(run: WorldRun) -> list[int]:
-    """Largest lag of each step, from what the sampler itself noted.
+    """Largest lag of each step, from the versions that the sampler recorded.
 
-    A group's first token is its oldest, and step i trains version i.
+    The first token of a group is its oldest, and step i trains version i.
     """
     began = dict(run.sampler.seen)
     return [max(i - began[n] for n in step) for i, step in enumerate(run.learner.by_step)]
@@ -185,17 +185,17 @@ def lags_of(run: WorldRun) -> list[int]:
 
 @given(WORLDS, st.integers(0, 4), st.integers(1, 5))
 @settings(max_examples=120, deadline=None, derandomize=True)
-def test_the_window_keeps_its_promises(world: World, max_lag: int, prompts: int) -> None:
+def test_lag_bound_order_and_ledger_hold(world: World, max_lag: int, prompts: int) -> None:
     steps = 8
     run, _ = run_of(world, max_lag, prompts, steps)
     assert max(lags_of(run)) <= max_lag
     assert lags_of(run) == [r["rl/lag_max"] for r in run.records]
-    # Trained in admission order, and none missing but the zero-variance and the failed ones.
+    # Trained in admission order; only zero-variance and failed groups are missing.
     order = [number for numbers in run.learner.by_step for number in numbers]
     fates = [world.fate(number) for number in range(order[-1] + 1)]
     assert order == [number for number, fate in enumerate(fates) if fate == "good"]
     assert [len(numbers) for numbers in run.learner.by_step] == [prompts] * steps
-    # The books.
+    # The ledger balances.
     ledger = run.state.ledger
     ledger.check(in_flight=0)
     assert (ledger.trained, ledger.failed, ledger.zero_variance, ledger.surplus) == (
@@ -204,13 +204,13 @@ def test_the_window_keeps_its_promises(world: World, max_lag: int, prompts: int)
     )
     assert sum(r["rl/groups_zero_variance"] for r in run.records) == ledger.zero_variance
     assert sum(r["rl/groups_failed"] for r in run.records) == ledger.failed
-    # The window.
+    # The window bounds the groups in flight.
     assert run.sampler.most_running <= (max_lag + 1) * prompts
 
 
 @given(WORLDS, st.integers(0, 4), st.integers(1, 5), st.sampled_from([0.25, 1.0]))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_over_sampling_keeps_the_bound_and_the_order(
+def test_over_sampling_preserves_the_bound_and_the_order(
     world: World, max_lag: int, prompts: int, oversample: float
 ) -> None:
     run, _ = run_of(world, max_lag, prompts, 8, oversample)
@@ -218,14 +218,14 @@ def test_over_sampling_keeps_the_bound_and_the_order(
     order = [number for numbers in run.learner.by_step for number in numbers]
     assert order == sorted(set(order))
     assert all(world.fate(number) == "good" for number in order)
-    # What is missing up to the last one was left out for a reason, and is counted.
+    # Every group missing up to the last one is counted with its reason.
     missing = set(range(order[-1])) - set(order)
     ledger = run.state.ledger
     assert len(missing) <= ledger.zero_variance + ledger.failed + ledger.surplus
     assert len(order) == ledger.trained == 8 * prompts
 
 
-def test_the_bound_is_reached_and_no_lower_one_would_do() -> None:
+def test_the_lag_bound_is_tight() -> None:
     lags = []
     for max_lag in (0, 1, 2, 4):
         run, _ = run_of(World(3, sample_s=1.0, train_s=0.1), max_lag, prompts=4, steps=12)

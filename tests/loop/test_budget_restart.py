@@ -1,4 +1,4 @@
-"""Budgets that depend on the step and on the accuracy so far: a restart asks for what was asked."""
+"""Budgets that depend on the step and on running accuracies: a resumed run draws the same ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from bard_ray.config.schema import BudgetConfig, BudgetSamplerConfig, BudgetSche
 from bard_ray.records import GroupRequest, Message, Outcome, Question, TokenBudget, token_limit
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.state import RLState
-from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
+from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, LoopRun
 
 STEPS, STOP = 12, 5
 
 
 @dataclass
-class Budgeted(Run):
-    """Budget 2 is never answered rightly, 4 in every other group, 6 always."""
+class Budgeted(LoopRun):
+    """Answers are never right under budget 2, in every other group under 4, always under 6."""
 
     prompts: int = 4
-    lr: float = 0.05  # so slow that groups of right answers go on to differ in length
+    lr: float = 0.05  # so low that lengths within groups keep varying
     sampler_name: str = "adaptive"
     schedule: BudgetScheduleConfig = field(default_factory=BudgetScheduleConfig)
     verifier: FakeVerifier = field(
@@ -73,10 +73,10 @@ def resumed(run: Budgeted, weights, **settings) -> Budgeted:
     ],
     ids=lambda schedule: schedule.name,
 )
-async def test_a_run_that_was_stopped_asks_for_the_same_budgets(schedule):
+async def test_a_resumed_run_draws_the_same_budgets(schedule):
     settings = {"schedule": schedule, "sampler": FakeSampler(latency=uneven)}
     whole = await Budgeted(steps=STEPS, **settings).go()
-    settings["sampler"] = FakeSampler()  # other latencies, same work
+    settings["sampler"] = FakeSampler()  # other latencies, same requests
     first = await Budgeted(steps=STOP, **settings).go()
     settings["sampler"] = FakeSampler()
     rest = await resumed(first, first.learner.logits, steps=STEPS, **settings).go()
@@ -88,7 +88,7 @@ async def test_a_run_that_was_stopped_asks_for_the_same_budgets(schedule):
 
 @pytest.mark.parametrize("max_lag", [1, 3])
 async def test_with_lag_the_groups_in_flight_keep_their_budgets(max_lag):
-    """They were drawn under several steps' statistics; the restart knows only the last one's."""
+    """They were drawn under the statistics of several steps; a resumed run has the latest only."""
     run = await Budgeted(max_lag=max_lag, steps=STEPS, sampler=FakeSampler(latency=uneven)).go()
     in_flight = json.loads(run.saved[STOP])["asked"]
     assert len(in_flight) >= 4 * max_lag
@@ -99,7 +99,7 @@ async def test_with_lag_the_groups_in_flight_keep_their_budgets(max_lag):
         assert rest.sampler.budgets[number] == run.sampler.budgets[number]
 
 
-async def test_the_adaptive_sampler_asks_less_for_what_teaches_nothing():
+async def test_the_adaptive_sampler_draws_budgets_without_signal_less_often():
     def share_of_budget_2(run: Budgeted) -> float:
         late = [b for n, (b, *_) in run.sampler.budgets.items() if n >= 40]
         return late.count(TokenBudget(2)) / len(late)

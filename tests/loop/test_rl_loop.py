@@ -1,6 +1,4 @@
-"""The RL loop against fakes: it learns, keeps its books, bounds the lag, and never waits for the
-dead.
-"""
+"""The RL loop against fakes: learning, ledger, lag bound, failures of roles, resuming."""
 
 from __future__ import annotations
 
@@ -26,12 +24,12 @@ from bard_ray.rewards.trial import reward_problems
 from bard_ray.rl.admission import AdmissionWindow, Ledger, window_slots
 from bard_ray.rl.plugin_metrics import declared_metrics
 from bard_ray.rl.state import RLState
-from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, Run
+from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, LoopRun
 
 
 @pytest.mark.parametrize("max_lag", [0, 2])
 async def test_the_policy_learns_to_meet_the_budget(max_lag):
-    run = await Run(max_lag=max_lag, steps=30, prompts=4, group_size=16, lr=0.3).go()
+    run = await LoopRun(max_lag=max_lag, steps=30, prompts=4, group_size=16, lr=0.3).go()
     early, late = (
         np.mean([r["rl/reward"] for r in part]) for part in (run.records[:5], run.records[-5:])
     )
@@ -40,13 +38,13 @@ async def test_the_policy_learns_to_meet_the_budget(max_lag):
     assert int(run.learner.logits.argmax()) + 1 == run.budget
 
 
-async def test_synchronous_mode_repeats_itself_whatever_the_latencies():
+async def test_synchronous_mode_is_reproducible_whatever_the_latencies():
     def latencies(seed):
         generator = np.random.default_rng(seed)
         return lambda request: float(generator.random()) * 0.003
 
     runs = [
-        await Run(steps=6, sampler=FakeSampler(latency=latencies(seed))).go() for seed in (1, 2)
+        await LoopRun(steps=6, sampler=FakeSampler(latency=latencies(seed))).go() for seed in (1, 2)
     ]
     assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
     traces = [[r["rl/reward"] for r in run.records] for run in runs]
@@ -54,10 +52,10 @@ async def test_synchronous_mode_repeats_itself_whatever_the_latencies():
     assert [r["rl/lag_max"] for r in runs[0].records] == [0.0] * 6
 
 
-async def test_the_learner_goes_on_while_its_weights_travel():
+async def test_the_learner_continues_during_weight_transfers():
     async def seconds(max_lag):
         loop = asyncio.get_running_loop()
-        run = Run(
+        run = LoopRun(
             max_lag=max_lag,
             steps=10,
             sampler=FakeSampler(transfer_s=0.05),
@@ -69,26 +67,26 @@ async def test_the_learner_goes_on_while_its_weights_travel():
         assert sum("time/transfer_s" in r for r in run.records) >= 8
         return loop.time() - started
 
-    one_after_the_other, side_by_side = await seconds(0), await seconds(2)
-    assert one_after_the_other > 10 * 0.1 - 0.05
-    assert side_by_side < 0.9 * one_after_the_other
+    sequential, overlapped = await seconds(0), await seconds(2)
+    assert sequential > 10 * 0.1 - 0.05
+    assert overlapped < 0.9 * sequential
 
 
 async def test_a_transfer_that_fails_ends_the_loop():
-    class Torn(FakeSampler):
+    class FailingTransfer(FakeSampler):
         async def publish(self, weights, version):
             if version == 3:
-                raise InfrastructureError("weights torn")
+                raise InfrastructureError("transfer failed")
             return await super().publish(weights, version)
 
-    with pytest.raises(InfrastructureError, match="weights torn"):
-        await asyncio.wait_for(Run(max_lag=1, steps=9, sampler=Torn()).go(), 5)
+    with pytest.raises(InfrastructureError, match="transfer failed"):
+        await asyncio.wait_for(LoopRun(max_lag=1, steps=9, sampler=FailingTransfer()).go(), 5)
 
 
 @pytest.mark.parametrize("max_lag", [0, 1])
-async def test_over_sampling_keeps_the_bound_and_gives_up_what_is_not_needed(max_lag):
+async def test_over_sampling_preserves_the_bound_and_discards_surplus_groups(max_lag):
     sampler = FakeSampler(latency=lambda r: 0.002 * (r.number % 5), transfer_s=0.005)
-    run = await Run(max_lag=max_lag, oversample=1.0, steps=12, sampler=sampler).go()
+    run = await LoopRun(max_lag=max_lag, oversample=1.0, steps=12, sampler=sampler).go()
     ledger = run.state.ledger
     assert ledger.trained == 24
     assert ledger.surplus > 0
@@ -97,7 +95,7 @@ async def test_over_sampling_keeps_the_bound_and_gives_up_what_is_not_needed(max
     ledger.check(ledger.admitted - ledger.consumed)
 
 
-async def test_over_sampling_repeats_itself_when_synchronous():
+async def test_over_sampling_is_reproducible_when_synchronous():
     def latencies(seed):
         generator = np.random.default_rng(seed)
         return lambda request: float(generator.random()) * 0.003
@@ -106,7 +104,7 @@ async def test_over_sampling_repeats_itself_when_synchronous():
         return FakeVerifier(lambda item: Outcome.CORRECT)
 
     runs = [
-        await Run(
+        await LoopRun(
             steps=8,
             oversample=0.5,
             prompts=4,
@@ -117,31 +115,33 @@ async def test_over_sampling_repeats_itself_when_synchronous():
         for seed in (1, 2)
     ]
     assert np.array_equal(runs[0].learner.logits, runs[1].learner.logits)
-    # Two answers a group: a third of the groups has no variance, so over-sampling has work to do.
+    # With two answers per group, a third of the groups has zero variance, so there is surplus.
     assert runs[0].state.ledger.zero_variance > 4
     assert runs[0].state.ledger.surplus == runs[1].state.ledger.surplus > 0
 
 
 async def test_over_sampling_trains_on_long_and_short_answers_alike():
     sampler = FakeSampler(latency=lambda r: 0.004 if r.number % 3 == 0 else 0.0)
-    run = await Run(max_lag=1, oversample=0.5, prompts=4, steps=60, lr=0.0, sampler=sampler).go()
+    run = await LoopRun(
+        max_lag=1, oversample=0.5, prompts=4, steps=60, lr=0.0, sampler=sampler
+    ).go()
     assert run.state.ledger.surplus > 20
     trained = run.learner.numbers
     assert trained == sorted(trained)
-    # A third of all groups is slow. Giving up what is late would leave almost none of them.
+    # A third of all groups is slow. Discarding late groups would leave almost none of them.
     assert np.mean([n % 3 == 0 for n in trained]) == pytest.approx(1 / 3, abs=0.06)
 
 
-async def test_slow_groups_are_waited_for_and_never_dropped():
-    run = await Run(
+async def test_slow_groups_are_never_dropped():
+    run = await LoopRun(
         max_lag=2,
         steps=6,
         sampler=FakeSampler(latency=lambda r: 0.05 if r.number % 3 == 0 else 0.0),
     ).go()
     trained = run.state.ledger.trained
     assert trained == 12
-    # Every admitted number up to the last consumed one was trained on or counted:
-    # none went missing for being slow.
+    # Every admitted number up to the last consumed one was trained on or counted; none was dropped
+    # for being slow.
     assert run.state.ledger.consumed == trained + run.state.ledger.zero_variance
     assert run.state.ledger.failed == 0
 
@@ -154,7 +154,7 @@ async def test_zero_variance_groups_are_counted_and_replaced():
             outcome = Outcome.WRONG if wrong else Outcome.CORRECT
             return await FakeVerifier(lambda item: outcome).grade(items)
 
-    run = await Run(steps=4, verifier=Hard()).go()
+    run = await LoopRun(steps=4, verifier=Hard()).go()
     assert run.state.ledger.zero_variance >= 4
     assert run.state.ledger.trained == 8
     zero_variance = sum(r[f"bins/zero_variance_{name}"] for r in run.records for name in BINS)
@@ -165,19 +165,21 @@ async def test_zero_variance_groups_are_counted_and_replaced():
 
 async def test_failed_groups_are_counted_and_replaced():
     sampler = FakeSampler(fail=lambda r: "its worker was lost" if r.number in {1, 4} else "")
-    run = await Run(steps=4, sampler=sampler).go()
+    run = await LoopRun(steps=4, sampler=sampler).go()
     assert run.state.ledger.failed == 2
     assert run.state.ledger.trained == 8
 
 
-async def test_an_answer_that_cannot_be_graded_is_graded_again_and_never_becomes_a_zero():
+async def test_an_answer_that_cannot_be_graded_is_graded_again_and_gets_no_zero_reward():
     broken = iter([Outcome.BROKEN] * 2)
-    run = await Run(steps=2, verifier=FakeVerifier(lambda item: next(broken, Outcome.CORRECT))).go()
+    run = await LoopRun(
+        steps=2, verifier=FakeVerifier(lambda item: next(broken, Outcome.CORRECT))
+    ).go()
     assert run.state.ledger.failed == 0
     assert sum(r["verdict/broken"] for r in run.records) == 2
 
 
-async def test_a_group_whose_grading_stays_broken_is_failed():
+async def test_a_group_whose_grading_stays_broken_fails():
     calls = {"n": 0}
 
     def outcome(item):
@@ -185,30 +187,30 @@ async def test_a_group_whose_grading_stays_broken_is_failed():
         # Broken: both groups' first rollouts, three times.
         return Outcome.BROKEN if calls["n"] <= 6 else Outcome.CORRECT
 
-    run = await Run(steps=2, prompts=1, group_size=2, verifier=FakeVerifier(outcome)).go()
+    run = await LoopRun(steps=2, prompts=1, group_size=2, verifier=FakeVerifier(outcome)).go()
     assert run.state.ledger.failed >= 1
     assert run.state.ledger.trained == 2
 
 
 async def test_a_run_without_any_reward_variance_stops_with_the_reason():
     with pytest.raises(InvariantError, match="equal rewards"):
-        await Run(verifier=FakeVerifier(lambda item: Outcome.WRONG)).go()
+        await LoopRun(verifier=FakeVerifier(lambda item: Outcome.WRONG)).go()
 
 
 @pytest.mark.parametrize("part", ["sampler", "verifier", "learner"])
-async def test_the_loop_ends_at_once_when_a_role_dies(part):
-    async def dies(*_args, **_kwargs):
+async def test_the_loop_ends_when_a_role_fails(part):
+    async def fails(*_args, **_kwargs):
         await asyncio.sleep(0.01)
-        raise InfrastructureError(f"{part} died")
+        raise InfrastructureError(f"{part} failed")
 
-    async def dies_streaming(*_args, **_kwargs):
-        await dies()
+    async def fails_streaming(*_args, **_kwargs):
+        await fails()
         yield
 
-    run = Run(max_lag=1, steps=50)
+    run = LoopRun(max_lag=1, steps=50)
     method = {"sampler": "sample", "verifier": "grade", "learner": "step"}[part]
-    setattr(getattr(run, part), method, dies_streaming if part == "sampler" else dies)
-    with pytest.raises(InfrastructureError, match=f"{part} died"):
+    setattr(getattr(run, part), method, fails_streaming if part == "sampler" else fails)
+    with pytest.raises(InfrastructureError, match=f"{part} failed"):
         await asyncio.wait_for(run.go(), 5)
 
 
@@ -238,7 +240,7 @@ def test_lag_never_exceeds_its_bound(
         fail=lambda r: "unlucky" if generator.random() < zero_variance_share else "",
         transfer_s=transfer_ms / 1000,
     )
-    run = Run(
+    run = LoopRun(
         max_lag=max_lag,
         oversample=oversample,
         prompts=prompts,
@@ -247,7 +249,7 @@ def test_lag_never_exceeds_its_bound(
         verifier=FakeVerifier(outcome),
         learner=FakeLearner(latency=learner_ms / 1000),
     )
-    asyncio.run(run.go())  # the loop itself raises where a token is older than the bound
+    asyncio.run(run.go())  # the loop raises if a token exceeds the bound
     assert max(r["rl/lag_max"] for r in run.records) <= max_lag
     slots = window_slots(max_lag, prompts, oversample)
     assert all(r["rl/groups_in_flight"] <= 4 * slots for r in run.records)
@@ -256,11 +258,13 @@ def test_lag_never_exceeds_its_bound(
         run.state.ledger.check(0)
 
 
-async def test_a_restart_asks_for_the_numbers_that_were_not_consumed():
-    whole = await Run(steps=6).go()
-    first = await Run(steps=3).go()
+async def test_a_resumed_run_starts_at_the_first_unconsumed_number():
+    whole = await LoopRun(steps=6).go()
+    first = await LoopRun(steps=3).go()
     state = RLState(step=3, ledger=Ledger(**vars(first.state.ledger)))
-    rest = await Run(steps=6, state=state, learner=FakeLearner(logits=first.learner.logits)).go()
+    rest = await LoopRun(
+        steps=6, state=state, learner=FakeLearner(logits=first.learner.logits)
+    ).go()
     assert np.allclose(rest.learner.logits, whole.learner.logits)
     assert min(number for number, _ in rest.sampler.seen) == first.state.ledger.consumed
 
@@ -274,26 +278,26 @@ class SometimesWrong(FakeVerifier):
         return [Verdict(outcome) for _ in items]
 
 
-async def test_a_reward_that_reads_statistics_repeats_itself_through_a_restart():
+async def test_a_reward_that_reads_statistics_is_reproducible_across_a_resume():
     # Balanced for three steps, then plain: both the statistics and the step number matter.
     reward = RewardConfig("autothink", {"balance_steps": 3, "plain_steps": 9})
-    whole = await Run(steps=6, reward=reward).go()
-    first = await Run(steps=2, reward=reward).go()
+    whole = await LoopRun(steps=6, reward=reward).go()
+    first = await LoopRun(steps=2, reward=reward).go()
     saved = json.loads(json.dumps(asdict(first.state.stats)))
     state = RLState(2, ledger=Ledger(**vars(first.state.ledger)), stats=BatchStats.from_json(saved))
     learner = FakeLearner(logits=first.learner.logits)
-    rest = await Run(steps=6, reward=reward, state=state, learner=learner).go()
+    rest = await LoopRun(steps=6, reward=reward, state=state, learner=learner).go()
     assert np.array_equal(rest.learner.logits, whole.learner.logits)
     assert rest.state.stats == whole.state.stats
     without = RLState(2, ledger=Ledger(**vars(first.state.ledger)))
     learner = FakeLearner(logits=first.learner.logits)
-    forgot = await Run(steps=6, reward=reward, state=without, learner=learner).go()
+    forgot = await LoopRun(steps=6, reward=reward, state=without, learner=learner).go()
     assert not np.array_equal(forgot.learner.logits, whole.learner.logits)
 
 
 @dataclass(frozen=True)
 class ThinkingOnly:
-    """A reward whose rollouts are all worth the same; only their thinking differs."""
+    """A reward with equal values for all rollouts; only the values of their thinking differ."""
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
         think_GS = parts.fidelity_G[:, None]
@@ -301,8 +305,8 @@ class ThinkingOnly:
 
 
 @pytest.mark.parametrize("name", [*REWARDS.names(), f"{__name__}:ThinkingOnly"])
-async def test_every_reward_trains_on_what_it_rewards(name):
-    run = await Run(steps=3, group_size=8, reward=RewardConfig(name)).go()
+async def test_every_reward_gives_usable_advantages(name):
+    run = await LoopRun(steps=3, group_size=8, reward=RewardConfig(name)).go()
     assert run.state.ledger.trained == 6
     advantages = [
         sequence.advantages_T
@@ -318,8 +322,8 @@ async def test_every_reward_trains_on_what_it_rewards(name):
 
 
 @dataclass(frozen=True)
-class SelfReporting:
-    """A reward with metrics of its own: one of every rollout, one of only some."""
+class WithMetrics:
+    """A reward with its own metrics: one for every rollout, one for right rollouts only."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "tokens_left": Metric("tokens", "rollout mean", "budget minus charged tokens"),
@@ -332,9 +336,9 @@ class SelfReporting:
         return RewardValues(parts.fidelity_G, metrics=metrics)
 
 
-async def test_a_reward_writes_metrics_of_its_own(tmp_path):
-    config = RewardConfig(f"{__name__}:SelfReporting")
-    run = await Run(steps=3, reward=config).go()
+async def test_a_reward_writes_its_own_metrics(tmp_path):
+    config = RewardConfig(f"{__name__}:WithMetrics")
+    run = await LoopRun(steps=3, reward=config).go()
     left = [r["reward/tokens_left"] for r in run.records]
     assert left == [run.budget - r["rl/thinking_tokens"] for r in run.records]
     assert [r["reward/only_right"] for r in run.records] == [1.0] * 3
@@ -348,13 +352,13 @@ async def test_a_reward_writes_metrics_of_its_own(tmp_path):
 
 @dataclass(frozen=True)
 class Undeclared:
-    """A reward that reports what it never declared."""
+    """A reward that reports a metric without declaring it."""
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
         return RewardValues(parts.accuracy_G, metrics={"surprise": parts.tokens_G})
 
 
-def test_a_metric_that_was_not_declared_is_refused_before_a_run():
+def test_an_undeclared_metric_is_refused_before_a_run():
     problems = list(reward_problems(RewardConfig(f"{__name__}:Undeclared"), [TokenBudget(5)]))
     assert "'surprise', which is not in its METRICS" in str(problems[0])
 
@@ -362,13 +366,15 @@ def test_a_metric_that_was_not_declared_is_refused_before_a_run():
 async def test_statistics_do_not_depend_on_latencies():
     reward = RewardConfig("autothink", {"balance_steps": 9, "plain_steps": 9})
     samplers = (FakeSampler(), FakeSampler(latency=lambda r: 0.004 * (r.number % 2)))
-    even, uneven = [await Run(steps=4, reward=reward, sampler=sampler).go() for sampler in samplers]
+    even, uneven = [
+        await LoopRun(steps=4, reward=reward, sampler=sampler).go() for sampler in samplers
+    ]
     assert even.state.stats == uneven.state.stats
     assert np.array_equal(even.learner.logits, uneven.learner.logits)
 
 
 async def test_statistics_count_zero_variance_groups_too():
-    run = await Run(steps=4, verifier=SometimesWrong()).go()
+    run = await LoopRun(steps=4, verifier=SometimesWrong()).go()
     assert run.state.ledger.zero_variance > 0
     assert run.state.stats.step == 4
     assert run.state.stats.overall is not None
@@ -377,20 +383,20 @@ async def test_statistics_count_zero_variance_groups_too():
     )
 
 
-async def test_a_restart_asks_groups_in_flight_for_the_budgets_they_had():
-    first = await Run(max_lag=2, steps=3).go()
+async def test_groups_in_flight_keep_their_budgets_after_a_resume():
+    first = await LoopRun(max_lag=2, steps=3).go()
     in_flight = range(first.state.ledger.consumed, first.state.ledger.admitted)
     assert sorted(first.state.asked) == list(in_flight)
     ledger = Ledger(**vars(first.state.ledger))
     ledger.admitted = ledger.consumed
-    other = (TokenBudget(3),) * 4  # what a sampler that learns would have drawn before
+    other = (TokenBudget(3),) * 4  # what an adaptive sampler would have drawn before
     state = RLState(step=3, ledger=ledger, asked=dict.fromkeys(first.state.asked, other))
-    rest = await Run(max_lag=2, steps=6, state=state).go()
+    rest = await LoopRun(max_lag=2, steps=6, state=state).go()
     assert all(rest.sampler.budgets[n] == other for n in in_flight)
     assert rest.sampler.budgets[in_flight.stop] == (TokenBudget(5),) * 4
 
 
-def test_the_window_refuses_slots_it_never_gave():
+def test_the_window_refuses_slots_that_were_not_taken():
     window = AdmissionWindow(4)
     assert list(window.take(3)) == [0, 1, 2]
     assert list(window.take(9)) == [3]
@@ -400,7 +406,7 @@ def test_the_window_refuses_slots_it_never_gave():
         window.release(1)
 
 
-def test_the_ledger_finds_a_lost_group():
+def test_the_ledger_detects_a_lost_group():
     ledger = Ledger(admitted=10, trained=6, failed=1, zero_variance=1)
     ledger.check(in_flight=2)
     with pytest.raises(InvariantError, match="does not balance"):

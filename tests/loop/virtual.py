@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: hours of latencies pass in no time, the same way every time."""
+"""An event loop with virtual time: hours of latencies pass at once and deterministically."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class _Jumping(selectors.SelectSelector):
-    """Waits for nothing: moves the clock by what it was asked to wait."""
+    """A selector that advances the clock instead of waiting."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise AssertionError("everybody waits and nothing is due: a deadlock")
+            raise AssertionError("deadlock: all tasks wait and no timer is due")
         self.now += max(0.0, timeout)
         return super().select(0)
 

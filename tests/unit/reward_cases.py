@@ -1,4 +1,4 @@
-"""Graded groups for the tests of rewards: a rollout of 20 thinking tokens, unless changed."""
+"""Graded groups for reward tests; by default a rollout has 20 thinking tokens and budget 20."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A group whose rollouts have different budgets, from the prompts to the metrics; no engine."""
+"""Groups with several budgets, from prompts to metrics, without an engine."""
 
 from __future__ import annotations
 
@@ -63,27 +63,27 @@ def test_every_rollout_keeps_its_own_budget_and_prompt(prompts, request_):
     items = token_requests(request_, spec, prompts, 128, "a")
     assert [item.force_at for item in items] == list(BUDGETS)
     assert len({item.seed for item in items}) == 6
-    filling = PendingGroups(prompts, spec)
-    filling.expect((0, 0), request_, items)
-    whole = None
+    pending = PendingGroups(prompts, spec)
+    pending.expect((0, 0), request_, items)
+    done = None
     for item in reversed(items):  # they finish in any order
-        whole = filling.add(sampled(item, 4, prompts.close_id)) or whole
-    assert whole is not None
-    [(_, group)] = unpack_groups(pack_groups([whole]), {(0, 0): request_})
+        done = pending.add(sampled(item, 4, prompts.close_id)) or done
+    assert done is not None
+    [(_, group)] = unpack_groups(pack_groups([done]), {(0, 0): request_})
     assert [r.budget for r in group.rollouts] == [TokenBudget(b) for b in BUDGETS]
     texts = [prompts.decode(r.segments[0].tokens_T) for r in group.rollouts]
     assert [text[8:-7] for text in texts] == [f"<budget>{b:02d}</budget>" for b in BUDGETS]
     forced = [any(s.role == "forced" for s in r.segments) for r in group.rollouts]
-    assert forced == [True] * 2 + [False] * 4, "4 tokens end a budget of 4 only"
+    assert forced == [True] * 2 + [False] * 4, "4 tokens reach a budget of 4 only"
 
 
 def test_advantages_and_adherence_are_those_of_each_rollout(prompts, request_):
     items = token_requests(request_, SamplingSpec(), prompts, 128, "a")
-    filling = PendingGroups(prompts, SamplingSpec())
-    filling.expect((0, 0), request_, items)
+    pending = PendingGroups(prompts, SamplingSpec())
+    pending.expect((0, 0), request_, items)
     lengths = (4, 5, 8, 8, 6, 18)
     outputs = [
-        filling.add(sampled(i, n, prompts.close_id)) for i, n in zip(items, lengths, strict=True)
+        pending.add(sampled(i, n, prompts.close_id)) for i, n in zip(items, lengths, strict=True)
     ]
     assert outputs[-1] is not None
     group: Group = replace(outputs[-1][1], rewards_G=np.array([1, 0, 1, 0, 1, 0], np.float32))
@@ -107,7 +107,7 @@ def rows(path, difficulties) -> Config:
     return Config(data=data, budget=BudgetConfig(train=[4, 8], none_share=0.9, sampler=sampler))
 
 
-def test_questions_of_a_data_set_bring_their_difficulty(tmp_path):
+def test_difficulties_are_read_from_the_data_set(tmp_path):
     assert validate_draws(rows(tmp_path / "rows.jsonl", [1.0, 5.5, 9.0, 3.0])) == 3
 
 
@@ -119,7 +119,7 @@ def test_one_question_without_a_difficulty_is_named_before_training(tmp_path):
     assert validate_draws(config) == 0
 
 
-def test_a_data_set_is_not_read_for_a_sampler_that_needs_nothing_of_it(tmp_path):
+def test_a_data_set_is_not_read_for_a_sampler_that_does_not_need_it(tmp_path):
     config = rows(tmp_path / "rows.jsonl", [None])
     config.budget.sampler = BudgetSamplerConfig("uniform")
     config.data.rows.path = str(tmp_path / "nowhere.jsonl")

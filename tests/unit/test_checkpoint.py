@@ -1,4 +1,4 @@
-"""A checkpoint directory is there whole or not at all."""
+"""Checkpoint directories are written atomically and verified by checksum."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bard_ray.files import recover, write_json
 
 
 def write(path, text="weights"):
-    with described_directory(path, step=3) as aside:
-        (aside / "sub").mkdir()
-        (aside / "sub" / "model.bin").write_text(text)
+    with described_directory(path, step=3) as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub" / "model.bin").write_text(text)
 
 
 def test_a_finished_directory_is_complete_and_verifies(tmp_path):
@@ -23,12 +23,12 @@ def test_a_finished_directory_is_complete_and_verifies(tmp_path):
     assert verify(tmp_path / "c") == {"step": 3}
 
 
-def test_a_crash_while_writing_leaves_the_old_one(tmp_path):
+def test_a_crash_while_writing_keeps_the_old_directory(tmp_path):
     write(tmp_path / "c", "old")
 
     def crash():
-        with described_directory(tmp_path / "c") as aside:
-            (aside / "half").write_text("new")
+        with described_directory(tmp_path / "c") as partial:
+            (partial / "half").write_text("new")
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
@@ -60,7 +60,7 @@ def test_a_changed_file_of_the_same_size_does_not_verify(tmp_path):
         verify(tmp_path / "c")
 
 
-def test_json_is_replaced_whole(tmp_path):
+def test_json_is_replaced_atomically(tmp_path):
     write_json(tmp_path / "s.json", {"a": 1})
     with pytest.raises(TypeError):
         write_json(tmp_path / "s.json", {"a": object()})

@@ -451,7 +451,7 @@ async def test_a_missing_writer_is_named(name):
     [
         ("rewrite", {"low": 1.2}, "high must be above 1.2"),
         ("rewrite", {"attempts": 0}, "attempts must be at least 1"),
-        ("rewrite", {"request": "x"}, "is no parameter of rewrite"),
+        ("rewrite", {"request": "x"}, "is not a parameter of rewrite"),
         ("by_difficulty", {"levels": 1}, "levels must be at least 2"),
         ("by_difficulty", {"shortest": 9, "longest": 8}, "longest must be at least 9"),
         ("truncate", {"ratios": [0.5, 1.5]}, "ratios must be above 0 and at most 1"),

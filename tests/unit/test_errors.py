@@ -1,4 +1,4 @@
-"""Errors cross process borders and say what to do."""
+"""Errors survive pickling and have messages and exit codes of their kind."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_an_error_survives_pickling_with_its_arguments(error):
     assert again.exit_code == error.exit_code
 
 
-def test_who_is_at_fault_decides_the_exit_code():
+def test_each_kind_of_error_has_its_exit_code():
     assert errors.ConfigError("a", 1, "b", "c").exit_code == 2
     assert errors.CallTimeoutError("a", 1.0).exit_code == 3
     assert errors.InvariantError("a").exit_code == 4
 
 
-def test_the_offending_row_is_cut():
+def test_the_offending_row_is_truncated_in_the_message():
     assert len(str(errors.DataError("s", "p", "f", row="x" * 10_000))) < 400
 
 

@@ -1,4 +1,4 @@
-"""Adherence and accuracy on numbers worked out by hand."""
+"""Adherence and accuracy against hand-computed numbers."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def test_in_band_allows_one_token_or_a_tenth(length, budget, inside):
     assert metrics.in_band([length], budget) == inside
 
 
-def test_overrun_counts_only_what_is_above_the_budget():
+def test_overrun_counts_only_lengths_above_the_budget():
     assert metrics.overrun(LENGTHS, 10) == pytest.approx(3 / 5)
     assert metrics.overrun([10], 10) == 0
 
@@ -83,13 +83,13 @@ def test_percentiles_golden():
     assert metrics.percentiles([0, 10, 20, 30, 40]) == pytest.approx((4, 20, 36))
 
 
-def test_stderr_with_one_answer_a_question_is_the_binomial_one():
+def test_stderr_with_one_answer_a_question_is_binomial():
     correct = [1, 1, 1, 0]
     assert metrics.clustered_stderr(correct, "abcd") == pytest.approx(math.sqrt(0.75 * 0.25 / 4))
 
 
 def test_stderr_of_repeated_answers_is_that_of_the_questions():
-    # Two questions answered four times alike carry two observations, not eight.
+    # Two questions with four equal answers each are two observations, not eight.
     once = metrics.clustered_stderr([1, 0], "ab")
     assert metrics.clustered_stderr([1] * 4 + [0] * 4, "aaaabbbb") == pytest.approx(once)
 
@@ -100,7 +100,7 @@ def test_stderr_refuses_another_number_of_questions():
 
 
 @pytest.mark.parametrize("metric", [metrics.rel_err, metrics.in_band, metrics.overrun])
-def test_nothing_to_average_and_no_budget_are_errors(metric):
+def test_empty_lengths_and_a_budget_below_1_are_refused(metric):
     with pytest.raises(ValueError, match="per rollout"):
         metric([], 10)
     with pytest.raises(ValueError, match="at least 1"):
@@ -109,14 +109,14 @@ def test_nothing_to_average_and_no_budget_are_errors(metric):
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=30), st.integers(1, 100))
 def test_in_band_agrees_with_its_definition(lengths, budget):
-    # 0.1 b in floating point is compared with a slack that no whole number falls into.
+    # 0.1 b is a floating-point number; no integer falls into the slack of 1e-9.
     expected = np.mean(
         [abs(length - budget) <= max(1.0, 0.1 * budget) + 1e-9 for length in lengths]
     )
     assert metrics.in_band(lengths, budget) == pytest.approx(expected)
 
 
-def test_summary_has_the_shape_of_results_json_and_hand_made_numbers():
+def test_summary_golden():
     groups = [
         graded(TokenBudget(10), [right(10), wrong(12)], "a", 1),
         graded(TokenBudget(10), [right(8), right(10)], "b", 2),
@@ -145,7 +145,7 @@ def test_summary_has_the_shape_of_results_json_and_hand_made_numbers():
     )
 
 
-def test_the_unconstrained_point_is_kept_and_stays_out_of_the_means():
+def test_the_unconstrained_point_is_kept_but_not_in_the_means():
     summary = metrics.summarize(
         [graded(TokenBudget(10), [wrong(10)]), graded(NO_BUDGET, [right(99)])]
     )
@@ -155,11 +155,11 @@ def test_the_unconstrained_point_is_kept_and_stays_out_of_the_means():
     assert summary["accuracy"] == 0
 
 
-def test_only_unconstrained_points_leave_the_means_empty():
+def test_without_token_budgets_the_means_are_none():
     assert metrics.summarize([graded(ModeBudget("low"), [right(5)])])["accuracy"] is None
 
 
-def test_unfinished_thinking_is_wrong_whatever_the_verdict_and_counts_with_its_length():
+def test_unclosed_thinking_is_wrong_whatever_the_verdict_and_its_length_counts():
     summary = metrics.summarize(
         [graded(TokenBudget(10), [(60, Outcome.CORRECT, False), right(10)])]
     )
@@ -183,7 +183,7 @@ def test_broken_verdicts_are_left_out_and_counted():
     assert summary["broken"] == 1
 
 
-def test_a_budget_where_all_grading_broke_is_empty_not_zero():
+def test_a_budget_with_only_broken_verdicts_is_none_not_zero():
     broken = graded(TokenBudget(4), [(4, Outcome.BROKEN, True)])
     summary = metrics.summarize([broken, graded(TokenBudget(10), [right(10)])])
     assert summary["by_budget"]["4"]["accuracy"] is None

@@ -316,5 +316,5 @@ def test_selections_in_a_row():
 
 
 def test_unknown_parameters_are_refused():
-    with pytest.raises(ConfigError, match="is no parameter of length"):
+    with pytest.raises(ConfigError, match="is not a parameter of length"):
         make_steps([{"length": {"max": 3}}])

@@ -36,7 +36,7 @@ async def test_gradable_golds_pass(tmp_path: Path) -> None:
     assert await validate_golds(config(tmp_path / "good.jsonl", GOOD)) == len(GOOD)
 
 
-async def test_every_gold_that_does_not_grade_itself_correct_is_listed(tmp_path: Path) -> None:
+async def test_every_gold_that_is_not_graded_correct_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     with pytest.raises(DataError, match="2 of 8 gold answers") as caught:
         await validate_golds(config(path, [*GOOD[:3], "3.5", *GOOD[3:], r"\boxed{7"]))
@@ -45,5 +45,5 @@ async def test_every_gold_that_does_not_grade_itself_correct_is_listed(tmp_path:
     assert str(path) in str(caught.value)
 
 
-async def test_the_synthetic_task_is_not_asked() -> None:
+async def test_the_synthetic_task_is_skipped() -> None:
     assert await validate_golds(Config()) == 0

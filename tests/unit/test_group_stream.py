@@ -1,4 +1,4 @@
-"""One slot's requests over a worker that may be lost: nothing is lost, doubled or left running."""
+"""Requests of a slot whose worker may be lost: none is lost, duplicated or left running."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def request(number: int) -> GroupRequest:
     return GroupRequest(number, Question(f"q{number}", (Message("user", "?"),), "2"), (), seed=0)
 
 
-class Worker:
-    """Answers what it is sent, in order; after `lives` groups it is lost."""
+class StreamWorker:
+    """Returns a group for each request, in order; after `lives` groups it is lost."""
 
     def __init__(self, lives: int = 1000, refuse: Exception | None = None) -> None:
         self.seen: list[int] = []
@@ -37,9 +37,9 @@ class Worker:
         if self._refuse is not None:
             raise self._refuse
         self.batches += 1
-        for ticket, asked in items:
-            self.seen.append(asked.number)
-            self._out.put_nowait(pack_groups([(ticket, Group(asked))]))
+        for ticket, item in items:
+            self.seen.append(item.number)
+            self._out.put_nowait(pack_groups([(ticket, Group(item))]))
 
     async def _groups(self):
         while True:
@@ -52,16 +52,16 @@ class Worker:
             yield item
 
 
-def fleet_of(make: Callable[[], Worker]) -> Fleet:
+def fleet_of(make: Callable[[], StreamWorker]) -> Fleet:
     async def prepare(handle) -> None:
         pass
 
     return Fleet("rollout", 1, lambda index: make(), lambda handle: None, prepare)
 
 
-async def ask(stream: GroupStream, numbers: range) -> list[Group]:
+async def collect(stream: GroupStream, numbers: range) -> list[Group]:
     out: asyncio.Queue[Group | BaseException] = asyncio.Queue()
-    stream.ask([request(n) for n in numbers], SPEC, out)
+    stream.submit([request(n) for n in numbers], SPEC, out)
     groups = []
     for _ in numbers:
         item = await asyncio.wait_for(out.get(), 5)
@@ -72,55 +72,59 @@ async def ask(stream: GroupStream, numbers: range) -> list[Group]:
 
 
 async def test_each_caller_gets_its_own_groups_even_under_the_same_numbers():
-    fleet = fleet_of(Worker)
+    fleet = fleet_of(StreamWorker)
     stream = GroupStream(fleet, 0, 5.0)
-    first, second = await asyncio.gather(ask(stream, range(3)), ask(stream, range(2)))
+    first, second = await asyncio.gather(collect(stream, range(3)), collect(stream, range(2)))
     assert [g.number for g in first] == [0, 1, 2]
     assert [g.number for g in second] == [0, 1]
     assert fleet.slots[0].load == 0
-    assert fleet.slots[0].handle.batches == 1, "requests that come together travel together"
+    assert fleet.slots[0].handle.batches == 1, "requests submitted together are sent as one batch"
 
 
-async def test_what_a_lost_worker_had_is_asked_of_its_successor_once():
-    workers: list[Worker] = []
+async def test_requests_of_a_lost_worker_are_sent_once_to_its_replacement():
+    workers: list[StreamWorker] = []
 
-    def make() -> Worker:
-        workers.append(Worker(lives=2 if not workers else 1000))
+    def make() -> StreamWorker:
+        workers.append(StreamWorker(lives=2 if not workers else 1000))
         return workers[-1]
 
     fleet = fleet_of(make)
-    groups = await ask(GroupStream(fleet, 0, 5.0), range(5))
+    groups = await collect(GroupStream(fleet, 0, 5.0), range(5))
     assert sorted(g.number for g in groups) == [0, 1, 2, 3, 4]
     assert not any(g.failure for g in groups)
     assert workers[1].seen == [2, 3, 4]
     assert fleet.replaced == 1
 
 
-async def test_requests_whose_worker_is_lost_again_and_again_fail_with_the_reason():
-    fleet = fleet_of(lambda: Worker(lives=0))
-    groups = await ask(GroupStream(fleet, 0, 5.0), range(2))
+async def test_requests_that_lose_three_workers_fail_with_the_reason():
+    fleet = fleet_of(lambda: StreamWorker(lives=0))
+    groups = await collect(GroupStream(fleet, 0, 5.0), range(2))
     assert [str(g.failure) for g in groups] == ["lost with its rollout worker 3 times"] * 2
     assert fleet.slots[0].load == 0
 
 
-async def test_the_users_mistake_is_raised_and_the_stream_serves_on():
-    fleet = fleet_of(lambda: Worker(refuse=ConfigError("budget.codec", "digits", "no", "fix")))
+async def test_a_user_error_is_raised_and_the_stream_stays_usable():
+    fleet = fleet_of(
+        lambda: StreamWorker(refuse=ConfigError("budget.codec", "digits", "no", "fix"))
+    )
     stream = GroupStream(fleet, 0, 5.0)
     with pytest.raises(ConfigError):
-        await ask(stream, range(1))
+        await collect(stream, range(1))
     fleet.slots[0].handle._refuse = None
-    assert len(await ask(stream, range(2))) == 2
+    assert len(await collect(stream, range(2))) == 2
 
 
-async def test_who_leaves_early_leaves_nothing_running():
-    fleet = fleet_of(lambda: Worker())
+async def test_discarded_requests_leave_no_task_running():
+    fleet = fleet_of(lambda: StreamWorker())
     stream = GroupStream(fleet, 0, 5.0)
     out: asyncio.Queue[Group | BaseException] = asyncio.Queue()
     before = len(asyncio.all_tasks())
-    stream.forget(stream.ask([request(1)], SPEC, out))
+    stream.discard(stream.submit([request(1)], SPEC, out))
     await asyncio.sleep(0.02)
     assert len(asyncio.all_tasks()) == before
     assert fleet.slots[0].load == 0
     assert out.empty()
-    stream.forget(stream.ask([request(1)], SPEC, out))
-    assert len(await ask(stream, range(2))) == 2, "asked before the cancelled tasks have ended"
+    stream.discard(stream.submit([request(1)], SPEC, out))
+    assert len(await collect(stream, range(2))) == 2, (
+        "submitted before the canceled tasks have ended"
+    )

@@ -1,6 +1,4 @@
-"""Packed log-probs are those of each sequence on its own, whatever the attention, the chunks and
-the neighbors.
-"""
+"""Packed log-probs equal those of each sequence alone, whatever attention, chunks and packing."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ def sequences() -> list[TrainSequence]:
 
 
 def plain_logprobs(model: nn.Module, sequence: TrainSequence, temperature: float) -> Tensor:
-    """The textbook way: one sequence, its logits, its targets; 0 outside the mask."""
+    """Log-probs of one sequence from its full logits; 0 outside the mask."""
     tokens = torch.from_numpy(sequence.tokens_T).long()
     logprobs = (model(tokens[None]).logits[0] / temperature).log_softmax(-1)
     found = torch.zeros(len(tokens))
@@ -94,7 +92,7 @@ def test_packed_gradients_equal_those_of_each_sequence_alone(attention: str) -> 
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-4, rtol=1e-4)
 
 
-def test_padding_changes_nothing() -> None:
+def test_padding_does_not_change_the_log_probs() -> None:
     policy = Policy(qwen("eager"), "float32")
     long, short = sequences()[2], sequences()[4]
     (alone,) = pack([short], PackSpec(32, 1))
@@ -161,7 +159,7 @@ def test_chunks_keep_no_logits_for_the_backward_pass() -> None:
 
 
 def largest_tensor(work: Callable[[], None]) -> int:
-    """Elements of the largest tensor that any operation makes."""
+    """Elements of the largest tensor that any operation returns."""
 
     class Note(TorchDispatchMode):
         largest = 0
@@ -179,7 +177,7 @@ def largest_tensor(work: Callable[[], None]) -> int:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_no_pass_ever_holds_all_logits(autocast: bool) -> None:
+def test_no_pass_holds_all_logits(autocast: bool) -> None:
     tokens, vocab, width = 64, 4096, 8
     linear = nn.Linear(width, vocab, bias=False)
     hidden = torch.randn(tokens, width, requires_grad=True)
@@ -244,7 +242,7 @@ def test_the_reference_worker_scores_every_token_but_the_first(tmp_path: Path) -
         ReferenceConfig(precision="float32"),
         LearnerConfig(attention="sdpa", pack_len=32, micro_tokens=64),
     )
-    with pytest.raises(InvariantError, match="before it was given a policy"):
+    with pytest.raises(InvariantError, match="before a policy was loaded"):
         worker.logprobs([np.ones(3, np.int32)], 1.0)
     worker.load(str(tmp_path))
     given = [replace(s, mask_T=np.arange(s.tokens_T.size) >= 1) for s in sequences()]
@@ -257,7 +255,7 @@ def test_the_reference_worker_scores_every_token_but_the_first(tmp_path: Path) -
     assert worker.logprobs([], 1.0) == []
 
 
-def test_the_reference_worker_gives_the_mean_state_of_each_text_as_if_it_were_alone(
+def test_the_reference_worker_gives_the_mean_state_of_each_sequence_alone(
     tmp_path: Path,
 ) -> None:
     model = qwen("eager")
@@ -266,7 +264,7 @@ def test_the_reference_worker_gives_the_mean_state_of_each_text_as_if_it_were_al
         ReferenceConfig(precision="float32"),
         LearnerConfig(attention="sdpa", pack_len=32, micro_tokens=64),
     )
-    with pytest.raises(InvariantError, match="before it was given a policy"):
+    with pytest.raises(InvariantError, match="before a policy was loaded"):
         worker.states([np.ones(3, np.int32)])
     worker.load(str(tmp_path))
     texts = [s.tokens_T for s in sequences()]

@@ -1,4 +1,4 @@
-"""Losses and off-policy corrections against numbers worked out by hand."""
+"""Losses and off-policy corrections against hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def batch(
 
 
 def corrected(name: str, tokens: TokenBatch, **params: float) -> tuple[Surrogate, Tensor]:
-    """The surrogate, and its gradient by the log-probs."""
+    """The surrogate, and its gradient with respect to the log-probs."""
     found = CORRECTIONS.build(name, params)(tokens, *CLIPS)
     (gradient,) = torch.autograd.grad(found.loss_N.sum(), tokens.logprobs_N)
     return found, gradient
@@ -92,7 +92,7 @@ def test_k3_gradient_pulls_towards_the_reference() -> None:
     torch.testing.assert_close(logprobs.grad, vector(-1.0, 0.5))
 
 
-# Ratios q / b of a batch whose policy has not moved from q yet, and its advantages.
+# Ratios q / b of a batch whose policy is still q, and its advantages.
 STALE = vector(0.25, 0.9, 1.1, 4.0, 0.25, 4.0), vector(1.0, 1.0, 1.0, 1.0, -2.0, -2.0)
 
 
@@ -116,7 +116,7 @@ def test_weights_of_stale_tokens(name, params, weights, cut) -> None:
     assert found.clipped_N.tolist() == [name == "none" and i in (3, 4) for i in range(6)]
 
 
-def test_the_sequence_ratio_counts_for_each_of_its_tokens() -> None:
+def test_the_sequence_ratio_applies_to_each_of_its_tokens() -> None:
     # Geometric means 0.5, 1.0 and 2.0; the last is clipped for advantages above 0 only.
     ratios = vector(0.25, 1.0, 4.0, 0.25, 1.0, 4.0)
     where = numbers(0, 0, 1, 1, 2, 2)
@@ -131,7 +131,7 @@ def test_the_sequence_ratio_counts_for_each_of_its_tokens() -> None:
 @pytest.mark.parametrize(
     ("name", "losses"),
     [
-        # p / q is 1.5 and clipped to 1.28 for the positive advantage; the weight stays outside.
+        # p / q is 1.5, clipped to 1.28 for the positive advantage; the weight is not clipped.
         ("truncated", [-1.28 * 2.0, 2 * 1.5 * 0.5]),
         ("masked", [-1.28 * 4.0, 2 * 1.5 * 0.5]),
         ("decoupled", [-1.28 * 4.0, 2 * 1.5 * 0.5]),
@@ -174,8 +174,8 @@ def test_all_corrections_are_found_and_truncated_is_the_default() -> None:
     [
         ("truncate", {}, "Did you mean truncated"),
         ("truncated", {"cap": 0.0}, "cap must be above 0"),
-        ("masked", {"low": 1.5}, "low must lie in 0..1"),
-        ("truncated", {"limit": 3.0}, "is no parameter of truncated"),
+        ("masked", {"low": 1.5}, "low must be in 0..1"),
+        ("truncated", {"limit": 3.0}, "is not a parameter of truncated"),
     ],
 )
 def test_wrong_corrections_are_refused(name: str, params: dict[str, float], words: str) -> None:
@@ -213,7 +213,7 @@ def test_grpo_is_a_sum_with_its_statistics() -> None:
     assert loss.item() == pytest.approx(expected["loss"])
 
 
-def test_metrics_do_not_depend_on_how_the_step_was_cut() -> None:
+def test_metrics_do_not_depend_on_how_the_step_was_split() -> None:
     spec = LossSpec("grpo", *CLIPS)
     whole = batch(*STALE, numbers(0, 0, 1, 1, 3, 3))
     names = TokenBatch.__dataclass_fields__
@@ -253,7 +253,7 @@ def test_behavior_kl_is_the_kl_of_the_sampling_policy() -> None:
     assert sums["behavior_kl"].item() / 2 == pytest.approx(exact)
 
 
-def test_without_kl_weight_the_reference_does_not_matter() -> None:
+def test_without_kl_weight_the_reference_is_not_used() -> None:
     tokens = batch(*STALE)
     other = replace(tokens, reference_N=tokens.reference_N * float("nan"))
     spec = LossSpec("grpo")

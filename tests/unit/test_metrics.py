@@ -1,6 +1,4 @@
-"""Step metrics: what a reader of metrics.jsonl and TensorBoard finds after runs, crashes and
-resumes.
-"""
+"""Step metrics: contents of metrics.jsonl and TensorBoard after runs, crashes and resumes."""
 
 import json
 import math
@@ -12,7 +10,7 @@ from bard_ray.metrics import MetricsWriter, read_metrics, series
 
 
 def scalars(path):
-    """Tag to [(step, value)] of one TensorBoard run, as TensorBoard itself would show it."""
+    """Tag to [(step, value)] of one TensorBoard run, as TensorBoard shows it."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(path))
@@ -72,7 +70,7 @@ def test_a_second_writer_appends(tmp_path):
     )
 
 
-def test_resume_drops_the_steps_it_repeats_and_no_others(tmp_path):
+def test_resume_drops_only_the_steps_that_are_repeated(tmp_path):
     with MetricsWriter(tmp_path) as writer:
         for step in (1, 2, 3, 4):
             writer.write("sft", step, {"sft/loss": 1.0})
@@ -97,7 +95,7 @@ def test_truncating_in_the_middle_of_a_stage_keeps_the_writer_usable(tmp_path):
     assert series(read_metrics(tmp_path / "metrics.jsonl"), "rl", "rl/reward") == ([1], [0.3])
 
 
-def test_half_a_line_left_by_a_crash_is_cut_and_the_next_record_is_whole(tmp_path):
+def test_an_incomplete_last_line_is_removed_and_the_next_record_is_complete(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(
         '{"stage": "rl", "step": 1, "time_s": 1, "rl/reward": 0.1}\n{"stage": "rl", "st'

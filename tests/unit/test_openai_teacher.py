@@ -221,7 +221,7 @@ def test_backends_that_cannot_work_are_refused_before_anything_is_sent(tmp_path,
         ({"base_url": "127.0.0.1:8000"}, r"r1\.base_url"),
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"extra_body": {"n": 4}}, "extra_body"),
-        ({"key": SECRET}, "is no parameter of openai"),
+        ({"key": SECRET}, "is not a parameter of openai"),
     ):
         with pytest.raises(ConfigError, match=words):
             opened(**params)

@@ -1,4 +1,4 @@
-"""Packing loses nothing, keeps its bounds, and is the same for everybody who computes it."""
+"""Packing keeps every token, respects its bounds, and is deterministic."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_token_comes_back_once_and_in_order(
 
 
 @given(LENGTHS, SPECS)
-def test_rows_and_micro_batches_keep_their_bounds(lengths: list[int], spec: PackSpec) -> None:
+def test_rows_and_micro_batches_respect_their_bounds(lengths: list[int], spec: PackSpec) -> None:
     batches = pack([sequence(n) for n in lengths], spec)
     for batch in batches:
         num_rows, width = batch.tokens_RT.shape
@@ -70,7 +70,7 @@ def test_positions_restart_at_each_sequence_and_at_the_padding(lengths: list[int
 
 
 @given(LENGTHS, st.integers(1, 6))
-def test_rows_are_few_complete_and_never_overfull(lengths: list[int], multiple: int) -> None:
+def test_rows_are_few_and_complete_and_within_capacity(lengths: list[int], multiple: int) -> None:
     rows = assign_rows(lengths, ROW, multiple)
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
     assert all(rows)
@@ -85,7 +85,7 @@ def area(lengths: list[int], rows: list[list[int]]) -> int:
     return len(rows) * max(sum(lengths[i] for i in row) for row in rows)
 
 
-def test_rows_of_like_sequences_are_equally_full() -> None:
+def test_rows_are_balanced() -> None:
     # First-fit would fill rows of 32 with 20 + 12 and leave 4 alone: 3 rows of 32.
     lengths = [20, 12, 12, 12, 4]
     rows = assign_rows(lengths, 32)
@@ -97,7 +97,7 @@ def test_rows_of_like_sequences_are_equally_full() -> None:
 
 
 def test_padding_of_thinking_lengths_is_small() -> None:
-    """128 sequences of 500 to 8,000 tokens, log-uniform, over 8 ranks that run in step."""
+    """128 sequences of 500 to 8,000 tokens, log-uniform, over 8 ranks with equal micro-batches."""
     lengths = np.exp(np.random.default_rng(0).uniform(np.log(500), np.log(8000), 128)).astype(int)
     spec, shares = PackSpec(8192, 4), split_balanced(lengths.tolist(), 8)
     loads = [sum(lengths[i] for i in share) for share in shares]
@@ -151,7 +151,7 @@ def test_flash_attention_gets_one_long_row() -> None:
     assert PackSpec.of(256, 100, "eager") == PackSpec(row_tokens=256, rows=1)
 
 
-def test_a_sequence_longer_than_a_row_is_the_users_error() -> None:
+def test_a_sequence_longer_than_a_row_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"learner\.pack_len = 8: one sequence has 9 tokens"):
         pack([sequence(9)], PackSpec(8, 1))
 

@@ -324,7 +324,7 @@ def test_a_configuration_names_steps_and_selections() -> None:
     [
         ("lenght", "no known step"),
         ({"length": {}, "correct": {}}, "must be a step's name"),
-        ({"length": {"max": 3}}, "no parameter of length"),
+        ({"length": {"max": 3}}, "not a parameter of length"),
         (7, "must be a step's name"),
     ],
 )

@@ -18,7 +18,7 @@ from recipes import bard_8b, bard_tiny
 
 @dataclass(frozen=True)
 class Steps:
-    """A user's own shape: 1 up to the budget, then `rest`."""
+    """A user-defined shape: 1 up to the budget, then `rest`."""
 
     rest: float
     edges: tuple[int, ...] = ()
@@ -28,23 +28,25 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Deaf:
-    """A dataclass that is no shape."""
+class NoShape:
+    """A dataclass without the method of a shape."""
 
 
-class Plain:
-    """A class that is no dataclass."""
+class NoDataclass:
+    """A class that is not a dataclass."""
 
 
 OWN = f"{__name__}:Steps"
 
 
-def test_a_plug_in_is_built_with_what_is_named_and_defaults_for_the_rest():
+def test_a_plug_in_is_built_with_the_given_parameters_and_defaults():
     assert SHAPES.build("cap_linear", {"slope": 0.25}) == CapLinear(tolerance=0.1, slope=0.25)
-    assert SHAPES.build("band", {"tolerance": 1}) == Band(tolerance=1.0), "whole numbers are floats"
+    assert SHAPES.build("band", {"tolerance": 1}) == Band(tolerance=1.0), (
+        "integers are accepted for floats"
+    )
 
 
-def test_a_plug_in_of_the_users_own_is_named_as_module_and_class():
+def test_a_user_defined_plug_in_is_named_as_module_and_class():
     shape = SHAPES.build(OWN, {"rest": 0.5, "edges": [1, 2]})
     assert shape == Steps(0.5, (1, 2))
     assert shape.of_length(21, 20) == 0.5
@@ -53,17 +55,17 @@ def test_a_plug_in_of_the_users_own_is_named_as_module_and_class():
 @pytest.mark.parametrize(
     ("name", "rule", "fix"),
     [
-        ("cap_linaer", "no known plug-in", "Did you mean cap_linear?"),
-        ("nothing_like_it", "no known plug-in", "asymmetric, band, cap_linear"),
+        ("cap_linaer", "not a known plug-in", "Did you mean cap_linear?"),
+        ("nothing_like_it", "not a known plug-in", "asymmetric, band, cap_linear"),
         ("no_such_module:Shape", "cannot be imported", "PYTHONPATH"),
         (f"{__name__}:Missing", "cannot be imported", "PYTHONPATH"),
         (":Shape", "cannot be imported", "PYTHONPATH"),
-        (f"{__name__}:Plain", "no dataclass", "@dataclass"),
-        (f"{__name__}:load", "no dataclass", "@dataclass"),
-        (f"{__name__}:Deaf", "has no method of_length", "bard_ray.rewards.shapes"),
+        (f"{__name__}:NoDataclass", "not a dataclass", "@dataclass"),
+        (f"{__name__}:load", "not a dataclass", "@dataclass"),
+        (f"{__name__}:NoShape", "has no method of_length", "bard_ray.rewards.shapes"),
     ],
 )
-def test_a_name_that_leads_nowhere(name, rule, fix):
+def test_an_invalid_name_is_refused(name, rule, fix):
     with pytest.raises(ConfigError) as caught:
         SHAPES.build(name, {})
     assert (caught.value.field, caught.value.value) == ("rl.reward.fidelity.name", name)
@@ -74,7 +76,7 @@ def test_a_name_that_leads_nowhere(name, rule, fix):
 @pytest.mark.parametrize(
     ("name", "params", "field", "rule"),
     [
-        ("cap_linear", {"slop": 0.5}, "rl.reward.fidelity.params.slop", "no parameter of"),
+        ("cap_linear", {"slop": 0.5}, "rl.reward.fidelity.params.slop", "not a parameter of"),
         ("cap_linear", {"slope": "wide"}, "rl.reward.fidelity.params", "must be float"),
         ("cap_linear", {"slope": True}, "rl.reward.fidelity.params", "must be float"),
         ("cap_linear", {"slope": None}, "rl.reward.fidelity.params", "must be float"),
@@ -82,7 +84,7 @@ def test_a_name_that_leads_nowhere(name, rule, fix):
         (OWN, {}, "rl.reward.fidelity.params", "rest"),
     ],
 )
-def test_parameters_that_do_not_fit(name, params, field, rule):
+def test_invalid_parameters_are_refused(name, params, field, rule):
     with pytest.raises(ConfigError) as caught:
         SHAPES.build(name, params)
     assert caught.value.field == field
@@ -97,7 +99,7 @@ def test_switching_the_plug_in_of_a_recipe_says_how_to_drop_its_parameters():
 
 def test_a_registry_without_a_required_method_takes_any_dataclass():
     registry: Registry[object] = Registry("rl.reward.fidelity", "bard_ray.rewards.shapes")
-    assert registry.build(f"{__name__}:Deaf", {}) == Deaf()
+    assert registry.build(f"{__name__}:NoShape", {}) == NoShape()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_registry_without_a_required_method_takes_any_dataclass():
         (float("inf"), {}, "x must be finite, not inf"),
     ],
 )
-def test_a_parameter_out_of_range_is_told(value, limits, message):
+def test_a_parameter_out_of_range_is_refused_with_its_range(value, limits, message):
     with pytest.raises(ValueError, match="x must be") as caught:
         require_within("x", value, **limits)
     assert str(caught.value) == message
@@ -137,7 +139,7 @@ def test_parameters_are_set_by_dotted_overrides_and_come_back_from_yaml():
     assert make_fidelity(config.rl.reward.fidelity) == CapLinear(tolerance=0.001, slope=0.5)
     assert from_yaml(to_yaml(config)) == config
     assert problems(config) == []
-    assert bard_tiny.config().rl.reward.params == {}, "a recipe is left alone"
+    assert bard_tiny.config().rl.reward.params == {}, "the recipe is not modified"
 
 
 def test_all_parameters_can_be_set_or_cleared_at_once():
@@ -158,17 +160,17 @@ def test_all_parameters_can_be_set_or_cleared_at_once():
         (["rl.reward.fidelity.params.over_slope=steep"], "rl.reward.fidelity.params"),
     ],
 )
-def test_a_mistake_is_found_when_the_configuration_is_checked(overrides, field):
+def test_checking_the_configuration_finds_the_mistake(overrides, field):
     found = problems(load(bard_tiny.config(), overrides))
     assert [problem.field for problem in found] == [field]
 
 
-def test_mistakes_in_reward_and_shape_are_told_together():
+def test_mistakes_in_reward_and_shape_are_reported_together():
     found = problems(load(bard_tiny.config(), ["rl.reward.name=x", "rl.reward.fidelity.name=y"]))
     assert [p.field for p in found] == ["rl.reward.name", "rl.reward.fidelity.name"]
 
 
-def test_the_recipes_have_the_rewards_they_say():
+def test_rewards_of_the_recipes():
     tiny, large = bard_tiny.config().rl.reward, bard_8b.config().rl.reward
     assert (tiny.name, tiny.fidelity.name, tiny.answer_limit) == ("product", "asymmetric", 16)
     assert (large.name, large.answer_limit) == ("product", 1024)

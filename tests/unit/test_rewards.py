@@ -1,6 +1,4 @@
-"""What every reward has in common, on literal numbers: one test for each row of the table in
-`bard_ray.rewards.parts`.
-"""
+"""Rules common to all rewards, on literal numbers: one test a row of `bard_ray.rewards.parts`."""
 
 import dataclasses
 
@@ -29,7 +27,7 @@ from recipes import bard_tiny
 from tests.unit.reward_cases import RIGHT, WRONG, group, reward_config, rewarded, rewards, rollout
 
 PRODUCT = reward_config()
-ADDITIVE = reward_config("additive")  # c + 0.5 f, so that accuracy and fidelity can be told apart
+ADDITIVE = reward_config("additive")  # c + 0.5 f, which shows accuracy and fidelity separately
 
 
 def test_a_right_answer_earns_its_fidelity_and_a_wrong_one_nothing():
@@ -67,14 +65,14 @@ def test_a_malformed_rollout_earns_nothing_whatever_the_verdict(changes, outcome
     assert rewards(ADDITIVE, unlimited) == [0.0]
 
 
-def test_thinking_closed_at_once_is_a_length_of_zero_and_the_shape_decides():
+def test_skipped_thinking_has_length_zero_and_the_shape_decides():
     graded = group((rollout(0), RIGHT))
     assert rewards(reward_config(shape="cap_linear"), graded) == [1.0]
     assert rewards(reward_config(shape="asymmetric"), graded) == [0.0]
 
 
-def test_thinking_moved_into_the_answer_costs_what_it_would_have_cost_before_the_tag():
-    # 16 tokens of the answer part are free. 10 + (26 - 16) = 20 thinking tokens; 20 + 2 = 22.
+def test_thinking_in_the_answer_part_is_charged_like_thinking_before_the_tag():
+    # 16 tokens of the answer part are not charged: 10 + (26 - 16) = 20 thinking tokens; 20 + 2.
     leak = group((rollout(10, answer_tokens=26), RIGHT), (rollout(20, answer_tokens=18), RIGHT))
     assert rewards(PRODUCT, leak) == [1.0, 0.6]
     assert rewards(PRODUCT, group((rollout(20, answer_tokens=16), RIGHT))) == [1.0]
@@ -82,11 +80,11 @@ def test_thinking_moved_into_the_answer_costs_what_it_would_have_cost_before_the
     assert rewards(reward_config(shape="cap_linear"), evading) == [0.0]
 
 
-def test_without_a_budget_any_closed_thinking_is_faithful():
+def test_without_a_budget_closed_thinking_has_fidelity_1():
     assert rewards(PRODUCT, group((rollout(5000, NO_BUDGET), RIGHT))) == [1.0]
 
 
-def test_an_effort_is_a_share_of_the_mean_length_of_the_group():
+def test_an_effort_is_a_fraction_of_the_mean_length_of_the_group():
     # Mean 20, so half the effort allows 10 tokens.
     half = EffortBudget(0.5)
     graded = group(
@@ -97,12 +95,12 @@ def test_an_effort_is_a_share_of_the_mean_length_of_the_group():
 
 @pytest.mark.parametrize("budget", [ModeBudget("low"), TagBudget("[Easy]")])
 @pytest.mark.parametrize("name", ["product", "additive", "lcpo_exact", "effort", "hbpo"])
-def test_a_budget_without_a_number_of_tokens_is_refused_by_rewards_that_measure_it(name, budget):
+def test_a_budget_without_a_number_of_tokens_is_refused_by_rewards_that_need_it(name, budget):
     with pytest.raises(ConfigError, match=r"rl\.reward\.name = '(mode=low|tag=\[Easy\])'"):
         rewards(reward_config(name), group((rollout(20, budget), RIGHT)))
 
 
-def test_a_budget_without_a_number_of_tokens_is_nothing_to_a_reward_that_ignores_it():
+def test_a_budget_without_a_number_of_tokens_works_with_rewards_that_ignore_it():
     graded = group((rollout(20, ModeBudget("low")), RIGHT), (rollout(20, ModeBudget("low")), WRONG))
     assert rewards(reward_config("autothink"), graded) == [1.0, 0.0]
 
@@ -114,21 +112,21 @@ def test_a_budget_without_a_number_of_tokens_is_nothing_to_a_reward_that_ignores
         group((rollout(finish="abort"), Outcome.UNPARSABLE)),
     ],
 )
-def test_what_the_policy_did_not_do_never_becomes_a_reward(broken: Group) -> None:
+def test_infrastructure_failures_never_become_a_reward(broken: Group) -> None:
     assert has_broken(broken)
     with pytest.raises(InvariantError, match="group 7"):
         rewards(PRODUCT, broken)
     assert not has_broken(group((rollout(), RIGHT)))
 
 
-def test_verdicts_must_match_rollouts():
+def test_the_numbers_of_verdicts_and_rollouts_must_match():
     graded = group((rollout(), RIGHT), (rollout(), WRONG))
     short = dataclasses.replace(graded, verdicts=graded.verdicts[:-1])
     with pytest.raises(InvariantError, match="2 rollouts and 1 verdicts"):
         rewards(PRODUCT, short)
 
 
-def test_the_parts_are_what_the_metrics_show():
+def test_parts_golden():
     graded = group(
         (rollout(22, answer_tokens=3), RIGHT), (rollout(20, closed=False, finish="length"), WRONG)
     )
@@ -147,7 +145,7 @@ def test_the_configuration_reaches_reward_and_shape():
 
 @dataclasses.dataclass(frozen=True)
 class Short:
-    """A reward of a user's that returns too few values."""
+    """A user-defined reward that returns too few values."""
 
     def __call__(self, parts, stats):
         from bard_ray.rewards.reward import RewardValues
@@ -155,13 +153,13 @@ class Short:
         return RewardValues(parts.accuracy_G[:1])
 
 
-def test_a_reward_that_loses_a_rollout_is_found_out():
+def test_a_reward_with_too_few_values_is_refused():
     config = RewardConfig(f"{__name__}:Short")
     with pytest.raises(InvariantError, match=r"\[1\] values for 2 rollouts"):
         make_reward(config).rewarded(group((rollout(), RIGHT), (rollout(), WRONG)), BatchStats())
 
 
-def test_a_reward_is_tried_on_a_made_up_group_before_anything_starts():
+def test_a_reward_is_tried_on_a_synthetic_group_before_anything_starts():
     try_out(PRODUCT, [TokenBudget(8), EffortBudget(0.5), NO_BUDGET])
     with pytest.raises(ConfigError, match=r"rl\.reward\.name.*\[1\] values for 4 rollouts"):
         try_out(RewardConfig(f"{__name__}:Short"), [TokenBudget(8), NO_BUDGET])

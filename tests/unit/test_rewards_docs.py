@@ -1,4 +1,4 @@
-"""docs/rewards.md says what the code does."""
+"""docs/rewards.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def section(title: str) -> str:
 
 
 def rows(title: str) -> dict[str, list[str]]:
-    """First cell, which is code, to the other cells."""
+    """The first cell, which is code, to the other cells."""
     found = re.findall(r"^\| `(\w+)` \|(.*)\|$", section(title), re.MULTILINE)
     return {name: re.split(r"(?<!\\)\|", rest) for name, rest in found}
 
@@ -39,7 +39,7 @@ TABLES: list[tuple[str, Registry]] = [("Fidelity shapes", SHAPES), ("Rewards", R
 
 
 @pytest.mark.parametrize(("title", "registry"), TABLES)
-def test_what_is_documented_is_what_is_registered(title, registry):
+def test_every_registered_plug_in_is_documented(title, registry):
     assert sorted(rows(title)) == registry.names()
 
 
@@ -52,7 +52,7 @@ def test_documented_defaults_are_those_of_the_code(title, registry):
 
 
 @pytest.mark.parametrize(("title", "registry"), TABLES)
-def test_every_class_defines_itself_with_its_source(title, registry):
+def test_every_docstring_has_its_source_and_parameters(title, registry):
     for name in registry.names():
         docstring = registry.find(name).__doc__ or ""
         assert "Source: " in docstring, name

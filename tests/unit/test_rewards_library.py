@@ -1,4 +1,4 @@
-"""Every reward that is more than accuracy and fidelity, on literal numbers."""
+"""The rewards other than `product` and `additive`, on literal numbers."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_effort_is_all_or_nothing_against_the_mean_length_of_the_group():
     assert rewards(reward_config("effort"), graded) == [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]
 
 
-def test_hbpo_pays_about_the_same_within_a_budget_and_less_above():
+def test_hbpo_is_nearly_flat_within_a_budget_and_lower_above():
     small, large = TokenBudget(512), TokenBudget(2048)
     u_512, u_2048 = 4 * math.cos(math.pi * 512 / 8192), 4 * math.cos(math.pi * 2048 / 8192)
     graded = group(
@@ -52,7 +52,7 @@ def test_hbpo_pays_about_the_same_within_a_budget_and_less_above():
     want = [u_512, 3.570519, u_2048, u_2048, -1.0, -1.0, 3.695518]
     assert found.rewards_G is not None
     assert found.rewards_G.tolist() == pytest.approx(want, abs=1e-5)
-    # Once: mean R of the same budget less the most it can pay; 0 without a budget.
+    # Once: mean R of the same budget minus its maximum u(b); 0 without a budget.
     shift_small = (u_512 + 3.570519 - 1) / 3 - u_512
     shift_large = (2 * u_2048 - 1) / 3 - u_2048
     assert found.advantage_shift_G is not None
@@ -65,28 +65,28 @@ def stats(step: int, skipped: float | None = None) -> BatchStats:
     return BatchStats(step, None if skipped is None else Means(0.5, 20.0, skipped, 0.1))
 
 
-THREE = group((rollout(0), RIGHT), (rollout(0), WRONG), (rollout(20), RIGHT), (rollout(20), WRONG))
+FOUR = group((rollout(0), RIGHT), (rollout(0), WRONG), (rollout(20), RIGHT), (rollout(20), WRONG))
 
 
 @pytest.mark.parametrize(
     ("skipped", "expected"),
     [
-        (None, [2.0, -1.0, 1.0, 0.0]),  # nothing is known yet
+        (None, [2.0, -1.0, 1.0, 0.0]),  # no statistics yet
         (0.5, [2.0, -1.0, 1.0, 0.0]),
         (0.75, [1.5, -1.5, 1.0, 0.0]),  # a = 2 (0.75 - 0.5)
         (1.0, [1.0, -2.0, 1.0, 0.0]),
         (0.0, [2.0, -1.0, 0.0, -1.0]),
     ],
 )
-def test_autothink_first_holds_down_the_mode_that_is_used_too_much(skipped, expected):
-    assert rewards(reward_config("autothink"), THREE, stats(199, skipped)) == expected
+def test_autothink_stage_1_penalizes_the_mode_that_is_used_too_much(skipped, expected):
+    assert rewards(reward_config("autothink"), FOUR, stats(199, skipped)) == expected
 
 
-def test_autothink_then_stops_balancing():
-    assert rewards(reward_config("autothink"), THREE, stats(200, 1.0)) == [2.0, -1.0, 1.0, 0.0]
+def test_autothink_stage_2_does_not_balance():
+    assert rewards(reward_config("autothink"), FOUR, stats(200, 1.0)) == [2.0, -1.0, 1.0, 0.0]
 
 
-def test_autothink_at_last_prefers_short_right_and_long_wrong_answers():
+def test_autothink_stage_3_prefers_short_right_and_long_wrong_answers():
     graded = group((rollout(10), RIGHT), (rollout(30), RIGHT), (rollout(10), WRONG))
     # z = -1 and +1 among the right ones: exp(0.05) - 1 and exp(-0.05) - 1; one wrong one: z = 0.
     expected = [1.051271, 0.951229, 0.0]
@@ -111,6 +111,6 @@ def test_parameters_out_of_range_are_refused(name, params):
         make_reward(reward_config(name, **params))
 
 
-def test_every_reward_is_known_by_its_name():
+def test_the_registered_rewards():
     known = ["additive", "autothink", "effort", "hbpo", "lcpo_exact", "product"]
     assert REWARDS.names() == known

@@ -41,7 +41,7 @@ def test_golden_points(name, budget):
     assert found == pytest.approx([f for _, f in POINTS[name, budget]], abs=1e-9)
 
 
-def test_every_shape_is_tested_here():
+def test_every_shape_has_golden_points():
     assert SHAPES.names() == sorted({name for name, _ in POINTS}) == sorted(BAD_PARAMETERS)
 
 

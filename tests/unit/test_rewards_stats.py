@@ -20,7 +20,7 @@ FIRST = stats_of((rollout(30), RIGHT), (rollout(0), WRONG))
 SECOND = stats_of((rollout(20), RIGHT), (rollout(20), RIGHT), (rollout(40, NO_BUDGET), WRONG))
 
 
-def test_the_first_step_is_taken_as_it_is():
+def test_the_first_step_sets_the_means():
     stats = BatchStats()
     stats.observe(FIRST)
     assert stats.step == 1
@@ -28,7 +28,7 @@ def test_the_first_step_is_taken_as_it_is():
     assert stats.by_budget == {"20": stats.overall}
 
 
-def test_later_steps_count_a_tenth():
+def test_later_steps_have_weight_one_tenth():
     stats = BatchStats()
     stats.observe(FIRST)
     stats.observe(SECOND)
@@ -41,13 +41,13 @@ def test_later_steps_count_a_tenth():
     assert stats.overall.tokens == pytest.approx(0.9 * 15 + 0.1 * 80 / 3)
 
 
-def test_a_step_without_groups_only_counts():
+def test_a_step_without_groups_only_advances_the_step():
     stats = BatchStats()
     stats.observe([])
     assert (stats.step, stats.overall) == (1, None)
 
 
-def test_a_checkpoint_keeps_every_digit():
+def test_a_json_round_trip_is_exact():
     stats = BatchStats()
     for batch in (FIRST, SECOND, SECOND):
         stats.observe(batch)

@@ -58,7 +58,7 @@ def test_group_advantages():
     assert group_advantages(np.full(3, 0.7, np.float32), std_normalize=True).tolist() == [0, 0, 0]
 
 
-def test_a_zero_variance_group_has_no_reward_variance():
+def test_equal_rewards_are_zero_variance():
     assert has_zero_variance(np.array([0.3, 0.3], np.float32))
     assert not has_zero_variance(np.array([0.3, 0.31], np.float32))
 
@@ -80,10 +80,10 @@ def test_a_tag_the_engine_forced_is_not_trained_on():
         ("forced", False),
         ("answer", True),
     ]
-    assert rollout([5, CLOSE, 9], forced_at=3).segments[1].role == "think", "closed by itself"
+    assert rollout([5, CLOSE, 9], forced_at=3).segments[1].role == "think", "closed by the model"
 
 
-def test_thinking_that_never_closed_counts_in_full_and_has_no_answer():
+def test_unclosed_thinking_counts_in_full_and_has_no_answer():
     r = rollout([5, 6, 5])
     assert (r.thinking_tokens, r.closed, r.answer_text) == (3, False, "[]")
 
@@ -103,7 +103,7 @@ def test_a_training_sequence_carries_advantages_on_trained_tokens_only():
     assert second.advantages_T.tolist() == [0, 0, -0.5, -0.5]
 
 
-def test_an_answer_is_counted_without_its_end_and_its_think_tags_are_found():
+def test_answer_tokens_exclude_the_end_token_and_extra_think_tags_are_counted():
     assert (rollout([5, CLOSE, 9, 9, END]).answer_tokens, rollout([5, CLOSE]).answer_tokens) == (
         2,
         0,
@@ -112,7 +112,9 @@ def test_an_answer_is_counted_without_its_end_and_its_think_tags_are_found():
     again = rollout([5, CLOSE, 9, OPEN, 5, CLOSE, 9, END])
     assert (again.thinking_tokens, again.answer_tokens, again.extra_tags) == (1, 5, 2)
     never = rollout([5, OPEN, 6])
-    assert (never.answer_tokens, never.extra_tags) == (0, 0), "what never closed has no answer part"
+    assert (never.answer_tokens, never.extra_tags) == (0, 0), (
+        "without a closing tag there is no answer part"
+    )
 
 
 def test_segments_are_compared_with_the_same_segment_of_the_other_rollouts():
@@ -129,7 +131,7 @@ def pair(**rewards):
     return Group(request, (rollout([5, 6, CLOSE, 9]), rollout([5, CLOSE])), **rewards)
 
 
-def test_thinking_and_answer_may_have_advantages_of_their_own():
+def test_thinking_and_answer_may_have_separate_advantages():
     group = pair(
         rewards_G=np.array([1.0, 0.0], np.float32),
         segment_rewards={"think": np.array([[0.0], [1.0]], np.float32)},
@@ -157,7 +159,7 @@ def test_a_shift_is_added_after_normalization():
     assert first.advantages_T.tolist() == [0, 0, -0.5, -0.5, -0.5, -1.0]
 
 
-def test_a_group_is_worth_training_on_if_rewards_of_rollouts_or_of_one_segment_differ():
+def test_a_group_has_signal_if_rewards_of_rollouts_or_of_a_segment_differ():
     same_G, differ_G = np.array([1, 1], np.float32), np.array([1, 0], np.float32)
     assert not has_signal(pair())
     assert not has_signal(pair(rewards_G=same_G))
@@ -172,7 +174,7 @@ def test_versions_are_those_of_sampled_tokens():
     assert sampled_versions(rollout([5, CLOSE, 9], versions=[3, 3, 4])).tolist() == [3, 3, 4]
 
 
-def test_budget_bins_are_thirds_of_the_taught_budgets():
+def test_budget_bins_are_thirds_of_the_training_budgets():
     bins = BudgetBins.of([4, 30, 8, 16, 8, 20, 24])
     names = [BINS[bins.index(TokenBudget(b))] for b in (4, 8, 9, 16, 20, 21, 24, 30, 99)]
     assert names == ["short"] * 2 + ["middle"] * 3 + ["long"] * 4
@@ -181,7 +183,7 @@ def test_budget_bins_are_thirds_of_the_taught_budgets():
     assert BudgetBins.of([]).index(TokenBudget(7)) == 0
 
 
-def test_lags_are_told_by_bin_and_bins_without_tokens_are_left_out():
+def test_lags_are_reported_by_bin_and_bins_without_tokens_are_omitted():
     request = GroupRequest(0, Question("q", (Message("user", "?"),), "1"), (TokenBudget(3),) * 2, 0)
     free = replace(rollout([5, CLOSE, 9], versions=[5, 5, 6]), budget=NO_BUDGET)
     group = Group(request, (rollout([5, CLOSE, 9, 9], versions=[2, 3, 4, 4]), free))
@@ -195,7 +197,7 @@ def test_lags_are_told_by_bin_and_bins_without_tokens_are_left_out():
     assert found.keys() <= TABLE.keys()
 
 
-def test_training_sequences_know_their_bin():
+def test_training_sequences_have_their_bin():
     request = GroupRequest(0, Question("q", (Message("user", "?"),), "1"), (TokenBudget(3),) * 2, 0)
     rollouts = (rollout([5, CLOSE]), replace(rollout([5, CLOSE]), budget=TokenBudget(8)))
     group = Group(request, rollouts, rewards_G=np.array([1.0, 0.0], np.float32))

@@ -191,7 +191,7 @@ def test_a_configuration_names_it_and_its_speed_is_no_part_of_what_it_writes():
         ({"tensor_parallel": 2}, "gpus must be 2 or more"),
         ({"cpus": 0.0}, "cpus must be above 0"),
         ({"dtype": "int8"}, "dtype must be float32 or bfloat16"),
-        ({"device": "cpu"}, "is no parameter of rollout"),
+        ({"device": "cpu"}, "is not a parameter of rollout"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(change, says):

@@ -37,7 +37,7 @@ def test_a_warmup_longer_than_the_stage_only_warms_up() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3), st.data())
-def test_a_resumed_order_is_the_same_order(
+def test_a_resumed_order_continues_the_same_order(
     num_rows: int, batch_rows: int, seed: int, data: st.DataObject
 ) -> None:
     whole = list(sft_batches(num_rows, batch_rows, 2.5, seed))

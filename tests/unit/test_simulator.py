@@ -1,4 +1,4 @@
-"""The simulated loop against cases whose answer is known."""
+"""The simulated loop against cases of known result."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bard_ray.sim.engine import EngineSim
-from bard_ray.sim.events import Clock, Events, LeastLoaded, Station
+from bard_ray.sim.events import Events, LeastLoaded, SimClock, Station
 from bard_ray.sim.fit import fit_costs
 from bard_ray.sim.loop import simulate
 from bard_ray.sim.model import (
@@ -21,13 +21,19 @@ from bard_ray.sim.model import (
     PathTimes,
     System,
 )
-from bard_ray.sim.study import Hardware, Scenario, Split, Work, run_point
-from bard_ray.sim.study import Student as StudentModel
+from bard_ray.sim.study import (
+    Hardware,
+    Scenario,
+    Split,
+    StudentModel,
+    StudyWorkload,
+    run_point,
+)
 
 
 @dataclass(frozen=True)
 class Same:
-    """The same work for every number, every third group without variance where asked for."""
+    """The same work for every number; every n-th group has zero variance, if n is set."""
 
     work: GroupWork
     zero_variance_every: int = 0
@@ -37,7 +43,7 @@ class Same:
         return replace(self.work, zero_variance=zero_variance)
 
 
-UNIT = EngineTimes(step_s=1.0, sequence_s=0.0)  # one second a step, whatever runs
+UNIT = EngineTimes(step_s=1.0, sequence_s=0.0)  # one second a step, whatever the batch
 TEN = Same(GroupWork((10, 10), 0))
 
 
@@ -123,16 +129,16 @@ def test_lag_stays_within_the_bound_and_the_ledger_balances(max_lag: int, overla
 
 
 def test_zero_variance_groups_are_replaced_while_the_learner_waits() -> None:
-    """Synchronous: every second group has zero variance: a batch of 2 takes waves of 2, 1 and 1."""
+    """Synchronous, every second group with zero variance: a batch of 2 takes waves of 2, 1, 1."""
     system = System(UNIT, LearnerTimes(1.0, 0.0))
     result = simulate(system, LoopSpec(1, 2, 0), Same(GroupWork((10,), 0), zero_variance_every=2))
-    # 0 has no variance and 1 trains, then 2 has none, then 3 trains: three waves of 10 s.
+    # Groups 0 and 2 have zero variance, 1 and 3 are trained on: three waves of 10 s.
     assert result.steps[0].wait_s == pytest.approx(30.0)
     assert result.ledger.zero_variance == 2
 
 
 def test_engine_closed_form_is_the_sum_over_its_steps() -> None:
-    """Against walking step by step: cache-dependent steps, arrivals between boundaries, prefill."""
+    """Compared with single steps: cache-dependent times, arrivals between boundaries, prefill."""
     times = EngineTimes(0.01, 0.002, 1e-4, request_s=0.003, prompt_token_s=1e-4, max_num_seqs=3)
     works = [GroupWork((7, 3), 5), GroupWork((9,), 2), GroupWork((4, 4), 6)]
     arrivals = [0.0, 0.031, 0.15]
@@ -210,8 +216,8 @@ def test_roles_that_share_cores_slow_each_other_down() -> None:
     assert longer.steps[1].end_s == pytest.approx(32.0)
 
 
-def test_a_slower_clock_stretches_what_is_left() -> None:
-    clock = Clock()
+def test_a_slower_clock_stretches_the_remaining_work() -> None:
+    clock = SimClock()
     assert clock.time_of(10.0) == 10.0
     clock.set_rate(4.0, 0.5)
     assert clock.work_at(6.0) == 5.0
@@ -236,7 +242,7 @@ def test_placement_takes_the_least_loaded_and_the_first_of_equals() -> None:
     assert [balance.take() for _ in range(2)] == [2, 1]
 
 
-def test_costs_are_found_despite_a_disturbed_measurement() -> None:
+def test_costs_are_recovered_despite_an_outlier() -> None:
     rng = np.random.default_rng(0)
     rows = rng.uniform(1, 100, (40, 2))
     seconds = rows @ np.array([0.01, 0.002])
@@ -267,7 +273,7 @@ def test_measured_groups_are_drawn_by_number() -> None:
 
 
 def test_sizing_rules_by_hand() -> None:
-    """Every answer 1,000 tokens, one budget: the closed forms by hand."""
+    """All answers have 1,000 tokens and one budget; the closed forms are computed by hand."""
     hardware = Hardware(
         flops=1e15,
         memory_bytes=64e9,
@@ -280,7 +286,7 @@ def test_sizing_rules_by_hand() -> None:
         learner_utilization=0.6,
     )
     student = StudentModel(params=1e10, kv_bytes=1e5)
-    work = Work((900,), 4, 0.0, 0.5, 0, 100, 4000)
+    work = StudyWorkload((900,), 4, 0.0, 0.5, 0, 100, 4000)
     scenario = Scenario(student, hardware, work)
     # 64 GB - 20 GB of weights - 4 GB: 400,000 tokens; a running answer has 500: 680 fill 0.85.
     assert scenario.kv_tokens() == pytest.approx(400_000)
@@ -291,7 +297,7 @@ def test_sizing_rules_by_hand() -> None:
     assert learner == pytest.approx(10_000)
     assert reference == pytest.approx(25_000)
     assert scenario.rollout_per_learner() == pytest.approx(2 * 10_000 / engine)
-    # GPU seconds a rollout: 2 x 1000 / engine + 0.1 + 0.04.
+    # GPU-seconds per rollout: 2 x 1000 / engine + 0.1 + 0.04.
     ideal = 3600 / (2000 / engine + 0.14)
     assert scenario.ideal_samples_per_gpu_hour() == pytest.approx(ideal)
     # 10 engines run 6,800 sequences and a step of 850 groups has 3,400: 2. An answer takes
@@ -300,7 +306,7 @@ def test_sizing_rules_by_hand() -> None:
 
 
 def test_the_closed_form_split_is_the_best_simulated_one() -> None:
-    work = Work((500, 1000), 8, 0.3, 0.3, 100, 50, 2048)
+    work = StudyWorkload((500, 1000), 8, 0.3, 0.3, 100, 50, 2048)
     scenario = Scenario(work=work)
     best = scenario.split(32)
     found = {}

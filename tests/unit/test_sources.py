@@ -501,16 +501,16 @@ def test_format_parameters_and_columns_are_checked_before_the_run(tmp_path):
     here = f"data.rows.path={path}"
     (found,) = broken(here, "data.rows.format=openr2")
     assert found.startswith(
-        "data.rows.format = 'openr2': is no known plug-in. Did you mean openr1?"
+        "data.rows.format = 'openr2': is not a known plug-in. Did you mean openr1?"
     )
     assert "aime24, aime25" in found
     (found,) = broken(here, "data.rows.format=gpqa", "data.rows.params.seed=-1")
-    assert found.startswith("data.rows.params = {'seed': -1}: does not fit gpqa (seed must be")
+    assert found.startswith("data.rows.params = {'seed': -1}: is not valid for gpqa (seed must be")
     (found,) = broken(here, "data.rows.format=rows", "data.rows.columns.thinking=cot")
     assert found.startswith("data.rows.columns.thinking = 'thinking': is no column of")
     assert "It reads id, question, answer, kind, think" in found
     (found,) = broken(here, "data.rows.eval_format=aime26", f"data.rows.eval_path={path}")
-    assert found.startswith("data.rows.eval_format = 'aime26': is no known plug-in.")
+    assert found.startswith("data.rows.eval_format = 'aime26': is not a known plug-in.")
     (found,) = broken(here, "data.rows.eval_format=aime25")
     assert "which is empty" in found
     assert broken(here, "data.rows.format=rows", "data.rows.columns.question=0123") == []

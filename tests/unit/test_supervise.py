@@ -35,5 +35,5 @@ def test_the_root_cause_of_a_failed_task_in_a_task_group():
 
 
 async def test_a_call_that_does_not_answer_ends_at_its_limit():
-    with pytest.raises(CallTimeoutError, match=r"a learner step gave no answer within 0\.05 s"):
+    with pytest.raises(CallTimeoutError, match=r"a learner step did not return within 0\.05 s"):
         await call(asyncio.sleep(5), 0.05, "a learner step")

@@ -1,4 +1,4 @@
-"""The budget sweep against fakes of the two roles it needs."""
+"""The budget sweep against fakes of the sampler and the verifier."""
 
 import asyncio
 
@@ -40,8 +40,9 @@ DIED = Failure(FailureKind.WORKER_LOST, "worker died")
 
 
 class ObedientSampler:
-    """Thinks exactly the budget (20 without one), answers rightly, completes requests in reverse;
-    `fails` fail.
+    """Thinks for exactly the budget (20 without one) and answers correctly, in reverse order.
+
+    Requests whose numbers are in `fails` fail.
     """
 
     def __init__(self, fails=()):
@@ -72,16 +73,14 @@ class ObedientSampler:
         raise NotImplementedError
 
     async def abort(self, numbers):
-        raise AssertionError("a sweep gives nothing up")
+        raise AssertionError("a sweep never aborts")
 
     async def load(self, path, version):
         raise NotImplementedError
 
 
 class ExactVerifier:
-    """Compares strings, and remembers how many calls ran at the same time and how large they
-    were.
-    """
+    """Compares strings; records the sizes of its calls and how many ran concurrently."""
 
     def __init__(self, error=None):
         self.sizes, self.running, self.most_running, self.error = [], 0, 0, error
@@ -103,15 +102,15 @@ def ignore(done, total):
     pass
 
 
-async def test_every_question_is_asked_at_every_budget_and_graded():
+async def test_every_question_is_sampled_at_every_budget_and_graded():
     groups = await sweep(ObedientSampler(), ExactVerifier(), QUESTIONS, PLAN, ignore)
-    asked = {(g.request.question.id, g.request.budgets) for g in groups}
-    assert asked == {(q.id, (b, b)) for q in QUESTIONS for b in PLAN.budgets}
+    sampled = {(g.request.question.id, g.request.budgets) for g in groups}
+    assert sampled == {(q.id, (b, b)) for q in QUESTIONS for b in PLAN.budgets}
     assert [g.number for g in groups] == list(range(100, 160))
     assert all([v.extracted for v in g.verdicts] == [g.request.question.answer] * 2 for g in groups)
 
 
-async def test_grading_comes_in_batches_and_only_so_many_at_a_time(monkeypatch):
+async def test_grading_is_batched_with_bounded_concurrency(monkeypatch):
     monkeypatch.setattr(module, "GROUPS_PER_GRADING", 7)
     monkeypatch.setattr(module, "BATCHES_IN_GRADING", 3)
     verifier = ExactVerifier()
@@ -121,7 +120,7 @@ async def test_grading_comes_in_batches_and_only_so_many_at_a_time(monkeypatch):
 
 
 class BrokenAtFirst(ExactVerifier):
-    """Answers to question `q3` come back broken for the first `times` attempts at each."""
+    """Verdicts on question `q3` are broken in the first `times` attempts at each answer."""
 
     def __init__(self, times):
         super().__init__()
@@ -137,20 +136,20 @@ class BrokenAtFirst(ExactVerifier):
         return verdicts
 
 
-async def test_answers_that_come_back_broken_are_graded_again():
+async def test_broken_verdicts_are_graded_again():
     groups = await sweep(ObedientSampler(), BrokenAtFirst(2), QUESTIONS, PLAN, ignore)
     assert all(v.outcome is Outcome.CORRECT for g in groups for v in g.verdicts)
     assert not any(g.failure for g in groups)
 
 
-async def test_a_group_that_cannot_be_graded_is_failed_never_wrong():
+async def test_a_group_that_cannot_be_graded_fails_and_is_not_wrong():
     groups = await sweep(ObedientSampler(), BrokenAtFirst(9), QUESTIONS, PLAN, ignore)
     failed = [g for g in groups if g.failure]
     assert {g.request.question.id for g in failed} == {"q3"}
     assert all(g.failure == UNGRADED and not g.rollouts for g in failed)
 
 
-async def test_progress_rises_to_the_total(monkeypatch):
+async def test_progress_reaches_the_total(monkeypatch):
     monkeypatch.setattr(module, "GROUPS_PER_GRADING", 25)
     seen = []
     await sweep(
@@ -169,7 +168,7 @@ async def test_a_failed_group_is_returned_with_its_reason_and_the_rest_is_graded
     assert len(groups) == 60
 
 
-async def test_a_dead_verifier_stops_the_sweep_with_its_own_error():
+async def test_an_error_of_the_verifier_ends_the_sweep():
     with pytest.raises(ConnectionError, match="pool is gone"):
         await sweep(
             ObedientSampler(),
@@ -180,7 +179,7 @@ async def test_a_dead_verifier_stops_the_sweep_with_its_own_error():
         )
 
 
-async def test_no_questions_make_an_empty_sweep():
+async def test_without_questions_the_sweep_is_empty():
     assert await sweep(ObedientSampler(), ExactVerifier(), [], PLAN, ignore) == []
 
 
@@ -202,7 +201,7 @@ async def test_the_forcing_sweep_hides_the_budget_and_enforces_it():
     assert set(summary["by_budget"]) == {"4", "8"}
 
 
-def test_requests_repeat_exactly_and_no_two_share_a_seed():
+def test_requests_are_reproducible_and_their_seeds_unique():
     first, again = make_requests(QUESTIONS, PLAN), make_requests(QUESTIONS, PLAN)
     assert first == again
     assert len({request.seed for request in first}) == len(first)
@@ -215,7 +214,7 @@ def test_another_seed_changes_every_request():
     assert all(a.seed != b.seed for a, b in pairs)
 
 
-def test_the_configuration_gives_the_plan():
+def test_the_plan_of_a_configuration():
     config = EvalConfig(
         budgets=[8, 4], samples=3, temperature=0.6, max_new_tokens=50, no_budget=True
     )

@@ -1,4 +1,4 @@
-"""The flat weight layout, and what is refused before an engine is touched."""
+"""The flat weight layout, and weights that are refused before an engine is touched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPECTED = {"a": (2, 3), "b": (1,)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_what_is_laid_out_is_read_back(dtype):
+def test_the_flat_layout_round_trips(dtype):
     flat = flatten(TENSORS, dtype)
     assert all(offset % 64 == 0 for offset in flat.offsets)
     frozen = flat.buffer.copy()
@@ -36,7 +36,7 @@ def test_what_is_laid_out_is_read_back(dtype):
         assert torch.equal(tensor.float(), value)
 
 
-def test_fitting_weights_pass():
+def test_matching_weights_pass():
     check_weights(flatten(TENSORS, "float32"), EXPECTED)
 
 
@@ -49,12 +49,12 @@ def test_fitting_weights_pass():
         (lambda f: replace(f, buffer=f.buffer[:64]), "cut short"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(change, word):
+def test_weights_that_do_not_match_are_refused(change, word):
     with pytest.raises(WeightSyncError, match=word):
         check_weights(change(flatten(TENSORS, "float32")), EXPECTED)
 
 
-def test_a_model_directory_is_read_whole(tmp_path):
+def test_all_parameters_of_a_model_directory_are_read(tmp_path):
     write_tiny_model(str(tmp_path), TinyModelConfig(), ChainConfig(), 0, 128)
     shapes = checkpoint_shapes(str(tmp_path))
     flat = read_checkpoint(str(tmp_path), "float32")
@@ -63,6 +63,6 @@ def test_a_model_directory_is_read_whole(tmp_path):
     assert "lm_head.weight" not in shapes, "the tied head is sent once, as the embedding"
 
 
-def test_a_directory_without_weights_is_named(tmp_path):
+def test_a_directory_without_weights_is_refused(tmp_path):
     with pytest.raises(DataError, match="no safetensors"):
         checkpoint_shapes(str(tmp_path))

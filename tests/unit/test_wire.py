@@ -1,4 +1,4 @@
-"""Groups come out of the wire as they went in, and weigh what their arrays weigh."""
+"""Groups and training sequences survive the wire format unchanged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def group(number: int) -> Group:
     return Group(request(number), tuple(rollouts))
 
 
-def test_a_group_comes_out_as_it_went_in():
+def test_a_group_round_trips():
     before = group(3)
     [(ticket, after)] = unpack_groups(pack_groups([((0, 3), before)]), {(0, 3): before.request})
     assert ticket == (0, 3)
@@ -66,20 +66,20 @@ def test_a_group_comes_out_as_it_went_in():
     assert after.rollouts[0].segments[0] is after.rollouts[1].segments[0], "the prompt is shared"
 
 
-def test_several_groups_a_failed_one_and_one_nobody_wants():
+def test_failed_groups_are_kept_and_unrequested_ones_dropped():
     no_room = Failure(FailureKind.NO_ROOM, "its prompt leaves no room")
     failed = Group(request(8), failure=no_room)
     data = pack_groups([((0, 7), group(7)), ((0, 8), failed), ((1, 7), group(7))])
-    wanted = {(0, 8): failed.request, (1, 7): request(7)}
-    came = dict(unpack_groups(data, wanted))
-    assert set(came) == {(0, 8), (1, 7)}
-    assert came[0, 8].failure == no_room
-    assert came[0, 8].rollouts == ()
-    assert len(came[1, 7].rollouts) == 2
+    requested = {(0, 8): failed.request, (1, 7): request(7)}
+    found = dict(unpack_groups(data, requested))
+    assert set(found) == {(0, 8), (1, 7)}
+    assert found[0, 8].failure == no_room
+    assert found[0, 8].rollouts == ()
+    assert len(found[1, 7].rollouts) == 2
 
 
 def sequence(length: int, *have: str) -> TrainSequence:
-    """With those of its optional arrays that are named."""
+    """A sequence with the optional arrays in `have`."""
     values_T = np.linspace(0, length, length).astype(np.float32)
     optional = {f"{name}_T": values_T + i for i, name in enumerate(have)}
     tokens_T = np.arange(length, dtype=np.int32)
@@ -96,7 +96,7 @@ def sequence(length: int, *have: str) -> TrainSequence:
     ],
     ids=["none", "supervised", "policy", "mixed"],
 )
-def test_sequences_come_out_as_they_went_in(sequences: list[TrainSequence]):
+def test_sequences_round_trip(sequences: list[TrainSequence]):
     after = unpack_sequences(pack_sequences(sequences))
     assert len(after) == len(sequences)
     for got, want in zip(after, sequences, strict=True):

@@ -1,1 +1,1 @@
-"""The off-policy corrections that come with the project: one file, one dataclass each."""
+"""The built-in off-policy corrections: one file with one dataclass each."""

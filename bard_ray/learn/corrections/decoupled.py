@@ -1,4 +1,4 @@
-"""`rl.correction.name=decoupled`."""
+"""`rl.correction.name=decoupled`: decoupled PPO with an unbounded importance weight."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bard_ray.learn.ratios import ratio
 @CORRECTIONS.register("decoupled")
 @dataclass(frozen=True)
 class Decoupled:
-    """Decoupled PPO: the clip holds the policy near q, an unbounded weight corrects for b.
+    """Decoupled PPO: the clip keeps p near q, an unbounded importance weight corrects for b.
 
     Math:
         l_i = -(q_i / b_i) min(rho_i A_i, clip(rho_i) A_i), rho_i = p_i / q_i
 
-    Unbiased, with the variance that comes with it.
+    The weight is unbiased but has high variance.
 
     Source: Hilton, Cobbe and Schulman 2022, "Batch size-invariance for policy optimization"; for
         asynchronous language models: Fu et al. 2025 (AReaL), arXiv 2505.24298.

@@ -1,4 +1,4 @@
-"""`rl.correction.name=masked`."""
+"""`rl.correction.name=masked`: masked importance sampling (IcePop)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.learn.ratios import ratio
 @CORRECTIONS.register("masked")
 @dataclass(frozen=True)
 class Masked:
-    """Tokens on which sampling and training disagree too much, either way, do not count.
+    """Masks tokens whose importance weight is too small or too large.
 
     Math:
         w_i = q_i / b_i if low <= q_i / b_i <= high, else 0
@@ -19,7 +19,11 @@ class Masked:
 
     The denominator of the loss counts masked tokens too.
 
-    Source: Ling team 2025 (IcePop), arXiv 2510.18855, with its limits.
+    Attributes:
+        low: smallest weight that is kept, in 0..1.
+        high: largest weight that is kept, at least 1.
+
+    Source: Ling team 2025 (IcePop), arXiv 2510.18855; the defaults are the paper's limits.
     """
 
     low: float = 0.5
@@ -27,7 +31,7 @@ class Masked:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= 1 <= self.high:
-            raise ValueError("low must lie in 0..1, and high be at least 1")
+            raise ValueError("low must be in 0..1, and high at least 1")
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:
         """Loss of each token."""

@@ -1,4 +1,4 @@
-"""`rl.correction.name=none`."""
+"""`rl.correction.name=none`: plain PPO, with the behavior policy as the old policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.learn.ratios import ratio
 @CORRECTIONS.register("none")
 @dataclass(frozen=True)
 class Uncorrected:
-    """The behavior policy is taken for PPO's old policy: no weight beside the clipped ratio.
+    """Plain PPO: the behavior policy is the old policy, and there is no further weight.
 
     Math:
         l_i = -min(r_i A_i, clip(r_i, 1 - clip_low, 1 + clip_high) A_i), r_i = p_i / b_i

@@ -1,4 +1,4 @@
-"""`rl.correction.name=sequence`."""
+"""`rl.correction.name=sequence`: one clipped ratio per sequence (GSPO)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bard_ray.learn.ratios import ratio, sequence_ratio
 @CORRECTIONS.register("sequence")
 @dataclass(frozen=True)
 class SequenceLevel:
-    """One clipped ratio a sequence: the geometric mean of its tokens' ratios.
+    """One clipped ratio per sequence: the geometric mean of its token ratios.
 
     Math:
         s_i = exp(mean over the sequence of (log p - log b)), without gradient
         t_i = s_i p_i / p_i, the denominator without gradient
         l_i = -min(t_i A_i, clip(t_i, 1 - clip_low, 1 + clip_high) A_i)
 
-    A mean of many log-ratios stays much nearer to 1 than one of them does, so sensible clips are
-    narrower: the paper's are 3e-4 and 4e-4, for data of the same weights and engine.
+    The geometric mean of many ratios is much closer to 1 than a single ratio, so the clips must be
+    narrower: the paper uses 3e-4 and 4e-4, for data of the same weights and engine.
 
-    Source: Zheng et al. 2025 (GSPO), arXiv 2507.18071, in its token form (GSPO-token); here against
-        the behavior policy.
+    Source: Zheng et al. 2025 (GSPO), arXiv 2507.18071, in the token form (GSPO-token); here the
+        ratio is to the behavior policy.
     """
 
     def __call__(self, tokens: TokenBatch, clip_low: float, clip_high: float) -> Surrogate:

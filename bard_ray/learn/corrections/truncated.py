@@ -1,4 +1,4 @@
-"""`rl.correction.name=truncated`."""
+"""`rl.correction.name=truncated`: truncated importance sampling, the default."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from bard_ray.learn.ratios import ratio
 @CORRECTIONS.register("truncated")
 @dataclass(frozen=True)
 class Truncated:
-    """Truncated importance sampling: a weight of at most `cap`, and no token is thrown away.
+    """Truncated importance sampling: the weight is at most `cap`, and no token is masked.
 
     Math:
         l_i = -min(q_i / b_i, cap) min(rho_i A_i, clip(rho_i) A_i), rho_i = p_i / q_i
 
-    Source: Ionides 2008 (truncated importance sampling); per token between the engines of sampling
-        and training: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy
-        RL training".
+    Attributes:
+        cap: largest weight.
+
+    Source: Ionides 2008 (truncated importance sampling); per token, between inference and training
+        engine: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL
+        training".
     """
 
     cap: float = 2.0

@@ -1,1 +1,1 @@
-"""Rewards, one a file; the docstring of each class is its definition."""
+"""The built-in rewards, one per file; the docstring of each class is its definition."""

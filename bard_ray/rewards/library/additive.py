@@ -13,12 +13,12 @@ from bard_ray.rewards.stats import BatchStats
 @REWARDS.register("additive")
 @dataclass(frozen=True, slots=True)
 class Additive:
-    """An ablation: a policy can live on fidelity alone, and learns short wrong answers.
+    """Accuracy plus weighted fidelity; an ablation, since the policy learns short wrong answers.
 
         R = c + weight f(L, b)         c in {0, 1} accuracy; R in [0, 1 + weight]
 
     Attributes:
-        weight: of fidelity, in [0, 1]. Default 0.5, ours.
+        weight: weight of fidelity, in [0, 1]. Default 0.5, ours.
 
     Source: the comparison of BARD (arXiv 2511.01470).
     """

@@ -1,4 +1,4 @@
-"""The reward that teaches when to think at all."""
+"""The AutoThink reward: it trains the model to skip thinking where it can."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bard_ray.rewards.stats import BatchStats
 @REWARDS.register("autothink")
 @dataclass(frozen=True, slots=True)
 class AutoThink:
-    """Three stages of steps that teach a model to skip thinking where it can.
+    """Rewards skipped thinking, in three stages of training: balanced, plain, length-aware.
 
         base                     right   wrong
-        thought                   +1       0
+        with thinking             +1       0
         skipped thinking          +2      -1
 
         stage 1: base - a,  a = clip(2 (share - 1/2), 0, 1), share of the rollout's mode
@@ -26,13 +26,14 @@ class AutoThink:
         stage 3: base + exp(-decay z) - 1 if right, base + 1 - exp(-decay z) if wrong,
                  z = z-score of L among the group's right (or wrong) rollouts
 
-    The share is the running one of `BatchStats` (the authors': of the batch at hand), so the first
-    step has no balance. `rl.reward.fidelity` does not enter.
+    The mode is thinking or skipped thinking. Its share is the running mean of `BatchStats` (in the
+    paper: of the current batch), so the first step is not balanced. `rl.reward.fidelity` is not
+    used.
 
     Attributes:
         balance_steps: optimizer steps of stage 1. Default 200, ours.
         plain_steps: optimizer steps of stage 2, before stage 3. Default 200, ours.
-        decay: of the length term. Default 0.05, the authors'.
+        decay: decay rate of the length term. Default 0.05, the authors'.
 
     Source: AutoThink, arXiv 2505.10832, and its released code.
     """
@@ -47,7 +48,7 @@ class AutoThink:
         require_within("decay", self.decay, 0)
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:
-        """Values in [-2, 2] before stage 3, about there in it."""
+        """Values in [-2, 2] before stage 3, and slightly outside in it."""
         skipped_G = np.array([is_skipped(r) for r in parts.group.rollouts])
         right_G = parts.accuracy_G > 0
         base_G = np.where(skipped_G, np.where(right_G, 2.0, -1.0), np.where(right_G, 1.0, 0.0))
@@ -64,14 +65,14 @@ class AutoThink:
 
 
 def _excess(skipped_G: np.ndarray, stats: BatchStats) -> Doubles:
-    """A of each rollout: how far its mode is over one half of all rollouts, doubled."""
+    """The term a of each rollout: twice the excess of its mode's share over one half."""
     share = 0.5 if stats.overall is None else stats.overall.skipped
     shares_G = np.where(skipped_G, share, 1 - share)
     return np.clip(2 * (shares_G - 0.5), 0, 1)
 
 
 def _z_scores(values_G: Doubles, chosen_G: np.ndarray) -> Doubles:
-    """z-scores by mean and spread (population) of the chosen; 0 where they do not spread."""
+    """z-scores by the mean and population std of the chosen values; 0 where their std is 0."""
     if not chosen_G.any() or np.ptp(values_G[chosen_G]) == 0:
         return np.zeros_like(values_G)
     return (values_G - values_G[chosen_G].mean()) / values_G[chosen_G].std()

@@ -14,16 +14,16 @@ from bard_ray.rewards.stats import BatchStats
 @REWARDS.register("effort")
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """A right answer within the allowed effort, all or nothing.
+    """1 for a right answer within the allowed effort, else 0.
 
         R = c [L <= r mean(L)]         c in {0, 1} accuracy, r the effort, mean over the group
 
-    A budget of b tokens allows b, and no budget allows anything. A group in which all rollouts have
-    the same r < 1 moves its own mean down without end; mix efforts, or efforts and no budget,
-    within a group. `rl.reward.fidelity` does not enter.
+    A budget of b tokens allows L <= b; without a budget every L is allowed. If all rollouts of a
+    group have the same r < 1, their mean length decreases without bound; mix efforts, or efforts
+    and no budget, within a group. `rl.reward.fidelity` is not used.
 
-    Source: e1, Adaptive Effort Control, arXiv 2510.27042; over which rollouts its mean goes is not
-    public, so the group is ours.
+    Source: e1, Adaptive Effort Control, arXiv 2510.27042; the paper does not say over which
+    rollouts the mean is taken, so taking the group is ours.
     """
 
     def __call__(self, parts: GroupParts, stats: BatchStats) -> RewardValues:

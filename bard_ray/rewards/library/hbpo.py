@@ -15,7 +15,7 @@ from bard_ray.rewards.stats import BatchStats
 @REWARDS.register("hbpo")
 @dataclass(frozen=True, slots=True)
 class Hbpo:
-    """One group over several budgets: about flat within a budget, and a small budget caps higher.
+    """For groups with several budgets: nearly flat up to b, with a higher cap for small b.
 
     With u(l) = 4 cos(pi l / (2 limit)) and H = limit:
 
@@ -24,15 +24,15 @@ class Hbpo:
         R = wrong                            else
         A = z-score of R in the group + mean R of the rollouts with the same b - u(b)
 
-    The second term of A compares a budget with the best it can pay, so it is zero or less; without
-    a budget it is 0. The authors' released code adds it twice, the formula once: it is added once
-    here, as `advantage_shift_G`. Groups need mixed budgets (the authors': 512, 1,024, 2,048 and
-    2,560 tokens). `rl.reward.fidelity` does not enter.
+    The second term of A compares the mean reward of a budget with its maximum u(b), so it is at
+    most 0; without a budget it is 0. The authors' released code adds it twice, the formula once; it
+    is added once here, as `advantage_shift_G`. Groups need mixed budgets (the authors': 512, 1,024,
+    2,048 and 2,560 tokens). `rl.reward.fidelity` is not used.
 
     Attributes:
-        limit: length H beyond which nothing is paid, tokens. Default 4096, the authors'.
-        wrong: reward of a wrong, malformed or longer answer. Default -1, ours: below any right one
-            of a budget up to H.
+        limit: largest length H with a reward, tokens. Default 4096, the authors'.
+        wrong: reward of a wrong, malformed or longer answer. Default -1, ours: below that of any
+            right answer under a budget up to H.
 
     Source: HBPO, arXiv 2507.15844, and its released code.
     """
@@ -56,12 +56,12 @@ class Hbpo:
         return RewardValues(rewards_G, advantage_shift_G=_shift(rewards_G, b_G, cap_G))
 
     def _utility(self, tokens: Doubles) -> Doubles:
-        """u(l); no budget above the limit caps below u(limit) = 0."""
+        """u(l), and u(limit) = 0 above the limit."""
         return 4 * np.cos(np.pi * np.minimum(tokens, self.limit) / (2 * self.limit))
 
 
 def _shift(rewards_G: Doubles, budgets_G: Doubles, cap_G: Doubles) -> Doubles:
-    """Mean R of the rollouts with the same budget, less what the budget can pay at most."""
+    """Mean R of the rollouts with the same budget, minus the maximum u(b) of that budget."""
     same_GG = budgets_G[:, None] == budgets_G[None, :]
     means_G = same_GG @ rewards_G / np.maximum(same_GG.sum(axis=1), 1)
     return np.where(np.isposinf(budgets_G), 0.0, means_G - cap_G)

@@ -12,7 +12,7 @@ from bard_ray.rewards.stats import BatchStats
 @REWARDS.register("product")
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Fidelity pays only for a right answer, so short wrong answers earn nothing.
+    """Accuracy times fidelity: a wrong answer earns nothing, however well it meets the budget.
 
         R = c f(L, b)                  c in {0, 1} accuracy; R in [0, 1]
 

@@ -1,1 +1,1 @@
-"""Fidelity shapes, one a file; the docstring of each class is its definition."""
+"""The built-in fidelity shapes, one per file; the docstring of each class is its definition."""

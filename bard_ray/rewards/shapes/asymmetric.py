@@ -1,4 +1,4 @@
-"""The asymmetric shape."""
+"""The asymmetric shape: a tolerance around b, and a steeper slope above it than below."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.rewards.fidelity import SHAPES, relative_deviation
 @SHAPES.register("asymmetric")
 @dataclass(frozen=True, slots=True)
 class Asymmetric:
-    """About b, and rather below than above.
+    """The budget as a target, with overruns penalized more than underruns.
 
     With d = (L - b) / b:
 
@@ -24,8 +24,8 @@ class Asymmetric:
         over_slope: fidelity lost per unit of d above. Default 8, ours.
         under_slope: fidelity lost per unit of d below. Default 4, ours.
 
-    Source: ours, measured on the tiny task; a soft penalty above b made RL overspend, since more
-    thinking is more accurate.
+    Source: ours, measured on the tiny task; with a weak penalty above b, RL exceeded the budget,
+    since longer thinking is more accurate.
     """
 
     tolerance: float = 0.05

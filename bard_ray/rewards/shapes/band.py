@@ -1,4 +1,4 @@
-"""The band."""
+"""The band shape: a tolerance around b, and the same slope on both sides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.rewards.fidelity import SHAPES, relative_deviation
 @SHAPES.register("band")
 @dataclass(frozen=True, slots=True)
 class Band:
-    """About b, the same on both sides.
+    """The budget as a target, symmetric.
 
         f = 1                                              |L / b - 1| <= tolerance
         f = max(0, 1 - (|L / b - 1| - tolerance) / slope)  else
@@ -20,7 +20,7 @@ class Band:
         tolerance: relative deviation that costs nothing. Default 0.1, ours.
         slope: further relative deviation over which f falls from 1 to 0. Default 0.5, ours.
 
-    Source: ours, for the reading "use about b".
+    Source: ours, for budgets that mean "use about b".
     """
 
     tolerance: float = 0.1

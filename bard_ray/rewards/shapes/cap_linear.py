@@ -1,4 +1,4 @@
-"""The linear cap."""
+"""The linear cap: constant up to b, then linear decay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.rewards.fidelity import SHAPES, relative_deviation
 @SHAPES.register("cap_linear")
 @dataclass(frozen=True, slots=True)
 class CapLinear:
-    """The budget as an upper bound: thinking less costs nothing.
+    """The budget as an upper bound with linear decay above it; shorter thinking costs nothing.
 
         f = 1                                            L <= b (1 + tolerance)
         f = max(0, 1 - (L / b - 1 - tolerance) / slope)  else
@@ -20,7 +20,8 @@ class CapLinear:
         tolerance: relative overrun that costs nothing. Default 0.1, ours.
         slope: further relative overrun over which f falls from 1 to 0. Default 0.5, ours.
 
-    Source: ours; BARD (arXiv 2511.01470) reads b as an upper bound, its equation is not public.
+    Source: ours; BARD (arXiv 2511.01470) treats b as an upper bound, but its equation is not
+    public.
     """
 
     tolerance: float = 0.1

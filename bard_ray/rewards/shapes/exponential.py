@@ -1,4 +1,4 @@
-"""The exponential cap."""
+"""The exponential cap: constant up to b, then exponential decay."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from bard_ray.rewards.fidelity import SHAPES, relative_deviation
 
 @SHAPES.register("exp")
 @dataclass(frozen=True, slots=True)
-class Exponential:
-    """The budget as an upper bound, never exactly 0: two overruns can always be told apart.
+class ExponentialCap:
+    """The budget as an upper bound with exponential decay above it.
+
+    It never reaches 0, so two different overruns have different fidelity.
 
         f = exp(-k max(0, L / b - 1))
 

@@ -1,4 +1,4 @@
-"""The shape of L1-Max."""
+"""The shape of L1-Max: linear in the absolute deviation from b."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bard_ray.rewards.fidelity import SHAPES
 @SHAPES.register("lcpo_max")
 @dataclass(frozen=True, slots=True)
 class LcpoMax:
-    """Linear in the tokens left, whatever the budget: saving tokens pays, meeting b gives `delta`.
+    """Linear in the tokens left: shorter thinking earns more, and L = b gives `delta`.
 
         f = clip(alpha (b - L) + delta, 0, 1)
 
-    The deviation is absolute, so the shape fits budgets of thousands of tokens: with the defaults f
-    reaches 0 at 1,667 tokens over the budget and 1 at 1,667 under it.
+    The deviation is absolute, so the shape is meant for budgets of thousands of tokens: with the
+    defaults f reaches 0 at 1,667 tokens over the budget and 1 at 1,667 under it.
 
     Attributes:
-        alpha: fidelity a token. Default 3e-4, the paper's.
+        alpha: fidelity per token. Default 3e-4, the paper's.
         delta: fidelity at L = b. Default 0.5, the paper's.
 
-    Source: L1-Max, arXiv 2503.04697; there, budgets are uniform over 100 to 4,000 tokens.
+    Source: L1-Max, arXiv 2503.04697; its budgets are uniform over 100 to 4,000 tokens.
     """
 
     alpha: float = 3e-4

@@ -1,4 +1,4 @@
-"""The triangle."""
+"""The triangular shape: a peak at b without a tolerance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bard_ray.rewards.fidelity import SHAPES, relative_deviation
 @SHAPES.register("triangular")
 @dataclass(frozen=True, slots=True)
 class Triangular:
-    """A peak at b that falls on both sides, without any flat part: every token counts.
+    """The budget as a target, with linear decay on both sides and no tolerance.
 
         f = max(0, 1 - |L / b - 1| / width)
 
