@@ -29,7 +29,8 @@ _LETTER = re.compile(r"\(?\s*([A-Za-z])\s*(?:\)?$|[).:].*$)")
 _NUMBER = r"[-+]?+[0-9][0-9.,/]*+"
 _FINAL = re.compile(
     r"\b(?i:final\s++answer\s*+(?:is\b\s*+:?|:)|answer\s*+:)[\s*]*+"
-    rf"(?:\$([^$\n]{{1,600}}+)\$|\\\((.{{1,600}}?)\\\)|({_NUMBER})(?=[*\s]*+(?:$|\n|[A-Z])))"
+    rf"(?:\$([^$\n]{{1,600}}+)\$(?![0-9])|\\\((.{{1,600}}?)\\\)"
+    rf"|((?:\\?\$)?{_NUMBER})(?=[*\s]*+(?:$|\n|[A-Z])))"
 )
 # What may stand between boxes that list the parts of one answer, its markup removed: `, `, ` and `,
 # ` papers and `, ` for part (a) and `, ` and y_2 = `.
@@ -112,6 +113,8 @@ def _extract_joined(text: str) -> Extraction:
         boxes = list(_boxes(part))
     except UnclosedBoxError:
         return Extraction("", "unclosed_box")
+    if len(boxes) == 1:  # as almost always
+        return _agreed([boxes[0].content], "boxed", _same_value)
     return _agreed([_listed(group) for group in _groups(boxes, part)], "boxed", _same_value)
 
 

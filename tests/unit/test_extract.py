@@ -119,6 +119,8 @@ def test_a_string_needs_no_box() -> None:
         ("Answer: 42", "42"),
         ("Answer: 1,234.", "1,234"),
         ("answer: 5. I hope", "5"),
+        ("Answer: $18.", "$18"),
+        (r"Answer: \$1,250", r"\$1,250"),
         ("Answer: 3\nAnswer: 3.0", "3.0"),
         (r"Answer: 3, so \boxed{4}", "4"),
     ],
@@ -169,6 +171,7 @@ def test_boxes_that_are_not_joined_have_to_agree(text: str) -> None:
         ("Answer: 42 apples", "no_answer"),
         ("Answer: 42 or 43", "no_answer"),
         ("Answer: $1$ ... Answer: $2$", "hedge"),
+        ("Answer: $18 or $19", "no_answer"),
         (r"Answer: 42 \boxed{42", "unclosed_box"),
     ],
 )

@@ -14,7 +14,15 @@ from bard_ray.verify.math.expression import Name
 from bard_ray.verify.math.formula import Formula, same_value
 from bard_ray.verify.math.names import is_name, is_variable
 from bard_ray.verify.math.split import ROUNDED, Part
-from bard_ray.verify.math.structure import Contradiction, Equation, Left, Scalar, Shape, Words
+from bard_ray.verify.math.structure import (
+    Contradiction,
+    Equation,
+    Left,
+    Listing,
+    Scalar,
+    Shape,
+    Words,
+)
 from bard_ray.verify.math.terms import read_term
 from bard_ray.verify.math.tokens import UnreadableError
 
@@ -98,7 +106,13 @@ def _without_values(left: Left, first: Scalar | None, values: Sequence[Shape]) -
 
 def _closed(values: Sequence[Shape]) -> list[Shape]:
     """Those without variables."""
-    return [v for v in values if not isinstance(v, Scalar) or not v.formula.variables]
+    return [value for value in values if not _has_variable(value)]
+
+
+def _has_variable(shape: Shape) -> bool:
+    if isinstance(shape, Listing):  # `\frac{-b\pm\sqrt{D}}{2a}`
+        return any(map(_has_variable, shape.items))
+    return isinstance(shape, Scalar) and bool(shape.formula.variables)
 
 
 def _same(a: Shape, b: Shape) -> bool:

@@ -13,16 +13,18 @@ from functools import lru_cache
 MAX_REMEMBERED_CHARS = 1000
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
+# What has to occur for a rule to apply, the rule, and what it writes.
 _REWRITES = (
-    (re.compile(r"\s*+\{\s*+,\s*+\}\s*+"), ","),
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\!\s*+"), ""),
+    ("{", re.compile(r"\s*+\{\s*+,\s*+\}\s*+"), ","),
+    ("\\", re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    ("\\", re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\!\s*+"), ""),
     # Not after a backslash: `\\ ` ends the row of a matrix.
-    (re.compile(r"(?<!\\)\\[,;: ]|\\q?quad|~"), " "),
-    (re.compile(r"\s+"), " "),
-    (re.compile(r"(?<=[0-9]) ?, (?=[0-9])"), ";"),
+    ("\\", re.compile(r"(?<!\\)\\[,;: ]|\\q?quad"), " "),
+    ("~", re.compile("~"), " "),
+    ("", re.compile(r"\s+"), " "),
+    (" ", re.compile(r"(?<=[0-9]) ?, (?=[0-9])"), ";"),
     # `1 2/3` keeps its space, `x + 1` does not.
-    (re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
+    (" ", re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
 )
 _LAST_MARK = re.compile(r"(?<!\.)[.,;]$")  # `17.`, but not `0.333...`
 WHOLE_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\{([^{}]*)\}")
@@ -69,8 +71,9 @@ def _normalized(text: str) -> str:
         text = _spelled(text)
     if "$" in text:
         text = _without_dollars(text)
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
+    for sign, pattern, replacement in _REWRITES:
+        if sign in text:
+            text = pattern.sub(replacement, text)
     return _LAST_MARK.sub("", _without_wrapper(text))
 
 

@@ -22,6 +22,7 @@ _MIXED = rf"(?P<sign>[+-]?)(?:(?P<whole>{_DIGITS})(?: |(?=\\)))?"
 _SLASHED = rf"(?P<a>{_DECIMAL})/(?P<b>{_DECIMAL})"
 _FRAC = rf"\\frac(?:\{{(?P<c>{_DECIMAL})\}}|(?P<d>[0-9]))(?:\{{(?P<e>{_DECIMAL})\}}|(?P<f>[0-9]))"
 _FRACTION = re.compile(rf"{_MIXED}(?:{_SLASHED}|{_FRAC})")
+_REPEATING = re.compile(r"([+-]?)([0-9]*)\.([0-9]*)\\overline\{([0-9]+)\}")
 _SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]*+)?")  # from `5\,000`
 
 
@@ -47,7 +48,7 @@ def plain_number(text: str) -> PlainNumber | None:
 
     Args:
         text: normalized text: `-1,234`, `5 000`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
-            `\frac{1}{2}`, `2 1/2`.
+            `\frac{1}{2}`, `2 1/2`, `0.1\overline{6}`.
 
     Returns:
         The number; exponents have at most two digits, so that no text can ask for a huge one.
@@ -59,6 +60,8 @@ def plain_number(text: str) -> PlainNumber | None:
     if match := _SCIENTIFIC.fullmatch(text):
         exponent = match["exponent"] or match["braced"] or match["bare"] or "0"
         return PlainNumber(_decimal(match["mantissa"]) * Fraction(10) ** int(exponent), "." in text)
+    if match := _REPEATING.fullmatch(text):
+        return _repeating(*match.groups())
     return _fraction(match) if (match := _FRACTION.fullmatch(text)) else None
 
 
@@ -86,6 +89,13 @@ def _decimal(text: str) -> Fraction:
     sign = -1 if whole.startswith("-") else 1
     digits = whole.lstrip("+-") + places
     return Fraction(sign * int(digits), 10 ** len(places))
+
+
+def _repeating(sign: str, whole: str, places: str, period: str) -> PlainNumber:
+    """Not a decimal: it says its value exactly."""
+    start = Fraction(int(f"0{whole}{places}"), 10 ** len(places))
+    rest = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(places))
+    return PlainNumber(-(start + rest) if sign == "-" else start + rest, decimal=False)
 
 
 def _fraction(match: re.Match[str]) -> PlainNumber | None:

@@ -17,11 +17,11 @@ _CHAIN = frozenset((EQUAL, ROUNDED))
 _JOINT = r"\s*,?\s*(or|and)\s*,?\s*"
 _SCAN = re.compile(
     rf"""\\(?:text\w*+|mathrm|mbox)\{{{_JOINT}\}}
-    | \\(lor|land|vee|wedge|approx|simeq|begin|end)(?![A-Za-z])
+    | \\(lor|land|vee|wedge|approx|simeq|begin|end|langle|rangle)(?![A-Za-z])
     | (\\[{{}}])
-    | \\(?:[A-Za-z]+|.)
-    | (?<![A-Za-z])(or|and)(?![A-Za-z])
-    | [<>!:]=|==
+    | (?<![A-Za-z\\])(or|and)(?![A-Za-z])
+    | (?<=[0-9)}}])(or|and)(?=[A-Za-z]=)  # `x=2orx=3`
+    | [<>:]=|==|(?<![0-9)}}])!=  # `5!=120` is no inequality
     | ([()\[\]{{}},;=])""",
     re.VERBOSE | re.DOTALL,
 )
@@ -29,9 +29,12 @@ _WORDS = {
     **{"lor": "or", "vee": "or", "land": "and", "wedge": "and"},
     **{"approx": ROUNDED, "simeq": ROUNDED},
 }
-_OPENING = frozenset(("(", "[", "{", r"\{", "begin"))
-_CLOSING = frozenset((")", "]", "}", r"\}", "end"))
+_OPENING = frozenset(("(", "[", "{", r"\{", "begin", "langle"))
+_CLOSING = frozenset((")", "]", "}", r"\}", "end", "rangle"))
 _MAY_CUT = re.compile(r"[,;=]|\\(?:lor|land|vee|wedge|approx|simeq)|or|and")
+
+_MAY_CHAIN = re.compile(r"=|\\(?:approx|simeq)")
+_BETWEEN_DIGITS = re.compile(r"[0-9],[0-9]")
 
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})++(?![0-9,])")
 _DECIMAL = re.compile(r"(?<![0-9.,])([0-9]++),([0-9]++)(?![0-9.,])")
@@ -59,7 +62,7 @@ def marks(text: str) -> list[Mark]:
     found: list[Mark] = []
     depth = 0
     for match in _SCAN.finditer(text):
-        kind = next(filter(None, match.groups()), "")
+        kind = match[match.lastindex] if match.lastindex else ""
         if kind in _OPENING:
             depth += 1
         elif kind in _CLOSING:
@@ -70,13 +73,23 @@ def marks(text: str) -> list[Mark]:
 
 
 def list_parts(text: str) -> list[Part]:
-    """Parts between commas, semicolons, "or" and "and"; without the empty ones of `1, 2, and 3`."""
-    parts = _cut(text, [mark for mark in marks(text) if mark.kind in _LIST])
-    return [part for part in parts if part.text] if len(parts) > 1 else parts
+    """Parts between commas, semicolons, "or" and "and"; without the empty one of `1, 2, and 3`.
+
+    Any other empty part stays: `5 or` does not end there.
+    """
+    first, *others = _cut(text, [mark for mark in marks(text) if mark.kind in _LIST])
+    kept = [first]
+    for part in others:
+        if not kept[-1].text and kept[-1].separator == "," and part.separator in ("or", "and"):
+            kept.pop()
+        kept.append(part)
+    return kept
 
 
 def chain_sides(text: str) -> list[Part]:
     """Sides of a chain of equalities; the whole text where it is none, or a list."""
+    if not _MAY_CHAIN.search(text):
+        return [Part(text, "")]
     found = marks(text)
     if any(mark.kind in _LIST for mark in found):
         return [Part(text, "")]
@@ -90,6 +103,8 @@ def joined_digits(text: str, no_list: bool) -> list[str]:
         text: normalized text.
         no_list: read a comma as a decimal point only where it cannot separate two answers (`0,05`).
     """
+    if not _BETWEEN_DIGITS.search(text):
+        return []
     commas = {mark.start for mark in marks(text) if mark.kind == ","}
     joined = [_thousands_joined(text, commas), _decimals_joined(text, commas, no_list)]
     return [variant for variant in joined if variant != text]

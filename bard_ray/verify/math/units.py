@@ -38,7 +38,7 @@ _SPELLINGS = {
     "Hz": "hertz",
     "%": "percent pct percentage",
     "°": "degree deg",
-    "mph": "",
+    "mi/h": "mph",
     "rad": "radian",
     "dollar": "usd \\$",
     "euro": "eur €",
@@ -50,6 +50,7 @@ _SPELLINGS = {
     "week": "",
     "month": "",
     "year": "yr",
+    "/": "per",
     "sq": "square",
     "cu": "cubic",
 }
@@ -82,7 +83,7 @@ _UNIT = re.compile(
     rf"|(?<=[0-9}}]) (?:{_LETTER})){_POWER}$"
 )
 _SIGN = r"\\\$|[€£¥₹]"
-_SIGN_BEFORE = re.compile(rf"(-?)({_SIGN}) ?(?=.)")
+_SIGN_BEFORE = re.compile(rf"(-?)(?:US ?)?({_SIGN}) ?(?=.)")
 _SIGN_AFTER = re.compile(rf" ?({_SIGN})$")
 _TEMPERATURE = re.compile(
     r"\^(?:\\circ|\{\\circ\}) ?(?:\\(?:text|mathrm)\{ ?(?P<a>[CF]) ?\}|(?P<b>[CF]))$"
@@ -102,9 +103,16 @@ class Quantity(NamedTuple):
 def split_unit(text: str) -> Quantity:
     """Number, unit and scale of a normalized answer; the whole text where it has no unit."""
     if match := _SIGN_BEFORE.match(text):
-        return Quantity(match[1] + text[match.end() :], _CANONICAL[match[2]])
+        rest = _split_words(match[1] + text[match.end() :])  # `\$5 \text{ million}`
+        currency = _CANONICAL[match[2]]
+        return rest._replace(unit=currency + rest.unit.removeprefix(currency))
     if (match := _SIGN_AFTER.search(text, len(text) - 3)) and match.start():
         return Quantity(text[: match.start()], _CANONICAL[match[1]])
+    return _split_words(text)
+
+
+def _split_words(text: str) -> Quantity:
+    """Units that are words or letters, and degrees."""
     if match := _TEMPERATURE.search(text):
         return Quantity(text[: match.start()], f"°{match['a'] or match['b']}")
     match = _UNIT.search(text)
