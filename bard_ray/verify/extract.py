@@ -63,8 +63,8 @@ class UnclosedBoxError(ValueError):
 def answer_part(text: str) -> str:
     """What of a text may hold the answer: its tail, without thinking.
 
-    The text of a rollout begins behind its closing think tag. Where it holds further tags, what
-    stands before the last closing tag, or behind an opening one, is thinking as well, and a box in
+    The text of a rollout begins after its closing think tag. Where it contains further tags, what
+    stands before the last closing tag, or after an opening one, is thinking as well, and a box in
     there is no answer.
     """
     tail = text[-MAX_TEXT_CHARS:].rpartition(CLOSE_TAG)[2]
@@ -231,13 +231,12 @@ def _closing_brace(text: str, start: int) -> int:
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
             return match.start()
-    # No later box can be balanced by fewer braces for sure,
-    # and reading on from each would be quadratic.
+    # A later box might still be balanced, but trying each one would be quadratic.
     raise UnclosedBoxError
 
 
 def _unwrap(box: str) -> str:
-    r"""Content of `\boxed{\boxed{...}}`: the innermost, where a box holds nothing but a box."""
+    r"""Content of `\boxed{\boxed{...}}`: the innermost, where a box contains nothing but a box."""
     inner = box.strip()
     for _ in range(MAX_NESTED_BOXES):
         match = _BOX.match(inner)

@@ -3,7 +3,6 @@ r"""Mathematical answers."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.extract import extract_math
@@ -14,7 +13,7 @@ from bard_ray.verify.math.names import is_name
 from bard_ray.verify.math.normalize import normalize
 from bard_ray.verify.math.reader import read_gold
 from bard_ray.verify.math.slow import ask_math_verify
-from bard_ray.verify.math.split import chain_sides
+from bard_ray.verify.math.split import chain_sides, list_parts
 from bard_ray.verify.verdicts import Rule, problem, verdict, verdict_of
 
 _LABEL = re.compile(r"\(?([A-H])\)(?=-?(?:[0-9$]|\\(?:frac|sqrt)))")
@@ -58,20 +57,32 @@ def grade(item: GradeItem) -> Verdict:
 
 def _without_reader(answer: str, gold: str) -> Verdict:
     """Verdict on what our reader leaves undecided: rules that need no reading, then math-verify."""
-    sides, golds = ([part.text for part in chain_sides(text)] for text in (answer, gold))
+    sides = [part.text for part in chain_sides(answer)]
     if any(side != sides[-1] for side in sides[1:]):
         return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
-    if len(golds) > 1 and not _may_equal(sides, golds):
+    if not _may_equal(answer, gold):
         return verdict(Outcome.WRONG, answer, Rule.NUMERIC)
-    said = _asked(sides[-1] if len(golds) == 1 else answer, gold)
+    said = _asked(sides[-1] if len(chain_sides(gold)) == 1 else answer, gold)
     # A gold answer that only math-verify cannot read is not broken.
     unread = said.outcome is Outcome.BROKEN and read_gold(gold)
     return verdict_of(False, answer, Rule.MATH_VERIFY) if unread else said
 
 
-def _may_equal(sides: Sequence[str], golds: Sequence[str]) -> bool:
-    """May an answer equal a gold equation? Not `1` for `2x+z=1`, nor equations of two values."""
-    if len(sides) == 1:
+def _may_equal(answer: str, gold: str) -> bool:
+    """May an answer equal a gold answer that is an equation, or a list of them?
+
+    Not `1` for `2x+z=1`, nor what names other values. math-verify would compare a list of equations
+    as truth values.
+    """
+    if "=" not in gold:
+        return True
+    answers, golds = ([part.text for part in list_parts(text)] for text in (answer, gold))
+    return all(any(_may_equal_part(a, g) for a in answers) for g in golds)
+
+
+def _may_equal_part(answer: str, gold: str) -> bool:
+    sides, golds = ([part.text for part in chain_sides(text)] for text in (answer, gold))
+    if len(golds) > 1 and len(sides) == 1:
         return is_name(golds[0])
     return judge(sides[-1], golds[-1]).finding is not Finding.DIFFERENT
 

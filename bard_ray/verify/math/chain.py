@@ -2,8 +2,8 @@ r"""Chains of equalities: `x=2\cdot3=6` names the value 6, `x=3=5` offers two va
 
 One rule, whatever the gold answer. Sides without variables are evaluated and must have one value,
 else the chain is a contradiction. Sides with variables before the last one are formulas that were
-evaluated (`A=\pi r^2=9\pi`). What stands behind \approx must be within one percent of the value
-before it, and is dropped; with no value before it, it is the value.
+evaluated (`A=\pi r^2=9\pi`). What follows \approx must be within one percent of the value before
+it, and is dropped; with no value before it, it is the value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from bard_ray.verify.math.terms import read_term
 from bard_ray.verify.math.tokens import UnreadableError
 
 MAX_SIDES = 12
-_CLOSE = 0.01  # of what stands before and behind \approx, relative
+_ZERO = 1e-12
+_CLOSE = 0.01  # relative, of the values before and after \approx
 
 
 def read_chain(sides: Sequence[Part]) -> Shape:
@@ -75,7 +76,7 @@ def _is_computed(formula: Formula) -> bool:
 
 
 def _as_product(shape: Shape) -> Shape:
-    """Letters beside a value are a product: `xy=6`, `6=xy`; behind a name they may be a word."""
+    """Letters beside a value are a product: `xy=6`, `6=xy`; after a name they may be a word."""
     return Scalar(shape.product) if isinstance(shape, Words) and shape.product else shape
 
 
@@ -117,15 +118,21 @@ def _has_variable(shape: Shape) -> bool:
 
 def _same(a: Shape, b: Shape) -> bool:
     same = _formulas_same(a, b)
-    if same is None:
+    if same is None and not _is_zero(a, b):
         raise UnreadableError
-    return same
+    return same is not False
 
 
 def _formulas_same(a: Shape, b: Shape) -> bool | None:
     if not isinstance(a, Scalar) or not isinstance(b, Scalar):
         return True if a == b else None
     return same_value(a.formula, b.formula)
+
+
+def _is_zero(a: Shape, b: Shape) -> bool:
+    r"""Are both zero, as far as floats can tell? `\cos\frac{\pi}{2}=0`."""
+    formulas = [shape.formula for shape in (a, b) if isinstance(shape, Scalar)]
+    return len(formulas) == 2 and all(abs(_real(formula)) < _ZERO for formula in formulas)
 
 
 def _is_close(exact: Shape, rounded: Shape) -> bool:

@@ -40,7 +40,7 @@ _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ"
 _LOWERED = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙ"
 _PLAIN = str.maketrans(_RAISED + _LOWERED, "0123456789+-()n" * 2)
 _RAISED_RUN, _LOWERED_RUN = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}]+")
-# `15m²`: a letter behind a digit is a factor, but this one has its square from the keyboard.
+# `15m²`: a letter right after a digit is a factor, but with a Unicode square it is a unit.
 _METERS = re.compile(r"(?<=[0-9}])\s?([kcdm]?m)([²³])")
 _SPELLED = str.maketrans(
     {

@@ -32,7 +32,7 @@ from bard_ray.verify.math.tokens import UnreadableError
 
 MAX_CHARS = 600
 _GOLDS_REMEMBERED = 2048
-# `, k \in \mathbb{Z}` behind a general solution says nothing new.
+# `, k \in \mathbb{Z}` after a general solution says nothing new.
 _QUALIFIER = re.compile(
     r"[,(]?(?:\\text\{ ?(?:for|where) ?\})?[kmnl]\\in ?\\mathbb(?:\{Z\}| ?Z)\)?$"
 )

@@ -199,7 +199,7 @@ def _matrix(tokens: Sequence[Token]) -> Matrix:
     if tokens[-1] != Token(Kind.MATRIX, "end", tokens[-1].spaced) or len(tokens) < 3:
         raise UnreadableError
     rows = _split(tokens[1:-1], frozenset((r"\\",)))
-    if not rows[-1]:  # a `\\` behind the last row
+    if not rows[-1]:  # a `\\` after the last row
         rows.pop()
     cells = [_split(row, frozenset(("&",))) for row in rows]
     if len({len(row) for row in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ITEMS:

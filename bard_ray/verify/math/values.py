@@ -1,4 +1,4 @@
-"""Comparison of shapes that hold no other shapes: scalars, words, regions, ratios, matrices."""
+"""Comparison of shapes without parts: scalars, words, regions, ratios, matrices."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def same_equation(a: tuple[Formula, Formula], b: tuple[Formula, Formula]) -> boo
 
     Returns:
         True: one is a constant multiple of the other. False: the ratio clearly varies. None:
-        anything else, which includes every equation that holds at a point of ours.
+        anything else, which includes every equation that holds at one of the sample points.
     """
     return _proportional(_cleared_difference(*a), _cleared_difference(*b))
 
