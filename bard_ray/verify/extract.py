@@ -18,6 +18,7 @@ from bard_ray.verify.math.normalize import normalize
 MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read: an answer stands at the end
 MAX_NESTED_BOXES = 4
 MAX_ANSWERS = 16  # different ones in a text; more are a hedge, whatever they say
+MAX_COMPARED_CHARS = 600  # longer answers agree only as texts
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
@@ -222,6 +223,8 @@ def _same_text(answer: str, other: str) -> bool:
 
 
 def _same_value(answer: str, other: str) -> bool:
+    if max(len(answer), len(other)) > MAX_COMPARED_CHARS:
+        return answer == other
     return judge(normalize(answer), normalize(other)).finding is Finding.EQUAL
 
 

@@ -143,9 +143,13 @@ DEGENERATE = [
     boxed("bars", "|" * 500 + "=6"),
     Hostile("joined_boxes_4k", r"\boxed{5} and \boxed{6} and " * 4000),
     Hostile("different_boxes", "".join(box(f"5.{'0' * n}") for n in range(180)) + box("6")),
+    Hostile("long_boxes", (box("{" + " " * 4500 + "4}") + ". ") * 2 + box("4" + " " * 9000 + "{}")),
+    Hostile("long_box", box("{4" + " " * 480 + "5}") + ". " + box("{4" + " " * 481 + "5}")),
     Hostile("joints_without_end", box("5") + " a" * 20 + ", " * 9000 + box("6")),
     Hostile("choices", "Answer: A\n" * 5000 + "Answer: B", "A", "choice"),
     Hostile("choice_spaces", "answer" + " " * 100_000, "A", "choice"),
+    Hostile("braces_9k", box(nested("{", "London", "}", 9000)), "Paris", "string"),
+    Hostile("braces_4k_twice", box(nested("{", "A", "}", 4000)) + box("B"), "B", "choice"),
     Hostile("string_100k", "Paris " * 20_000, "Paris", "string"),
 ]
 CHARACTERS = [

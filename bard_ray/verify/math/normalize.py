@@ -11,17 +11,20 @@ import re
 from functools import lru_cache
 
 MAX_REMEMBERED_CHARS = 1000
+MAX_WRAPPERS = 8  # around one another
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
 # What has to occur for a rule to apply, the rule, and what it writes.
+_SPACE = re.compile(r"\s+")
 _REWRITES = (
+    ("", _SPACE, " "),  # first, so that no other rule meets a long run of it
     ("{", re.compile(r"\s*+\{\s*+,\s*+\}\s*+"), ","),
     ("\\", re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     ("\\", re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\!\s*+"), ""),
     # Not after a backslash: `\\ ` ends the row of a matrix.
     ("\\", re.compile(r"(?<!\\)\\[,;: ]|\\q?quad"), " "),
     ("~", re.compile("~"), " "),
-    ("", re.compile(r"\s+"), " "),
+    ("  ", _SPACE, " "),
     (" ", re.compile(r"(?<=[0-9]) ?, (?=[0-9])"), ";"),
     # `1 2/3` keeps its space, `x + 1` does not.
     (" ", re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
@@ -91,13 +94,14 @@ def _unwrap(text: str) -> str:
 
 def _without_wrapper(text: str) -> str:
     """The text without a text command or braces around all of it."""
-    while True:
+    for _ in range(MAX_WRAPPERS):
         if match := WHOLE_TEXT.fullmatch(text):
             text = match.group(1).strip()
         elif text.startswith("{") and _closes_last(text):
             text = text[1:-1].strip()
         else:
-            return text
+            break
+    return text
 
 
 def _closes_last(text: str) -> bool:
