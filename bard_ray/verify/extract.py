@@ -18,6 +18,7 @@ from bard_ray.verify.math.normalize import normalize
 MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read: an answer stands at the end
 MAX_NESTED_BOXES = 4
 MAX_ANSWERS = 16  # different ones in a text; more are a hedge, whatever they say
+MAX_JOINT_CHARS = 60  # between boxes that are parts of one answer
 MAX_COMPARED_CHARS = 600  # longer answers agree only as texts
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
@@ -36,8 +37,9 @@ _FINAL = re.compile(
 # What may stand between boxes that list the parts of one answer, its markup removed: `, `, ` and `,
 # ` papers and `, ` for part (a) and `, ` and y_2 = `.
 _MARKUP = re.compile(r"\\(?:text\w*+|mbox|q?quad|[()\[\],;! ])|[{}$*]")
-_JOINT = re.compile(r"\s*(?:[\w()]+\s+){0,3}(?:,|;|,?\s*\b(?:and|or)\b)\s*(?:[A-Za-z]\w*\s*=)?\s*")
-MAX_JOINT_CHARS = 60
+_JOINT = re.compile(
+    r"\s*(?:[\w()]+\s+){0,3}(?:,|;|,?\s*\b(?:and|(or))\b)\s*(?:[A-Za-z]\w*\s*=)?\s*"
+)
 _PHRASE = re.compile(
     r"\b(?i:answer)\b\s*+(?i:is\b)?\s*+:?[\s*$(]*+([A-Z])(?=[ \t*$)]*+(?:[.,;:]|$))", re.MULTILINE
 )
@@ -116,7 +118,7 @@ def _extract_joined(text: str) -> Extraction:
         return Extraction("", "unclosed_box")
     if len(boxes) == 1:  # as almost always
         return _agreed([boxes[0].content], "boxed", _same_value)
-    return _agreed([_listed(group) for group in _groups(boxes, part)], "boxed", _same_value)
+    return _agreed([_listed(*group) for group in _groups(boxes, part)], "boxed", _same_value)
 
 
 def extract_choice(text: str) -> Extraction:
@@ -188,24 +190,27 @@ def _boxes(text: str) -> Iterator[_Box]:
         yield _Box(_unwrap(text[match.end() : position]), match.start(), position + 1)
 
 
-def _groups(boxes: Sequence[_Box], text: str) -> list[list[str]]:
-    """Contents of the boxes; those that are joined in one group."""
-    groups: list[list[str]] = []
+def _groups(boxes: Sequence[_Box], text: str) -> list[tuple[list[str], str]]:
+    """Contents of boxes that are joined, and the word that joins them."""
+    groups: list[tuple[list[str], str]] = []
     end = 0
     for box in boxes:
-        between = text[end : box.start] if groups else ""
-        if len(between) <= MAX_JOINT_CHARS and _JOINT.fullmatch(_MARKUP.sub(" ", between)):
-            groups[-1].append(box.content)
-        else:
-            groups.append([box.content])
+        joint = _joint(text[end : box.start]) if groups else None
+        contents, word = groups.pop() if joint else ([], "and")
+        groups.append(([*contents, box.content], "or" if joint and joint[1] else word))
         end = box.end
     return groups
 
 
-def _listed(group: Sequence[str]) -> str:
+def _joint(between: str) -> re.Match[str] | None:
+    short = len(between) <= MAX_JOINT_CHARS
+    return _JOINT.fullmatch(_MARKUP.sub(" ", between)) if short else None
+
+
+def _listed(contents: Sequence[str], word: str) -> str:
     """Joined boxes as a list; as one answer where they agree."""
-    agreed = _agreed(group, "boxed", _same_value)
-    return r"\text{ and }".join(group) if agreed.rule == "hedge" else agreed.answer
+    agreed = _agreed(contents, "boxed", _same_value)
+    return rf"\text{{ {word} }}".join(contents) if agreed.rule == "hedge" else agreed.answer
 
 
 def _agreed(answers: Sequence[str], rule: str, same: Callable[[str, str], bool]) -> Extraction:

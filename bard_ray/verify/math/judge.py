@@ -94,10 +94,9 @@ def compare(answer: Shape, gold: Shape) -> Finding:
         return CONTRADICTION
     if type(answer) is type(gold):
         return _SAME_SHAPE[type(gold)](answer, gold)
-    if isinstance(answer, Record) or isinstance(gold, Record):
-        return _compare_with_record(answer, gold)
-    if isinstance(answer, Equation) or isinstance(gold, Equation):
-        return _compare_with_equation(answer, gold)
+    finding = _compare_named(answer, gold)
+    if finding is not None:
+        return finding
     answer, gold = _aligned(answer, gold)
     if type(answer) is type(gold):
         return _SAME_SHAPE[type(gold)](answer, gold)
@@ -146,13 +145,21 @@ def _as_tuple(shape: Shape) -> Shape:
 # --- equations and named values
 
 
-def _compare_with_equation(answer: Shape, gold: Shape) -> Finding:
-    """A bare value beside an equation: it counts for what the equation names, for no less."""
+def _compare_named(answer: Shape, gold: Shape) -> Finding | None:
+    """Named values or an equation beside anything else; None where neither side is one."""
+    if isinstance(gold, Record):
+        return _without_names(answer, gold)
+    if isinstance(answer, Record):
+        return _with_names(answer, gold)
     if isinstance(gold, Equation):
+        # A bare value answers what the equation names; it says less than any other equation.
         named = gold.left.names and names.canonical(gold.left.text) not in gold.right_variables
         return compare(answer, gold.right) if named else DIFFERENT
-    if not isinstance(answer, Equation):
-        raise TypeError(answer)
+    return _right_side(answer, gold) if isinstance(answer, Equation) else None
+
+
+def _right_side(answer: Equation, gold: Shape) -> Finding:
+    """An equation where the gold is a bare value: `x=5`, `m+n=17`."""
     if answer.left.computed:  # `7=11a+c`
         return DIFFERENT
     if answer.left.variables & answer.right_variables:  # `x=1/x`, `(x+1)^2=x^2+1`
@@ -168,6 +175,8 @@ def _compare_equations(answer: Equation, gold: Equation) -> Finding:
     renamed = _with_argument_of(gold.left, answer)
     if renamed is not None:
         return compare(renamed, gold.right)
+    if names.call(answer.left.text) and names.call(gold.left.text):  # `f(3)=5` is not `f(2)=5`
+        return DIFFERENT
     a, g = _formulas(answer), _formulas(gold)
     if a and g:
         return finding_of(same_equation(a, g))
@@ -200,7 +209,7 @@ def _with_argument_of(gold: Left, answer: Equation) -> Shape | None:
     if given is None:
         defines = names.is_variable(answer.left.text) and variables == {wanted[1]}
         return answer.right if defines and answer.left.text not in variables else None
-    if given[0] != wanted[0] or not given[1].isalpha() or not wanted[1].isalpha():
+    if given[0] != wanted[0] or not (given[1] + wanted[1]).islower():  # nor `P(A)` for `P(B)`
         return None
     return Scalar(answer.right.formula.renamed(wanted[1])) if variables <= {given[1]} else None
 
@@ -213,18 +222,25 @@ def _formulas(equation: Equation) -> tuple[Formula, Formula] | None:
 # --- records
 
 
-def _compare_with_record(answer: Shape, gold: Shape) -> Finding:
-    """Named values beside values without names: by the order of the names."""
-    record, other = (gold, answer) if isinstance(gold, Record) else (answer, gold)
-    if not isinstance(record, Record):
-        raise TypeError(record)
-    values = _values_in_order(record)
-    if isinstance(other, _SEVERAL) and not any(isinstance(i, Equation) for i in other.items):
-        if record is gold:
-            return _in_order(other.items, values)
-        ordered = isinstance(other, Tuple)
-        return (_in_order if ordered else _in_any_order)(values, other.items)
-    return DIFFERENT if record is gold or isinstance(other, _SEVERAL) else HEDGE
+def _without_names(answer: Shape, gold: Record) -> Finding:
+    """Values without names where the gold names them: they count in the order of the names."""
+    if not isinstance(answer, _SEVERAL) or _has_equation(answer.items):
+        return DIFFERENT
+    return _in_order(answer.items, _values_in_order(gold))
+
+
+def _with_names(answer: Record, gold: Shape) -> Finding:
+    """Named values where the gold has none: a list has no order, a tuple that of the names."""
+    if not isinstance(gold, _SEVERAL):
+        return HEDGE
+    if _has_equation(gold.items):  # `x=1 or y=2`
+        return DIFFERENT
+    ordered = isinstance(gold, Tuple)
+    return (_in_order if ordered else _in_any_order)(_values_in_order(answer), gold.items)
+
+
+def _has_equation(items: Sequence[Shape]) -> bool:
+    return any(isinstance(item, Equation) for item in items)
 
 
 def _compare_records(answer: Record, gold: Record) -> Finding:

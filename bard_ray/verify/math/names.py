@@ -27,10 +27,11 @@ _QUANTITIES = (
     r"|max|min|sup|inf|lim|sum|prod|int|oint|nabla|partial)(?![A-Za-z])"
 )
 # A bracket with all that stands in it is `#` here, so that `f(x)+g(x)` is not taken for a call.
+_VARIABLE = re.compile(rf"{_LETTER}'*{_INDEX}'*")
 _FORMS = tuple(
     re.compile(form)
     for form in (
-        rf"{_LETTER}'*{_INDEX}'*",
+        _VARIABLE.pattern,
         rf"(?:{_POINT}){{2,}}(?:\^\{{?2\}}?)?",  # points: `AB`, `A_1B_1`, `AB^2`
         rf"{_ACCENTS}\{{[^{{}}]{{1,20}}\}}{_INDEX}",
         rf"(?:[fghpquvwFGHPQESTVW]|{_GREEK})'*{_INDEX}(?:\^\{{-1\}})?#",  # functions: `f(2x+1)`
@@ -39,7 +40,6 @@ _FORMS = tuple(
         r"[A-Z][a-z]{3,}(?: [A-Za-z]+)*",  # words
     )
 )
-_VARIABLE = _FORMS[0]
 _CALL = re.compile(rf"({_LETTER}'*{_INDEX})\((-?[0-9]+|{_LETTER})\)")
 _QUANTITY = re.compile(rf"m?{_QUANTITIES}.*")
 _POWER = r"(?:\^\{?[0-9]\}?)?"
