@@ -51,7 +51,7 @@ def equations(draw):
     return left, str(c), (x, y)
 
 
-@SETTINGS
+@settings(max_examples=30, deadline=None, derandomize=True)  # some reach math-verify
 @given(equations())
 def test_less_than_an_equation_does_not_pass(equation) -> None:
     left, right, (x, y) = equation
