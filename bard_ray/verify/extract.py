@@ -1,21 +1,25 @@
-r"""Get the answer out of the text after the closing think tag.
-
-This is pure string work, linear in the length of the text.
+r"""Get the answer out of the text after the closing think tag, in time linear in its length.
 
 An answer that names several results is no answer: two different boxes are a hedge, and a hedge is
-unparsable.
+unparsable. Boxes joined by "and" are one answer that lists what they hold.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bard_ray.verify.math.compare import compare_exact, normalize
+from bard_ray.verify.math.compare import compare_exact
+from bard_ray.verify.math.finding import Finding
+from bard_ray.verify.math.judge import judge
+from bard_ray.verify.math.normalize import normalize
 
 MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read: an answer stands at the end
 MAX_NESTED_BOXES = 4
+MAX_ANSWERS = 16  # different ones in a text; more are a hedge, whatever they say
+MAX_JOINT_CHARS = 60  # between boxes that are parts of one answer
+MAX_COMPARED_CHARS = 600  # longer answers agree only as texts
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
@@ -27,7 +31,14 @@ _LETTER = re.compile(r"\(?\s*([A-Za-z])\s*(?:\)?$|[).:].*$)")
 _NUMBER = r"[-+]?+[0-9][0-9.,/]*+"
 _FINAL = re.compile(
     r"\b(?i:final\s++answer\s*+(?:is\b\s*+:?|:)|answer\s*+:)[\s*]*+"
-    rf"(?:\$([^$\n]{{1,600}}+)\$|\\\((.{{1,600}}?)\\\)|({_NUMBER})(?=[*\s]*+(?:$|\n|[A-Z])))"
+    rf"(?:\$([^$\n]{{1,600}}+)\$(?![0-9])|\\\((.{{1,600}}?)\\\)"
+    rf"|((?:\\?\$)?{_NUMBER})(?=[*\s]*+(?:$|\n|[A-Z])))"
+)
+# What may stand between boxes that list the parts of one answer, its markup removed: `, `, ` and `,
+# ` papers and `, ` for part (a) and `, ` and y_2 = `.
+_MARKUP = re.compile(r"\\(?:text\w*+|mbox|q?quad|[()\[\],;! ])|[{}$*]")
+_JOINT = re.compile(
+    r"\s*(?:[\w()]+\s+){0,3}(?:,|;|,?\s*\b(?:and|(or))\b)\s*(?:[A-Za-z]\w*\s*=)?\s*"
 )
 _PHRASE = re.compile(
     r"\b(?i:answer)\b\s*+(?i:is\b)?\s*+:?[\s*$(]*+([A-Z])(?=[ \t*$)]*+(?:[.,;:]|$))", re.MULTILINE
@@ -55,8 +66,8 @@ class UnclosedBoxError(ValueError):
 def answer_part(text: str) -> str:
     """What of a text may hold the answer: its tail, without thinking.
 
-    The text of a rollout begins behind its closing think tag. Where it holds further tags, what
-    stands before the last closing tag, or behind an opening one, is thinking as well, and a box in
+    The text of a rollout begins after its closing think tag. Where it contains further tags, what
+    stands before the last closing tag, or after an opening one, is thinking as well, and a box in
     there is no answer.
     """
     tail = text[-MAX_TEXT_CHARS:].rpartition(CLOSE_TAG)[2]
@@ -75,20 +86,15 @@ def extract_math(text: str) -> Extraction:
     Returns:
         The answer, or a rule that says why there is none. Source: ours.
     """
-    boxed = extract_boxed(text)
+    boxed = _extract_joined(text)
     if boxed.rule != "no_answer":
         return boxed
     stated = [next(filter(None, groups)) for groups in _FINAL.findall(answer_part(text))]
-    if not stated:
-        return boxed
-    answers = [answer.strip().rstrip(".,") for answer in stated]
-    if any(compare_exact(answer, answers[-1]) is not True for answer in set(answers)):
-        return Extraction("", "hedge")
-    return Extraction(answers[-1], "phrase")
+    return _agreed([answer.strip().rstrip(".,") for answer in stated], "phrase", _same_value)
 
 
 def extract_boxed(text: str) -> Extraction:
-    r"""Content of the last balanced `\boxed{...}`; all boxes must agree.
+    r"""Content of the last balanced `\boxed{...}`; all must be the same text or plain number.
 
     Args:
         text: answer part of a completion; only its last `MAX_TEXT_CHARS` characters are read.
@@ -97,15 +103,22 @@ def extract_boxed(text: str) -> Extraction:
         The answer, or a rule that says why there is none. Source: ours.
     """
     try:
-        boxes = [_unwrap(box) for box in _boxes(answer_part(text))]
+        boxes = [box.content for box in _boxes(answer_part(text))]
     except UnclosedBoxError:
         return Extraction("", "unclosed_box")
-    if not boxes:
-        return Extraction("", "no_answer")
-    last = boxes[-1].strip()
-    if any(compare_exact(box, last) is not True for box in set(boxes[:-1]) - {boxes[-1]}):
-        return Extraction("", "hedge")
-    return Extraction(last, "boxed" if last else "empty")
+    return _agreed(boxes, "boxed", _same_text)
+
+
+def _extract_joined(text: str) -> Extraction:
+    """As `extract_boxed`, but boxes joined by "and" are one answer, and equal values agree."""
+    part = answer_part(text)
+    try:
+        boxes = list(_boxes(part))
+    except UnclosedBoxError:
+        return Extraction("", "unclosed_box")
+    if len(boxes) == 1:  # as almost always
+        return _agreed([boxes[0].content], "boxed", _same_value)
+    return _agreed([_listed(*group) for group in _groups(boxes, part)], "boxed", _same_value)
 
 
 def extract_choice(text: str) -> Extraction:
@@ -161,11 +174,63 @@ def _as_letter(text: str, rule: str) -> Extraction:
     return Extraction(letter, rule if letter else "no_answer")
 
 
-def _boxes(text: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Content of a box, and where it begins and ends in the text."""
+
+    content: str
+    start: int
+    end: int
+
+
+def _boxes(text: str) -> Iterator[_Box]:
     position = 0
     while match := _BOX.search(text, position):
         position = _closing_brace(text, match.end())
-        yield text[match.end() : position]
+        yield _Box(_unwrap(text[match.end() : position]), match.start(), position + 1)
+
+
+def _groups(boxes: Sequence[_Box], text: str) -> list[tuple[list[str], str]]:
+    """Contents of boxes that are joined, and the word that joins them."""
+    groups: list[tuple[list[str], str]] = []
+    end = 0
+    for box in boxes:
+        joint = _joint(text[end : box.start]) if groups else None
+        contents, word = groups.pop() if joint else ([], "and")
+        groups.append(([*contents, box.content], "or" if joint and joint[1] else word))
+        end = box.end
+    return groups
+
+
+def _joint(between: str) -> re.Match[str] | None:
+    short = len(between) <= MAX_JOINT_CHARS
+    return _JOINT.fullmatch(_MARKUP.sub(" ", between)) if short else None
+
+
+def _listed(contents: Sequence[str], word: str) -> str:
+    """Joined boxes as a list; as one answer where they agree."""
+    agreed = _agreed(contents, "boxed", _same_value)
+    return rf"\text{{ {word} }}".join(contents) if agreed.rule == "hedge" else agreed.answer
+
+
+def _agreed(answers: Sequence[str], rule: str, same: Callable[[str, str], bool]) -> Extraction:
+    """The last answer, where all others say the same."""
+    if not answers:
+        return Extraction("", "no_answer")
+    last, others = answers[-1].strip(), set(answers) - {answers[-1]}
+    if len(others) > MAX_ANSWERS or not all(same(other, last) for other in others):
+        return Extraction("", "hedge")
+    return Extraction(last, rule if last else "empty")
+
+
+def _same_text(answer: str, other: str) -> bool:
+    return compare_exact(answer, other) is True
+
+
+def _same_value(answer: str, other: str) -> bool:
+    if max(len(answer), len(other)) > MAX_COMPARED_CHARS:
+        return answer == other
+    return judge(normalize(answer), normalize(other)).finding is Finding.EQUAL
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -174,13 +239,12 @@ def _closing_brace(text: str, start: int) -> int:
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
             return match.start()
-    # No later box can be balanced by fewer braces for sure,
-    # and reading on from each would be quadratic.
+    # A later box might still be balanced, but trying each one would be quadratic.
     raise UnclosedBoxError
 
 
 def _unwrap(box: str) -> str:
-    r"""Content of `\boxed{\boxed{...}}`: the innermost, where a box holds nothing but a box."""
+    r"""Content of `\boxed{\boxed{...}}`: the innermost, where a box contains nothing but a box."""
     inner = box.strip()
     for _ in range(MAX_NESTED_BOXES):
         match = _BOX.match(inner)

@@ -1,6 +1,6 @@
 r"""Grade one answer: find its kind and ask that kind's grader.
 
-Model text is parsed, never evaluated as code. Parsing may still take for ever or ask for terabytes,
+Model text is parsed, never evaluated as code. Parsing may still take forever or ask for terabytes,
 and nothing in here stops it: call `grade` through `bard_ray.verify.process.grading` for any text
 you have not written yourself.
 

@@ -61,7 +61,7 @@ def gold_problems(questions: Sequence[Question], verdicts: Sequence[Verdict]) ->
 def validate_golds(
     questions: Sequence[Question], grade_batch: Callable[[Sequence[GradeItem]], Sequence[Verdict]]
 ) -> list[GoldProblem]:
-    """`gold_problems` in one go, for a grader that is called and answers."""
+    """`gold_problems` for a grader that is an ordinary function."""
     return gold_problems(questions, grade_batch(gold_items(questions)))
 
 
@@ -84,5 +84,5 @@ def require_gradable(source: str, total: int, problems: Sequence[GoldProblem]) -
     raise DataError(
         source,
         f"{len(problems)} of {total} gold answers do not grade correct: {'; '.join(listed)}",
-        "Mend or remove these rows, or give them another kind (see docs/grading.md)",
+        "Fix or remove these rows, or give them another kind (see docs/grading.md)",
     )

@@ -15,7 +15,7 @@ class Rule(StrEnum):
     """Which rule decided a verdict, where extraction had found an answer."""
 
     EXACT = "exact"  # the same text after normalization, or two plain rational numbers
-    NUMERIC = "numeric"  # the evaluator of our own, and the shapes built on it
+    NUMERIC = "numeric"  # our own reader and evaluator
     MATH_VERIFY = "math_verify"
     TOO_LONG = "too_long"
     TOO_COMPLEX = "too_complex"  # refused before math-verify could spend its time on it

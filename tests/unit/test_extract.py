@@ -119,12 +119,48 @@ def test_a_string_needs_no_box() -> None:
         ("Answer: 42", "42"),
         ("Answer: 1,234.", "1,234"),
         ("answer: 5. I hope", "5"),
+        ("Answer: $18.", "$18"),
+        (r"Answer: \$1,250", r"\$1,250"),
         ("Answer: 3\nAnswer: 3.0", "3.0"),
         (r"Answer: 3, so \boxed{4}", "4"),
     ],
 )
 def test_a_stated_final_answer_counts_without_a_box(text: str, answer: str) -> None:
     assert extract_math(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{1} and \boxed{2}", r"1\text{ and }2"),
+        (r"\(\boxed{1}\) and \(\boxed{-2}\).", r"1\text{ and }-2"),
+        (r"$$\boxed{(2,2)} \quad \text{and} \quad \boxed{(6,2)}$$", r"(2,2)\text{ and }(6,2)"),
+        (r"\boxed{1}, \boxed{2}, \boxed{3}", r"1\text{ and }2\text{ and }3"),
+        (r"\boxed{1} papers and \boxed{2} bins", r"1\text{ and }2"),
+        (r"$y_1=\boxed{x}$ and $y_2=\boxed{2x}$", r"x\text{ and }2x"),
+        (r"\boxed{4}, that is, \boxed{\sqrt{16}}", r"\sqrt{16}"),
+        (r"\boxed{\sqrt{4}}. Indeed \boxed{2}", "2"),
+        (r"\boxed{1,2} **Final answer:** \boxed{1} and \boxed{2}", r"1\text{ and }2"),
+    ],
+)
+def test_joined_boxes_are_one_answer(text: str, answer: str) -> None:
+    found = extract_math(text)
+    assert (found.answer, found.rule) == (answer, "boxed")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\boxed{1}\boxed{2}",
+        r"\boxed{1} no no no no no \boxed{2}",
+        r"\boxed{1}. And then \boxed{2}",
+        r"\boxed{1} is what I would say, and then I think again: \boxed{2}",
+        r"\boxed{1} and \boxed{2}. Finally \boxed{2}",
+        "".join(rf"\boxed{{{n}}} or maybe rather this one here: " for n in range(40)),
+    ],
+)
+def test_boxes_that_are_not_joined_have_to_agree(text: str) -> None:
+    assert extract_math(text).rule == "hedge"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +171,7 @@ def test_a_stated_final_answer_counts_without_a_box(text: str, answer: str) -> N
         ("Answer: 42 apples", "no_answer"),
         ("Answer: 42 or 43", "no_answer"),
         ("Answer: $1$ ... Answer: $2$", "hedge"),
+        ("Answer: $18 or $19", "no_answer"),
         (r"Answer: 42 \boxed{42", "unclosed_box"),
     ],
 )

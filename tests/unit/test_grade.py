@@ -23,7 +23,6 @@ CORRECT, WRONG, UNPARSABLE, BROKEN = (
         ("integer", "42", "42", CORRECT, "exact"),
         ("integer", "033", "33", CORRECT, "exact"),
         ("integer", "41", "42", WRONG, "exact"),
-        ("integer", "m+n=17", "17", CORRECT, "exact"),
         ("integer", "1,024", "1024", CORRECT, "exact"),
         ("math", r"\frac{2}{4}", "0.5", CORRECT, "exact"),
         # our own reader
@@ -36,6 +35,11 @@ CORRECT, WRONG, UNPARSABLE, BROKEN = (
         ("math", "y=3x", "y=2x", WRONG, "numeric"),
         ("math", "(1,2]", "(1,2)", WRONG, "numeric"),
         ("integer", "2^5", "32", CORRECT, "numeric"),
+        ("integer", "m+n=17", "17", CORRECT, "numeric"),
+        ("integer", "$1,250", r"\$1250", CORRECT, "numeric"),
+        ("math", "34", "x^2+y^2=34", WRONG, "numeric"),
+        ("math", "1", r"2\overline{z}+z=1", WRONG, "numeric"),
+        ("math", "2+3=5", "5", CORRECT, "numeric"),
         ("integer", "?", "32", UNPARSABLE, "too_complex"),
         # left to math-verify
         ("math", "1/2x", r"\frac{1}{2x}", CORRECT, "math_verify"),
@@ -54,6 +58,8 @@ CORRECT, WRONG, UNPARSABLE, BROKEN = (
         ("math", "**73**", "73", CORRECT, "exact"),
         ("math", "3=5", "5", UNPARSABLE, "contradiction"),
         ("math", "x=3=5", "5", UNPARSABLE, "contradiction"),
+        ("math", "x=3=5", "x=5", UNPARSABLE, "contradiction"),
+        ("math", r"\overline{x}=3=5", "5", UNPARSABLE, "contradiction"),
         # nothing to compare
         ("math", "", "5", UNPARSABLE, "empty"),
         ("math", "1+" * MAX_ANSWER_CHARS + "1", "5", UNPARSABLE, "too_long"),
@@ -91,6 +97,9 @@ def test_boxed_answers(
         ("math", r"\boxed{4}</think> \boxed{5}", "5", CORRECT, "exact"),
         ("math", r"\boxed{5", "5", UNPARSABLE, "unclosed_box"),
         ("math", r"\boxed{3} or \boxed{5}", "5", UNPARSABLE, "hedge"),
+        ("math", r"\boxed{3} and \boxed{5}", "5", UNPARSABLE, "hedge"),
+        ("math", r"\boxed{3} and \boxed{5}", "3,5", CORRECT, "numeric"),
+        ("choice", r"\boxed{A} and \boxed{B}", "B", UNPARSABLE, "hedge"),
         ("math", r"\fbox{5}", "5", CORRECT, "exact"),
         ("choice", "The answer is (C).", "C", CORRECT, "exact"),
         ("string", "Paris", "paris", CORRECT, "exact"),

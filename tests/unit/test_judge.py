@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_verify import LatexExtractionConfig, parse, verify
 
-from bard_ray.verify.math.compare import normalize
-from bard_ray.verify.math.judge import Finding, judge
+from bard_ray.verify.math.finding import Finding
+from bard_ray.verify.math.judge import judge
+from bard_ray.verify.math.normalize import normalize
 
 SETTINGS = settings(max_examples=80, deadline=None, derandomize=True)
 

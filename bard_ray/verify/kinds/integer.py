@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bard_ray.records import GradeItem, Verdict
 from bard_ray.verify.kinds import math
-from bard_ray.verify.math.compare import normalize, plain_number
+from bard_ray.verify.math.normalize import normalize
+from bard_ray.verify.math.rational import plain_number
 from bard_ray.verify.verdicts import broken_gold
 
 
@@ -13,7 +14,7 @@ def grade(item: GradeItem) -> Verdict:
 
     Leading zeros and thousands separators do not count.
     """
-    gold = plain_number(normalize(item.gold))
-    if gold is None or gold.value.denominator != 1:
+    gold = plain_number(normalize(item.gold).removeprefix(r"\$"))
+    if gold is None or not gold.whole:
         return broken_gold(item.gold)
     return math.grade(item)

@@ -6,19 +6,25 @@ import re
 
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.extract import extract_math
-from bard_ray.verify.math.compare import equation_sides, is_contradiction, normalize
 from bard_ray.verify.math.complexity import is_too_complex
-from bard_ray.verify.math.judge import Finding, judge
-from bard_ray.verify.math.reader import real_value
+from bard_ray.verify.math.finding import Finding
+from bard_ray.verify.math.judge import judge
+from bard_ray.verify.math.names import is_name
+from bard_ray.verify.math.normalize import normalize
+from bard_ray.verify.math.reader import read_gold
 from bard_ray.verify.math.slow import ask_math_verify
+from bard_ray.verify.math.split import chain_sides, list_parts
 from bard_ray.verify.verdicts import Rule, problem, verdict, verdict_of
 
 _LABEL = re.compile(r"\(?([A-H])\)(?=-?(?:[0-9$]|\\(?:frac|sqrt)))")
-_APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
-_CLOSE = 0.01  # what may stand on the two sides of it, relative
 _TEXT = re.compile(r"\\(?:text\w*+|mbox)\{([^{}]*+)\}")
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)[^,:]*+[,:]")
-_REFUSED = {Finding.HEDGE: Rule.HEDGE, Finding.AMBIGUOUS: Rule.AMBIGUOUS}
+_CURRENCY = re.compile(r"^([-+]?)\\\$|\\\$$")
+_REFUSED = {
+    Finding.HEDGE: Rule.HEDGE,
+    Finding.AMBIGUOUS: Rule.AMBIGUOUS,
+    Finding.CONTRADICTION: Rule.CONTRADICTION,
+}
 
 
 def grade(item: GradeItem) -> Verdict:
@@ -40,25 +46,55 @@ def grade(item: GradeItem) -> Verdict:
     claimed, answer = _quantifier(answer)
     if claimed not in ("", quantifier):
         return verdict(Outcome.UNPARSABLE, found.answer, Rule.AMBIGUOUS)
-    answer = _without_approximation(answer, gold)
-    sides = equation_sides(answer) if len(equation_sides(gold)) == 1 else [answer]
-    if is_contradiction(sides):
-        return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
-    return _compared(sides[-1], gold, answer)
-
-
-def _compared(answer: str, gold: str, shown: str) -> Verdict:
     judgment = judge(answer, gold)
     if judgment.finding in _REFUSED:
-        return verdict(Outcome.UNPARSABLE, shown, _REFUSED[judgment.finding])
-    if judgment.finding is not Finding.UNDECIDED:
-        rule = Rule.EXACT if judgment.exact else Rule.NUMERIC
-        return verdict_of(judgment.finding is Finding.EQUAL, shown, rule)
+        return verdict(Outcome.UNPARSABLE, answer, _REFUSED[judgment.finding])
+    if judgment.finding is Finding.UNDECIDED:
+        return _without_reader(answer, gold)
+    rule = Rule.EXACT if judgment.exact else Rule.NUMERIC
+    return verdict_of(judgment.finding is Finding.EQUAL, answer, rule)
+
+
+def _without_reader(answer: str, gold: str) -> Verdict:
+    """Verdict on what our reader leaves undecided: rules that need no reading, then math-verify."""
+    sides = [part.text for part in chain_sides(answer)]
+    if any(side != sides[-1] for side in sides[1:]):
+        return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
+    if not _may_equal(answer, gold):
+        return verdict(Outcome.WRONG, answer, Rule.NUMERIC)
+    said = _asked(sides[-1] if len(chain_sides(gold)) == 1 else answer, gold)
+    # A gold answer that only math-verify cannot read is not broken.
+    unread = said.outcome is Outcome.BROKEN and read_gold(gold)
+    return verdict_of(False, answer, Rule.MATH_VERIFY) if unread else said
+
+
+def _may_equal(answer: str, gold: str) -> bool:
+    """May an answer equal a gold answer that is an equation, or a list of them?
+
+    Not `1` for `2x+z=1`, nor what names other values. math-verify would compare a list of equations
+    as truth values.
+    """
+    if "=" not in gold:
+        return True
+    answers, golds = ([part.text for part in list_parts(text)] for text in (answer, gold))
+    return all(any(_may_equal_part(a, g) for a in answers) for g in golds)
+
+
+def _may_equal_part(answer: str, gold: str) -> bool:
+    sides, golds = ([part.text for part in chain_sides(text)] for text in (answer, gold))
+    if len(golds) > 1 and len(sides) == 1:
+        return is_name(golds[0])
+    return judge(sides[-1], golds[-1]).finding is not Finding.DIFFERENT
+
+
+def _asked(answer: str, gold: str) -> Verdict:
+    """The verdict of math-verify, which is asked in its own spelling."""
+    answer, gold = (_CURRENCY.sub(r"\1", text).replace(";", ",") for text in (answer, gold))
     if is_too_complex(answer, gold):
-        return verdict(Outcome.UNPARSABLE, shown, Rule.TOO_COMPLEX)
+        return verdict(Outcome.UNPARSABLE, answer, Rule.TOO_COMPLEX)
     # math-verify drops text, and with it `\text{ (or 6)}`.
     if not set(_TEXT.findall(answer)) <= set(_TEXT.findall(gold)):
-        return verdict(Outcome.UNPARSABLE, shown, Rule.AMBIGUOUS)
+        return verdict(Outcome.UNPARSABLE, answer, Rule.AMBIGUOUS)
     return ask_math_verify(answer, gold)
 
 
@@ -68,18 +104,6 @@ def _without_label(answer: str, gold: str) -> str:
     if match is None or _LABEL.match(gold):
         return answer
     return match[1] if len(gold) == 1 and gold.isalpha() else answer[match.end() :]
-
-
-def _without_approximation(answer: str, gold: str) -> str:
-    r"""`22/7 \approx 3.14` is 22/7; where the two sides do not fit, both stay, as an equality."""
-    parts = _APPROXIMATELY.split(answer)
-    if len(parts) != 2 or _APPROXIMATELY.search(gold):
-        return answer
-    exact, rounded = map(real_value, equation_sides(parts[0])[-1:] + parts[1:])
-    if exact is None or rounded is None:
-        return answer
-    close = abs(exact - rounded) <= _CLOSE * abs(exact)
-    return parts[0] if close else "=".join(parts)
 
 
 def _quantifier(text: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bard_ray.records import GradeItem, Verdict
 from bard_ray.verify.extract import extract_string
-from bard_ray.verify.math.compare import normalize
+from bard_ray.verify.math.normalize import normalize
 from bard_ray.verify.verdicts import Rule, problem, verdict_of
 
 

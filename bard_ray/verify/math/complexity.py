@@ -2,7 +2,7 @@ r"""Refuse, by its characters alone, what would cost math-verify more than an an
 
 Powers of powers, long numbers, deep nesting, sums, integrals and determinants: measured on the
 text in one pass, below a millisecond. An answer may be as complex as its gold answer, whatever that
-is: every measure of the gold raises the limit. This is no guarantee, the time limit is; it keeps
+is: every measure of the gold raises the limit. The time limit is the guarantee; these limits keep
 the grading processes from being killed all the time.
 """
 

@@ -14,9 +14,9 @@ from fractions import Fraction
 from functools import cached_property
 from math import isfinite
 
-from bard_ray.verify.math.compare import same_decimal
 from bard_ray.verify.math.evaluate import Approx, Evaluator, NoValueError, UndefinedError, Value
 from bard_ray.verify.math.expression import Expression, Name, Number, Operation, read_expression
+from bard_ray.verify.math.rational import same_decimal
 from bard_ray.verify.math.tokens import Token
 
 POSITIVE_POINTS = 3
@@ -136,21 +136,6 @@ def same_value(a: Formula, b: Formula) -> bool | None:
             return _as_decimals(a, b)
         verdicts.append(True if delicate and index == POSITIVE_POINTS else same)
     return True if all(verdicts) else None
-
-
-def proportional(a: Formula, b: Formula) -> bool | None:
-    """Is one a constant multiple of the other, not zero? So `2x-2y=2` is `x-y=1`.
-
-    None: undecided, which includes every formula that is zero at some point.
-    """
-    ratio = Operation("/", (a.tree, b.tree))
-    first, *others = Formula(ratio).samples
-    if first is None or first.value == 0:
-        return None
-    same = [None if s is None else same_number(s.value, first.value) for s in others]
-    if all(same):
-        return True
-    return False if False in same else None
 
 
 def same_number(a: Value, b: Value) -> bool | None:

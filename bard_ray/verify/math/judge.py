@@ -1,28 +1,41 @@
 r"""Comparison of two answers without sympy: equal, different, refused, or undecided.
 
 What is equal to what is listed, case by case, in docs/grading.md. Undecided is always allowed: it
-costs a call of math-verify. Refused is an answer that is ambiguous or names several values where
-one was asked for.
+costs a call of math-verify. Refused is an answer that is ambiguous, contradicts itself or names
+several values where one was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from itertools import product
 
+from bard_ray.verify.math import names
 from bard_ray.verify.math.compare import compare_normalized
-from bard_ray.verify.math.expression import Name, Number, Operation
-from bard_ray.verify.math.formula import Formula, proportional, same_value
-from bard_ray.verify.math.reader import open_interval, read_answer, read_gold
-from bard_ray.verify.math.regions import same_region
+from bard_ray.verify.math.finding import (
+    AMBIGUOUS,
+    CONTRADICTION,
+    DIFFERENT,
+    EQUAL,
+    HEDGE,
+    UNDECIDED,
+    Finding,
+    all_equal,
+    any_equal,
+    finding_of,
+)
+from bard_ray.verify.math.formula import Formula, same_value
+from bard_ray.verify.math.reader import read_answer, read_gold
 from bard_ray.verify.math.structure import (
     BaseNumber,
+    Contradiction,
     Equation,
+    Left,
     Listing,
     Matrix,
     Ratio,
+    Record,
     Region,
     Scalar,
     Set,
@@ -30,22 +43,21 @@ from bard_ray.verify.math.structure import (
     Tuple,
     Words,
 )
+from bard_ray.verify.math.terms import open_interval
+from bard_ray.verify.math.values import (
+    compare_base,
+    compare_base_numbers,
+    compare_matrices,
+    compare_ratios,
+    compare_regions,
+    compare_scalars,
+    compare_words,
+)
+from bard_ray.verify.math.zeros import same_equation
 
-
-class Finding(Enum):
-    """What a comparison found."""
-
-    EQUAL = auto()
-    DIFFERENT = auto()
-    HEDGE = auto()  # several answers where one was asked for
-    AMBIGUOUS = auto()
-    UNDECIDED = auto()
-
-
-EQUAL, DIFFERENT, HEDGE, AMBIGUOUS, UNDECIDED = Finding
-# Letters that count through the integers in a general solution such as `2k\pi`.
-_COUNTERS = frozenset("kmnl")
-_WORDS_OF_TWO = frozenset(("no", "up", "on", "in"))
+# Of several readings of one answer, the first of these findings counts.
+_PRECEDENCE = (EQUAL, UNDECIDED, CONTRADICTION, HEDGE, AMBIGUOUS, DIFFERENT)
+_SEVERAL = (Tuple, Set, Listing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +85,27 @@ def judge(answer: str, gold: str) -> Judgment:
     if not golds:
         return Judgment(UNDECIDED)
     findings = {compare(a, g) for a, g in product(read_answer(answer), golds)}
-    for finding in (EQUAL, UNDECIDED, HEDGE, AMBIGUOUS, DIFFERENT):
-        if finding in findings:
-            return Judgment(finding)
-    return Judgment(UNDECIDED)
+    return Judgment(next((f for f in _PRECEDENCE if f in findings), UNDECIDED))
 
 
 def compare(answer: Shape, gold: Shape) -> Finding:
     """Compare two shapes; the answer's side and the gold's are not interchangeable."""
+    if isinstance(answer, Contradiction):
+        return CONTRADICTION
     if type(answer) is type(gold):
         return _SAME_SHAPE[type(gold)](answer, gold)
+    finding = _compare_named(answer, gold)
+    if finding is not None:
+        return finding
     answer, gold = _aligned(answer, gold)
     if type(answer) is type(gold):
         return _SAME_SHAPE[type(gold)](answer, gold)
-    if isinstance(answer, (Tuple, Set, Listing)) and isinstance(gold, (Tuple, Set, Listing)):
+    return _compare_kinds(answer, gold)
+
+
+def _compare_kinds(answer: Shape, gold: Shape) -> Finding:
+    """Two shapes of different kinds."""
+    if isinstance(answer, _SEVERAL) and isinstance(gold, _SEVERAL):
         ordered = isinstance(answer, Tuple) or isinstance(gold, Tuple)
         return (_in_order if ordered else _in_any_order)(answer.items, gold.items)
     if isinstance(answer, Ratio) or isinstance(gold, Ratio):
@@ -94,7 +113,7 @@ def compare(answer: Shape, gold: Shape) -> Finding:
     if isinstance(answer, Listing):
         return HEDGE
     if isinstance(answer, BaseNumber) or isinstance(gold, BaseNumber):
-        return _compare_base(answer, gold)
+        return compare_base(answer, gold)
     return UNDECIDED if isinstance(answer, Matrix) or isinstance(gold, Matrix) else DIFFERENT
 
 
@@ -104,12 +123,7 @@ def _aligned(answer: Shape, gold: Shape) -> tuple[Shape, Shape]:
         return open_interval(answer) or answer, open_interval(gold) or gold
     if isinstance(answer, Tuple) or isinstance(gold, Tuple):
         return _as_tuple(answer), _as_tuple(gold)
-    answer, gold = _single(answer), _single(gold)
-    if isinstance(answer, Equation) and answer.left.variables and isinstance(gold, Scalar):
-        return Scalar(answer.right), gold
-    if isinstance(gold, Equation) and isinstance(answer, Scalar):
-        return answer, Scalar(gold.right)
-    return answer, gold
+    return _single(answer), _single(gold)
 
 
 def _single(shape: Shape) -> Shape:
@@ -128,147 +142,157 @@ def _as_tuple(shape: Shape) -> Shape:
     return shape
 
 
-def _compare_base(answer: Shape, gold: Shape) -> Finding:
-    """The gold names a base and the answer leaves it out, or the other way round."""
-    if isinstance(gold, BaseNumber) and isinstance(answer, Scalar) and not answer.unit:
-        return EQUAL if answer.formula.tree == Number(int(gold.digits)) else DIFFERENT
-    return AMBIGUOUS
+# --- equations and named values
 
 
-def _compare_scalars(answer: Scalar, gold: Scalar) -> Finding:
-    a, g = answer.formula, gold.formula
-    units = {answer.unit or a.mark, gold.unit or g.mark}
-    if len(units) == 2 and "" not in units:
+def _compare_named(answer: Shape, gold: Shape) -> Finding | None:
+    """Named values or an equation beside anything else; None where neither side is one."""
+    if isinstance(gold, Record):
+        return _without_names(answer, gold)
+    if isinstance(answer, Record):
+        return _with_names(answer, gold)
+    if isinstance(gold, Equation):
+        # A bare value answers what the equation names; it says less than any other equation.
+        named = gold.left.names and names.canonical(gold.left.text) not in gold.right_variables
+        return compare(answer, gold.right) if named else DIFFERENT
+    return _right_side(answer, gold) if isinstance(answer, Equation) else None
+
+
+def _right_side(answer: Equation, gold: Shape) -> Finding:
+    """An equation where the gold is a bare value: `x=5`, `m+n=17`."""
+    if answer.left.computed:  # `7=11a+c`
         return DIFFERENT
-    # `9` beside `9\%`: the number alone, or its value, may be meant.
-    if a.mark != g.mark and same_value(_unmarked(a), _unmarked(g)):
-        return EQUAL
-    same = same_value(a, g)
-    if not same and _same_general_solution(a, g):
-        return EQUAL
-    return AMBIGUOUS if same is None and a.undefined else _finding(same)
-
-
-def _unmarked(formula: Formula) -> Formula:
-    return formula.unmarked if formula.mark else formula
-
-
-def _same_general_solution(a: Formula, g: Formula) -> bool:
-    r"""`2k\pi` and `2n\pi`: the same, but for the name of the integer."""
-    if a.variables == g.variables or len(a.variables) != 1 or len(g.variables) != 1:
-        return False
-    if not (a.variables | g.variables) <= _COUNTERS or not (a.has_pi and g.has_pi):
-        return False
-    return same_value(a.renamed(*g.variables), g) is True
-
-
-def _compare_words(answer: Words, gold: Words) -> Finding:
-    a, g = answer.text.casefold(), gold.text.casefold()
-    if a == g and (len(g) > 2 or g in _WORDS_OF_TWO):
-        return EQUAL
-    if len(answer.text) == len(gold.text) == 2 and sorted(answer.text) == sorted(gold.text):
-        return EQUAL  # `AB` is `BA`, as a product and as a segment
-    return AMBIGUOUS if sorted(a) == sorted(g) and len(g) > 2 else DIFFERENT
+    if answer.left.variables & answer.right_variables:  # `x=1/x`, `(x+1)^2=x^2+1`
+        return AMBIGUOUS
+    return compare(answer.right, gold)
 
 
 def _compare_equations(answer: Equation, gold: Equation) -> Finding:
-    if same_value(answer.left, answer.right):
-        return AMBIGUOUS  # `x=x` says nothing
-    left = same_value(answer.left, gold.left)
-    if left:
-        return _finding(same_value(answer.right, gold.right))
-    if _is_name(gold.left) and _is_name(answer.left):
-        return UNDECIDED
-    return EQUAL if proportional(_difference(answer), _difference(gold)) else UNDECIDED
-
-
-def _compare_regions(answer: Region, gold: Region) -> Finding:
-    if answer.name and gold.name and answer.name != gold.name:
-        return UNDECIDED
-    return _finding(same_region(answer, gold))
-
-
-def _compare_ratios(answer: Ratio, gold: Ratio) -> Finding:
-    if len(answer.parts) != len(gold.parts):
+    if _says_nothing(answer):
+        return AMBIGUOUS  # `x=x`
+    if _same_left(answer.left, gold.left):
+        return compare(answer.right, gold.right)
+    renamed = _with_argument_of(gold.left, answer)
+    if renamed is not None:
+        return compare(renamed, gold.right)
+    if names.call(answer.left.text) and names.call(gold.left.text):  # `f(3)=5` is not `f(2)=5`
         return DIFFERENT
-    crossed = [
-        same_value(_times(a, gold.parts[0]), _times(g, answer.parts[0]))
-        for a, g in zip(answer.parts[1:], gold.parts[1:], strict=True)
-    ]
-    if False in crossed:
+    a, g = _formulas(answer), _formulas(gold)
+    if a and g:
+        return finding_of(same_equation(a, g))
+    # The same value of what may be two names; math-verify would take no notice of the names.
+    return DIFFERENT if compare(answer.right, gold.right) is DIFFERENT else UNDECIDED
+
+
+def _says_nothing(equation: Equation) -> bool:
+    left, right = equation.left.formula, equation.right
+    return left is not None and isinstance(right, Scalar) and bool(same_value(left, right.formula))
+
+
+def _same_left(answer: Left, gold: Left) -> bool:
+    if names.canonical(answer.text) == names.canonical(gold.text):
+        return True
+    if answer.formula is None or gold.formula is None:
+        return False
+    return same_value(answer.formula, gold.formula) is True
+
+
+def _with_argument_of(gold: Left, answer: Equation) -> Shape | None:
+    """The answer's right side where it defines the gold's function with another name.
+
+    `f(t)=2t+3` for `f(x)`, and `y=2x+3` for `f(x)`; None for anything else.
+    """
+    wanted, given = names.call(gold.text), names.call(answer.left.text)
+    if wanted is None or not isinstance(answer.right, Scalar):
+        return None
+    variables = answer.right.formula.variables
+    if given is None:
+        defines = names.is_variable(answer.left.text) and variables == {wanted[1]}
+        return answer.right if defines and answer.left.text not in variables else None
+    if given[0] != wanted[0] or not (given[1] + wanted[1]).islower():  # nor `P(A)` for `P(B)`
+        return None
+    return Scalar(answer.right.formula.renamed(wanted[1])) if variables <= {given[1]} else None
+
+
+def _formulas(equation: Equation) -> tuple[Formula, Formula] | None:
+    left, right = equation.left.formula, equation.right
+    return (left, right.formula) if left and isinstance(right, Scalar) else None
+
+
+# --- records
+
+
+def _without_names(answer: Shape, gold: Record) -> Finding:
+    """Values without names where the gold names them: they count in the order of the names."""
+    if not isinstance(answer, _SEVERAL) or _has_equation(answer.items):
         return DIFFERENT
-    # Parts of zero would be proportional to anything.
-    zero = any(part.real() == 0 for part in (*answer.parts, *gold.parts))
-    return UNDECIDED if None in crossed or zero else EQUAL
+    return _in_order(answer.items, _values_in_order(gold))
 
 
-def _compare_matrices(answer: Matrix, gold: Matrix) -> Finding:
-    shapes = [(len(matrix.rows), len(matrix.rows[0])) for matrix in (answer, gold)]
-    if shapes[0] != shapes[1]:
-        # A row for a column is left to math-verify.
-        return UNDECIDED if shapes[0] == shapes[1][::-1] and 1 in shapes[0] else DIFFERENT
-    a, g = ([Scalar(cell) for row in matrix.rows for cell in row] for matrix in (answer, gold))
-    return _in_order(a, g)
+def _with_names(answer: Record, gold: Shape) -> Finding:
+    """Named values where the gold has none: a list has no order, a tuple that of the names."""
+    if not isinstance(gold, _SEVERAL):
+        return HEDGE
+    if _has_equation(gold.items):  # `x=1 or y=2`
+        return DIFFERENT
+    ordered = isinstance(gold, Tuple)
+    return (_in_order if ordered else _in_any_order)(_values_in_order(answer), gold.items)
 
 
-def _compare_base_numbers(answer: BaseNumber, gold: BaseNumber) -> Finding:
-    return EQUAL if answer == gold else DIFFERENT
+def _has_equation(items: Sequence[Shape]) -> bool:
+    return any(isinstance(item, Equation) for item in items)
+
+
+def _compare_records(answer: Record, gold: Record) -> Finding:
+    answers, golds = _by_name(answer), _by_name(gold)
+    if answers.keys() != golds.keys():
+        return DIFFERENT
+    return all_equal({compare(answers[name], golds[name]) for name in golds})
+
+
+def _by_name(record: Record) -> dict[str, Shape]:
+    return {names.canonical(field.left.text): field.right for field in record.fields}
+
+
+def _values_in_order(record: Record) -> list[Shape]:
+    """Values in the order of the names where these are letters that follow one another.
+
+    `y=1,x=2` is the pair (2,1). Any other names, and those of a tuple, count as written.
+    """
+    values = _by_name(record)
+    letters = sorted(values)
+    follow = [chr(ord(letters[0][0]) + index) for index in range(len(letters))]
+    in_alphabet = letters == follow and not record.ordered
+    return [values[name] for name in (letters if in_alphabet else values)]
+
+
+# --- several values
 
 
 def _in_order(answers: Sequence[Shape], golds: Sequence[Shape]) -> Finding:
     if len(answers) != len(golds):
         return DIFFERENT
-    findings = {compare(a, g) for a, g in zip(answers, golds, strict=True)}
-    return _all_equal(findings)
+    return all_equal({compare(a, g) for a, g in zip(answers, golds, strict=True)})
 
 
 def _in_any_order(answers: Sequence[Shape], golds: Sequence[Shape]) -> Finding:
     """Is every element of either side in the other? So repetitions do not count."""
     rows = [[compare(a, g) for g in golds] for a in answers]
     columns = list(zip(*rows, strict=True))
-    found = {_any_equal(line) for line in (*rows, *columns)}
-    return _all_equal(found) if answers and golds else _finding(len(answers) == len(golds))
-
-
-def _any_equal(line: Sequence[Finding]) -> Finding:
-    if EQUAL in line:
-        return EQUAL
-    return DIFFERENT if {*line} == {DIFFERENT} else UNDECIDED
-
-
-def _all_equal(findings: set[Finding]) -> Finding:
-    if findings <= {EQUAL}:
-        return EQUAL
-    return DIFFERENT if DIFFERENT in findings else UNDECIDED
-
-
-def _finding(same: bool | None) -> Finding:
-    if same is None:
-        return UNDECIDED
-    return EQUAL if same else DIFFERENT
-
-
-def _difference(equation: Equation) -> Formula:
-    negated = Operation("neg", (equation.right.tree,))
-    return Formula(Operation("+", (equation.left.tree, negated)))
-
-
-def _times(a: Formula, b: Formula) -> Formula:
-    return Formula(Operation("*", (a.tree, b.tree)))
-
-
-def _is_name(formula: Formula) -> bool:
-    return isinstance(formula.tree, Name) and not formula.tree.constant
+    found = {any_equal(set(line)) for line in (*rows, *columns)}
+    return all_equal(found) if answers and golds else finding_of(len(answers) == len(golds))
 
 
 _SAME_SHAPE: dict[type, Callable[..., Finding]] = {
-    Scalar: _compare_scalars,
-    Words: _compare_words,
+    Scalar: compare_scalars,
+    Words: compare_words,
     Equation: _compare_equations,
-    Region: _compare_regions,
-    Ratio: _compare_ratios,
-    Matrix: _compare_matrices,
-    BaseNumber: _compare_base_numbers,
+    Record: _compare_records,
+    Region: compare_regions,
+    Ratio: compare_ratios,
+    Matrix: compare_matrices,
+    BaseNumber: compare_base_numbers,
+    Contradiction: lambda _answer, _gold: CONTRADICTION,
     Tuple: lambda answer, gold: _in_order(answer.items, gold.items),
     Set: lambda answer, gold: _in_any_order(answer.items, gold.items),
     Listing: lambda answer, gold: _in_any_order(answer.items, gold.items),

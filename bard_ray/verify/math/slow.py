@@ -1,6 +1,6 @@
 """The slow path: math-verify, for what our own reader leaves undecided.
 
-It parses and never evaluates text as code, but it may take for ever: only call it where the process
+It parses and never evaluates text as code, but it may take forever: only call it where the process
 can be killed (`bard_ray.verify.process.grading`).
 """
 
@@ -30,8 +30,8 @@ def ask_math_verify(answer: str, gold: str) -> Verdict:
 
 def _parse(expression: str) -> list[object]:
     # Wrapped in a box because math-verify reads bare LaTeX as something else; its own time limit
-    # needs SIGALRM on the main thread and is switched off, since the process around us is
-    # killed from outside.
+    # needs SIGALRM on the main thread and is switched off, since this process is killed from
+    # outside.
     from math_verify import LatexExtractionConfig, parse
 
     config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
@@ -42,5 +42,5 @@ def _parse(expression: str) -> list[object]:
 
 @cache
 def _silence_math_verify() -> None:
-    # It warns once for each process that its time limits are off; that is on purpose here.
+    # It warns once for each process that its time limits are off, which is intended here.
     logging.getLogger("math_verify").setLevel(logging.ERROR)

@@ -3,8 +3,9 @@ r"""Shapes of answers: what the tokens of an answer say, as one of a few frozen 
     5, x+1, 12 cm, 30^\circ        Scalar          (1,2), (1,2,3)            Tuple
     {1,2}                          Set             1,2   1 or 2   3\pm1      Listing
     (1,2], x>3, x<2 or x>3, \cup   Region          a 2 x 2 matrix            Matrix
-    y=2x                           Equation        3:4                       Ratio
-    1011_2                         BaseNumber      east                      Words
+    y=2x, AB=4, 2x+z=1             Equation        x=1,y=2   (x,y)=(1,2)     Record
+    3:4                            Ratio           1011_2                    BaseNumber
+    east                           Words           x=3=5                     Contradiction
 
 Two shapes are compared in `bard_ray.verify.math.judge`.
 """
@@ -71,11 +72,57 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Equation:
-    """Two sides."""
+class Left:
+    r"""The left side of an equation.
 
-    left: Formula
-    right: Formula
+    Attributes:
+        text: as written, normalized.
+        formula: None where it is outside the grammar of formulas, as `f(x)` and `\angle A` are.
+        names: does it name a value (see `bard_ray.verify.math.names`)?
+    """
+
+    text: str
+    formula: Formula | None
+    names: bool
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names of the variables in it, as far as they are known."""
+        return self.formula.variables if self.formula else frozenset()
+
+    @property
+    def computed(self) -> bool:
+        """Is it a value without variables?"""
+        return self.formula is not None and not self.names and not self.variables
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """Two sides; the right one may be anything, `D=(0,1)`."""
+
+    left: Left
+    right: Shape
+
+    @property
+    def right_variables(self) -> frozenset[str]:
+        """Variables of the right side where it is a scalar."""
+        return self.right.formula.variables if isinstance(self.right, Scalar) else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One value for each of several names, in any order of the names.
+
+    `ordered` where it was written as a tuple, `(x,y)=(1,2)`: its order is that of the question.
+    """
+
+    fields: tuple[Equation, ...]
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A chain of equalities that offers more than one value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +148,17 @@ class Words:
     product: Formula | None = None
 
 
-Shape = Scalar | Tuple | Set | Listing | Matrix | Region | Equation | Ratio | BaseNumber | Words
+Shape = (
+    Scalar
+    | Tuple
+    | Set
+    | Listing
+    | Matrix
+    | Region
+    | Equation
+    | Record
+    | Contradiction
+    | Ratio
+    | BaseNumber
+    | Words
+)

@@ -40,7 +40,7 @@ class Token(NamedTuple):
 
 
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "ln", "exp")
-_BARE_NAMES = rf"arc(?:sin|cos|tan)|{'|'.join(FUNCTIONS[:6])}|ln|log|exp|sqrt|pi"
+_BARE_NAMES = rf"arc(?:sin|cos|tan)|{'|'.join(FUNCTIONS[:6])}|ln|log|exp|sqrt|pi|infinity"
 _TOKEN = re.compile(
     rf"""(?P<space>\s+)
     | (?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)
@@ -79,7 +79,7 @@ _SYMBOLS = {
     **{r"\{": r"\{", r"\}": r"\}", "lbrace": r"\{", "rbrace": r"\}", "\\": r"\\", "%": "%"},
     **{"binom": "binom", "dbinom": "binom", "tbinom": "binom", "log": "log"},
 }
-_CONSTANTS = {"pi": "pi", "π": "pi", "infty": "infty", "∞": "infty"}
+_CONSTANTS = {"pi": "pi", "π": "pi", "infty": "infty", "infinity": "infty", "∞": "infty"}
 _CONNECTIVES = ("or", "and")
 
 

@@ -36,16 +36,21 @@ _SPELLINGS = {
     "W": "watt",
     "V": "volt",
     "Hz": "hertz",
-    "%": "percent",
+    "%": "percent pct percentage",
     "°": "degree deg",
-    "mph": "",
+    "mi/h": "mph",
     "rad": "radian",
-    "dollar": "usd",
+    "dollar": "usd \\$",
+    "euro": "eur €",
+    "£": "gbp",
+    "¥": "",
+    "₹": "inr",
     "cent": "",
     "day": "",
     "week": "",
     "month": "",
     "year": "yr",
+    "/": "per",
     "sq": "square",
     "cu": "cubic",
 }
@@ -74,8 +79,12 @@ _COMMAND = r"\\(?:text\w*+|mathrm|mbox)"
 _POWER = r"(?:\^(?:[23]|\{[23]\}))?"
 _UNIT = re.compile(
     rf"(?:(?:/|\\cdot)?{_COMMAND}\{{[^{{}}]{{0,40}}\}}{_POWER}){{1,4}}$"
-    rf"|(?:(?<=[0-9}}]) ?(?:{_WORD}|units?)|(?<=[0-9}}]) (?:{_LETTER})){_POWER}$"
+    rf"|(?:(?<=[0-9}}]) ?(?:(?:square|cubic) )?(?:{_WORD}|units?|per cent)"
+    rf"|(?<=[0-9}}]) (?:{_LETTER})){_POWER}$"
 )
+_SIGN = r"\\\$|[€£¥₹]"
+_SIGN_BEFORE = re.compile(rf"(-?)(?:US ?)?({_SIGN}) ?(?=.)")
+_SIGN_AFTER = re.compile(rf" ?({_SIGN})$")
 _TEMPERATURE = re.compile(
     r"\^(?:\\circ|\{\\circ\}) ?(?:\\(?:text|mathrm)\{ ?(?P<a>[CF]) ?\}|(?P<b>[CF]))$"
 )
@@ -93,12 +102,23 @@ class Quantity(NamedTuple):
 
 def split_unit(text: str) -> Quantity:
     """Number, unit and scale of a normalized answer; the whole text where it has no unit."""
+    if match := _SIGN_BEFORE.match(text):
+        rest = _split_words(match[1] + text[match.end() :])  # `\$5 \text{ million}`
+        currency = _CANONICAL[match[2]]
+        return rest._replace(unit=currency + rest.unit.removeprefix(currency))
+    if (match := _SIGN_AFTER.search(text, len(text) - 3)) and match.start():
+        return Quantity(text[: match.start()], _CANONICAL[match[1]])
+    return _split_words(text)
+
+
+def _split_words(text: str) -> Quantity:
+    """Units that are words or letters, and degrees."""
     if match := _TEMPERATURE.search(text):
         return Quantity(text[: match.start()], f"°{match['a'] or match['b']}")
     match = _UNIT.search(text)
     if match is None or match.start() == 0:
         return Quantity(text)
-    unit = _WRAPPER.sub(" ", match.group())
+    unit = _WRAPPER.sub(" ", match.group()).replace("per cent", "percent")
     parts = _PART.findall(unit)
     # Digits and commas make no unit: `5\text{, 6}`.
     if _PART.sub("", unit).strip(" {}-") or not all(map(_may_be_unit, parts)):

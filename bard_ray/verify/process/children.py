@@ -2,9 +2,9 @@
 
     Nursery --control socket--> zygote --fork--> child <--data socket--> Child
 
-Who dies of what: a child of `Nursery.kill`, of its own memory, or with its zygote; the zygote with
-this process (kernel signal on parent death). Linux counts the *thread* that started a process as
-its parent, so one thread must own the nursery from its first fork to `close`.
+A child ends by `Nursery.kill`, at its memory limit, or with its zygote; the zygote ends with this
+process (kernel signal on parent death). Linux counts the *thread* that started a process as its
+parent, so one thread must use the nursery from its first fork to `close`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _START_LIMIT_S = 60.0  # cold start of the zygote on a busy machine
 _STOP_LIMIT_S = 2.0
 _RECV_BYTES = 1 << 16
 _SLOW_NICENESS = 5  # of a child that works on an item beyond its turn
-# A child works on text nobody trusts: it gets no secrets, and one thread, since a fork copies no
+# A child works on untrusted text, so it gets no secrets. It gets one thread, since a fork copies no
 # others.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -120,14 +120,14 @@ class Nursery:
         self._zygote: _Zygote | None = None
 
     def fork(self) -> Child:
-        """A fresh child; takes milliseconds while the zygote is warm, seconds else.
+        """A fresh child; takes milliseconds while the zygote is warm, else seconds.
 
         Raises:
             InfrastructureError: two zygotes in a row could not give one.
         """
         try:
             return self._warm_zygote().fork()
-        except OSError:  # the zygote itself died: one new one, then it is the caller's trouble
+        except OSError:  # the zygote itself died: one retry with a new one, then an error
             self._drop_zygote()
         try:
             return self._warm_zygote().fork()

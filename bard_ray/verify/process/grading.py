@@ -1,9 +1,9 @@
 """Grading with a hard limit: warm child processes that are killed when one answer takes too long.
 
 Nothing inside a process stops a sympy bomb: a power of huge integers holds the GIL, so neither
-threads nor signals help. So answers are graded in children (`bard_ray.verify.process.children`),
-and one thread on this side hands out the work and watches the clock
-(`bard_ray.verify.process.lanes`).
+threads nor signals help. Therefore answers are graded in child processes
+(`bard_ray.verify.process.children`), and one thread on this side hands out the work and watches the
+clock (`bard_ray.verify.process.lanes`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _CLOSED = "the grading process is closed"
 class GradingProcess:
     """Grades batches in child processes within hard limits of wall time and memory.
 
-    One item at a time, but for those that hang: the others overtake them. Thread-safe; bound to no
-    event loop. Close it after use.
+    Items are graded one at a time, except that others overtake an item that hangs. Thread-safe;
+    bound to no event loop. Close it after use.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class GradingProcess:
     async def grade_batch(self, items: Sequence[GradeItem]) -> list[Verdict]:
         """Grade items; verdicts come in their order.
 
-        An item over the time limit is TIMEOUT and costs the others nothing but the processor. An
-        item whose child dies is tried once more in a new one, then BROKEN. Where no child can be
-        started, all that is left is BROKEN. A cancelled batch stops at its next answer.
+        An item over the time limit is TIMEOUT; meanwhile the others continue. An item whose child
+        dies is retried once in a new one, then BROKEN. Where no child can be started, all that is
+        left is BROKEN. A cancelled batch stops at its next answer.
 
         Args:
             items: N answers; only the last `MAX_TEXT_CHARS` characters of a text are read.
@@ -113,7 +113,7 @@ class GradingProcess:
             raise
 
     def counts(self) -> Counts:
-        """What happened since this object was made."""
+        """Counters since this object was created."""
         return replace(self._counts)
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class GradingProcess:
             self._woken.close()
 
     def _put(self, work: Callable[[Lanes], None]) -> None:
-        """Have the thread do something.
+        """Queue work for the thread.
 
         Raises:
             InfrastructureError: this process is closed.
@@ -144,13 +144,13 @@ class GradingProcess:
         self._notify()
 
     def _notify(self) -> None:
-        with suppress(OSError):  # full of wake-ups that were not seen yet, or closed
+        with suppress(OSError):  # the socket is full of unread wake-ups, or closed
             self._wake.send(b"!")
 
-    # --- the thread: owns the nursery, and with it every process
+    # --- the thread: it alone uses the nursery, and so starts and ends every process
 
     def _run(self) -> None:
-        """Work until closed; then nothing is left without a verdict, and no process."""
+        """Work until closed; then settle every job and end every process."""
         lanes = Lanes(self._nursery, self._limit_s, self._woken.fileno())
         self._counts = lanes.counts
         while not self._closed.is_set():
@@ -171,7 +171,7 @@ class GradingProcess:
 async def grade_once(
     items: Sequence[GradeItem], limit_s: float, memory_mb: int, setup: Setup | None = None
 ) -> list[Verdict]:
-    """Grade items where no pool is up: in a process of their own, closed afterward.
+    """Grade items without a pool: in a process of their own, closed afterward.
 
     Args:
         items: N answers, for example the gold answers of a data set before a run.

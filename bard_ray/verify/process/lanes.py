@@ -1,12 +1,12 @@
 """Which child grades what: one main lane, and a few slow ones for items that hang.
 
-The main lane's child gets a chunk of items and answers one after the other. An item that keeps it
-for longer than `PATIENCE_S` while others wait moves to a slow lane together with its child, and a
-fresh child goes on with the rest, a few milliseconds later. In the slow lane the item may use up
+The main lane's child gets a chunk of items and answers one after the other. An item that takes
+longer than `DEMOTE_AFTER_S` while others wait moves to a slow lane together with its child, and a
+fresh child continues with the rest, a few milliseconds later. In the slow lane the item may use up
 its full limit. Where all slow lanes are taken, the main lane waits.
 
-Every job gets exactly one verdict. An item whose child dies under it is tried once more, then it is
-BROKEN: that is trouble of the machinery, never a wrong answer.
+Every job gets exactly one verdict. An item whose child dies while grading it is retried once, then
+it is BROKEN: a fault of the system, never a wrong answer.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bard_ray.errors import InfrastructureError
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.process.children import Child, Nursery
 
-CHUNK_ITEMS = 256  # items a child holds at once; the others can still go to another child
+CHUNK_ITEMS = 256  # items a child gets at once; the others can still go to another child
 MAX_DEATHS = 2  # an item whose child died this often is broken
 SLOW_LANES = 2
-PATIENCE_S = 0.1  # ordinary answers take up to 50 ms; at most a quarter of the limit
+DEMOTE_AFTER_S = 0.1  # ordinary answers take up to 50 ms; at most a quarter of the limit
 _IDLE_WAIT_S = 60.0
 # Being woken for every answer costs both sides more than an easy answer does. While more than
 # `_FEW` are due, this side looks once in a while instead.
@@ -40,7 +40,7 @@ class Batch:
     verdicts: list[Verdict | None]
     missing: int
     future: Future[list[Verdict]] = field(default_factory=Future)
-    abandoned: bool = False  # nobody waits any more
+    abandoned: bool = False  # the caller no longer waits
 
     @classmethod
     def of(cls, size: int) -> Batch:
@@ -68,14 +68,14 @@ class Job:
 
 @dataclass
 class Counts:
-    """What happened so far.
+    """Counters of what happened so far.
 
     Attributes:
         graded: verdicts given, those of broken items included.
         timeouts: items stopped at the time limit.
         memory: items stopped at the memory limit.
         demoted: items that moved to a slow lane.
-        deaths: children that died by themselves or of somebody else under an item.
+        deaths: children that died while grading an item, killed neither by us nor by a limit.
         retried: items given to another child after that.
         broken: items that no child could grade.
         worst_s: longest time an item kept a child, wall seconds on this side's clock.
@@ -93,7 +93,7 @@ class Counts:
 
 @dataclass
 class _Lane:
-    """A child and the jobs it holds; it is at work on the first, since `since`."""
+    """A child and its jobs; it has been working on the first one since `since`."""
 
     child: Child
     jobs: deque[Job] = field(default_factory=deque)
@@ -105,14 +105,14 @@ class _Lane:
 
 
 class Lanes:
-    """Schedules jobs over the children of a nursery. Belongs to one thread.
+    """Schedules jobs over the children of a nursery. Used by one thread only.
 
     Consumes jobs from `add`; produces verdicts; `turn` waits for the next verdict, death, time
     limit or wake-up.
     """
 
     def __init__(self, nursery: Nursery, limit_s: float, wake_fd: int) -> None:
-        """Take over a nursery.
+        """Schedule over a nursery that nothing else uses.
 
         Args:
             nursery: where children come from.
@@ -121,7 +121,7 @@ class Lanes:
         """
         self.counts = Counts()
         self._nursery, self._limit_s = nursery, limit_s
-        self._patience_s = min(PATIENCE_S, limit_s / 4)
+        self._demote_after_s = min(DEMOTE_AFTER_S, limit_s / 4)
         self._queue: deque[Job] = deque()
         self._main: _Lane | None = None
         self._slow: list[_Lane] = []
@@ -129,7 +129,7 @@ class Lanes:
         self._selector.register(wake_fd, selectors.EVENT_READ)
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Take on more work."""
+        """Queue more jobs."""
         self._queue.extend(jobs)
 
     def warm(self) -> None:
@@ -142,7 +142,7 @@ class Lanes:
             self._main = self._open()
 
     def turn(self) -> None:
-        """Hand out work, wait for something to happen, and deal with it."""
+        """Hand out work, wait for the next event, and handle it."""
         self._issue()
         if self._main and len(self._main.jobs) > _FEW:
             time.sleep(_LOOK_S)
@@ -153,7 +153,7 @@ class Lanes:
             self._enforce(lane)
 
     def close(self) -> None:
-        """Break all jobs that have no verdict, and end all children."""
+        """Settle all jobs that have no verdict as BROKEN, and end all children."""
         for lane in self._lanes():
             self._queue.extendleft(reversed(lane.jobs))
             self._drop(lane)
@@ -190,9 +190,9 @@ class Lanes:
         return max(0.0, min(waits, default=_IDLE_WAIT_S))
 
     def _deadline_s(self, lane: _Lane) -> float:
-        """For how long a lane may be busy with its first item before something has to be done."""
+        """How long a lane may be busy with its first item before it is demoted or killed."""
         if lane.jobs[0].batch.abandoned or self._demotes(lane):
-            return self._patience_s
+            return self._demote_after_s
         return self._limit_s
 
     def _demotes(self, lane: _Lane) -> bool:
@@ -200,7 +200,7 @@ class Lanes:
         return lane is self._main and others_wait and len(self._slow) < SLOW_LANES
 
     def _collect(self, lane: _Lane) -> None:
-        """Book the verdicts that have arrived."""
+        """Record the verdicts that have arrived."""
         try:
             verdicts = lane.child.read()
         except EOFError:
@@ -239,7 +239,7 @@ class Lanes:
         self.counts.demoted += 1
 
     def _bury(self, lane: _Lane) -> None:
-        """A child has died: its first item is tried once more, the others were never started."""
+        """A child has died: its first item is retried once, the others were never started."""
         if lane.jobs:
             self.counts.deaths += 1
             head = lane.jobs[0]

@@ -1,0 +1,149 @@
+r"""Chains of equalities: `x=2\cdot3=6` names the value 6, `x=3=5` offers two values.
+
+One rule, whatever the gold answer. Sides without variables are evaluated and must have one value,
+else the chain is a contradiction. Sides with variables before the last one are formulas that were
+evaluated (`A=\pi r^2=9\pi`). What follows \approx must be within one percent of the value before
+it, and is dropped; with no value before it, it is the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bard_ray.verify.math.expression import Name
+from bard_ray.verify.math.formula import Formula, same_value
+from bard_ray.verify.math.names import is_name, is_variable
+from bard_ray.verify.math.split import ROUNDED, Part
+from bard_ray.verify.math.structure import (
+    Contradiction,
+    Equation,
+    Left,
+    Listing,
+    Scalar,
+    Shape,
+    Words,
+)
+from bard_ray.verify.math.terms import read_term
+from bard_ray.verify.math.tokens import UnreadableError
+
+MAX_SIDES = 12
+_ZERO = 1e-12
+_CLOSE = 0.01  # relative, of the values before and after \approx
+
+
+def read_chain(sides: Sequence[Part]) -> Shape:
+    """Shape of a chain of two sides or more.
+
+    Raises:
+        UnreadableError: a side is outside the grammar, or it is not clear whether two are equal.
+    """
+    if len(sides) > MAX_SIDES:
+        raise UnreadableError
+    if is_variable(sides[-1].text) and not is_name(sides[0].text):  # `6=x`
+        sides = [sides[-1], *sides[:-1]]
+    left, first = _left_side(sides[0].text)
+    values: list[Shape] = [] if first is None else [first]
+    for side in sides[1:]:
+        shape = read_term(side.text)
+        if first:
+            shape = _as_product(shape)
+        exact = _closed(values) if side.separator == ROUNDED else []
+        if not exact:
+            values.append(shape)
+        elif not _is_close(exact[-1], shape):
+            return Contradiction()
+    return _settled(left, first, values)
+
+
+def _left_side(text: str) -> tuple[Left, Scalar | None]:
+    """The first side, and its value where it does not name one."""
+    names = is_name(text)
+    try:
+        shape = _as_product(read_term(text))
+    except UnreadableError:
+        return Left(text, None, names), None
+    if not isinstance(shape, Scalar):
+        return Left(text, None, names), None
+    if not names or _is_computed(shape.formula):
+        return Left(text, shape.formula, names=False), shape
+    # `AB` is no product where it names a segment, nor \frac{dy}{dx} a quotient of products.
+    return Left(text, shape.formula if is_variable(text) else None, names), None
+
+
+def _is_computed(formula: Formula) -> bool:
+    r"""Is it a constant that has to be worked out? `\sin 30^\circ` is, `e` may be a name."""
+    return not formula.variables and not isinstance(formula.tree, Name)
+
+
+def _as_product(shape: Shape) -> Shape:
+    """Letters beside a value are a product: `xy=6`, `6=xy`; after a name they may be a word."""
+    return Scalar(shape.product) if isinstance(shape, Words) and shape.product else shape
+
+
+def _settled(left: Left, first: Scalar | None, values: Sequence[Shape]) -> Shape:
+    """What a chain says: a value, an equation, or nothing that is consistent.
+
+    `values` begins with `first`, the left side, where that does not name a value.
+    """
+    closed, last = _closed(values), values[-1]
+    if any(not _same(shape, closed[-1]) for shape in closed[:-1]):
+        return Contradiction()
+    if not closed:
+        return _without_values(left, first, values)
+    if last is closed[-1]:
+        return last if first is closed[0] else Equation(left, last)
+    if first and len(values) == 2:  # `7=11a+c`
+        return Equation(left, last)
+    raise UnreadableError
+
+
+def _without_values(left: Left, first: Scalar | None, values: Sequence[Shape]) -> Shape:
+    """Sides with variables only: `y=2x`, `f(x)=(x+1)^2=x^2+2x+1`, `x+y=2z`."""
+    last = values[-1]
+    if any(not _same(shape, last) for shape in values[:-1] if shape is not first):
+        return Contradiction()
+    return last if first and _formulas_same(first, last) else Equation(left, last)
+
+
+def _closed(values: Sequence[Shape]) -> list[Shape]:
+    """Those without variables."""
+    return [value for value in values if not _has_variable(value)]
+
+
+def _has_variable(shape: Shape) -> bool:
+    if isinstance(shape, Listing):  # `\frac{-b\pm\sqrt{D}}{2a}`
+        return any(map(_has_variable, shape.items))
+    return isinstance(shape, Scalar) and bool(shape.formula.variables)
+
+
+def _same(a: Shape, b: Shape) -> bool:
+    same = _formulas_same(a, b)
+    if same is None and not _is_zero(a, b):
+        raise UnreadableError
+    return same is not False
+
+
+def _formulas_same(a: Shape, b: Shape) -> bool | None:
+    if not isinstance(a, Scalar) or not isinstance(b, Scalar):
+        return True if a == b else None
+    return same_value(a.formula, b.formula)
+
+
+def _is_zero(a: Shape, b: Shape) -> bool:
+    r"""Are both zero, as far as floats can tell? `\cos\frac{\pi}{2}=0`."""
+    formulas = [shape.formula for shape in (a, b) if isinstance(shape, Scalar)]
+    return len(formulas) == 2 and all(abs(_real(formula)) < _ZERO for formula in formulas)
+
+
+def _is_close(exact: Shape, rounded: Shape) -> bool:
+    if not isinstance(exact, Scalar) or not isinstance(rounded, Scalar):
+        raise UnreadableError
+    a, b = _real(exact.formula), _real(rounded.formula)
+    return abs(a - b) <= _CLOSE * abs(a)
+
+
+def _real(formula: Formula) -> float:
+    value = formula.real()
+    if value is None:
+        raise UnreadableError
+    return value

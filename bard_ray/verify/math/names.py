@@ -1,0 +1,114 @@
+r"""Names of values: is the left side of `AB=4` what the question asked for, or part of an equation?
+
+A bare value may answer where the gold answer names one (`k=1`, `AB=4`, `|AB|=1`, `f(x)=1`,
+`P(A)=\frac12`, `\angle A=60`, `\frac{dy}{dx}=2x`). It says less than an equation in which the left
+side is a polynomial or a number (`2x+z=1`, `x^2+y^2=34`, `7=11a+c`).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+MAX_NAME_CHARS = 80
+
+_GREEK = (
+    r"\\(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu"
+    r"|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega|ell|Gamma|Delta|Theta|Lambda|Phi|Psi|Omega)"
+)
+_INDEX = r"(?:_(?:\{[^{}]{1,20}\}|[A-Za-z0-9]))?"
+_LETTER = rf"(?:[A-Za-z]|{_GREEK}(?![A-Za-z]) ?)"
+_POINT = rf"[A-Z]'*{_INDEX}"
+_ACCENTS = r"\\(?:overline|overrightarrow|vec|hat|bar|widehat|tilde|mathbf|boldsymbol)"
+_ANGULAR = r"\\?(?:sin|cos|tan|cot|sec|csc)(?:\^\{?[0-9]\}?)? ?"
+# Quantities that are no polynomials, whatever stands in them.
+_QUANTITIES = (
+    r"\\(?:text\w*|mbox|operatorname|angle|measuredangle|triangle|det|dim|deg|gcd|lcm|arg|Pr|Re|Im"
+    r"|max|min|sup|inf|lim|sum|prod|int|oint|nabla|partial)(?![A-Za-z])"
+)
+# A bracket with all that stands in it is `#` here, so that `f(x)+g(x)` is not taken for a call.
+_VARIABLE = re.compile(rf"{_LETTER}'*{_INDEX}'*")
+_FORMS = tuple(
+    re.compile(form)
+    for form in (
+        _VARIABLE.pattern,
+        rf"(?:{_POINT}){{2,}}(?:\^\{{?2\}}?)?",  # points: `AB`, `A_1B_1`, `AB^2`
+        rf"{_ACCENTS}\{{[^{{}}]{{1,20}}\}}{_INDEX}",
+        rf"(?:[fghpquvwFGHPQESTVW]|{_GREEK})'*{_INDEX}(?:\^\{{-1\}})?#",  # functions: `f(2x+1)`
+        r"(?:[A-Z][a-z]{2,}|\\(?:mathrm|mathbb|mathcal)\{[A-Za-z]+\})#",  # `Var(X)`
+        rf"{_ANGULAR}(?:#|\\angle.*|{_LETTER}{_INDEX}|{_POINT})",
+        r"[A-Z][a-z]{3,}(?: [A-Za-z]+)*",  # words
+    )
+)
+_CALL = re.compile(rf"({_LETTER}'*{_INDEX})\((-?[0-9]+|{_LETTER})\)")
+_QUANTITY = re.compile(rf"m?{_QUANTITIES}.*")
+_POWER = r"(?:\^\{?[0-9]\}?)?"
+_DIFFERENTIAL = re.compile(rf"(?:d|\\mathrm\{{d\}}|\\partial){_POWER}(?:{_LETTER}{_POWER})?")
+_NESTED = r"([^{}]*(?:\{[^{}]*\}[^{}]*)*)"
+_QUOTIENT = re.compile(rf"\\frac\{{{_NESTED}\}}\{{{_NESTED}\}}")
+_ROUND = re.compile(r"\([^()]*\)")
+_BRACKETED = re.compile(r"\{[^{}]*\}")
+_SIGN = re.compile(r"[^\^_,:]\s*[-+]")
+_BARS = (("|", "|"), (r"\|", r"\|"), (r"\lvert", r"\rvert"), ("[", "]"))
+_VECTOR = re.compile(_ACCENTS)
+_DROPPED = re.compile(r"\s+|\\(?:overline|overrightarrow|mathbf|vec|lvert|rvert)(?![A-Za-z])|[{}|]")
+
+
+@lru_cache(2048)
+def is_name(text: str) -> bool:
+    """Does a normalized text name one value, rather than compute with several?"""
+    if not 0 < len(text) <= MAX_NAME_CHARS:
+        return False
+    if ":" in text:
+        return all(map(is_name, text.split(":")))
+    if quotient := _quotient(text):
+        return all(is_name(part) or _DIFFERENTIAL.fullmatch(part) for part in quotient)
+    if (inner := _between_bars(text)) is not None:
+        return is_name(inner) or _VECTOR.search(inner) is not None
+    flat = _replaced(_ROUND, text)
+    if any(form.fullmatch(flat) for form in _FORMS) or _CALL.fullmatch(text):
+        return True
+    # `\angle ABC`, `\text{Area of }ABC`, but no sum that begins with one.
+    return bool(_QUANTITY.fullmatch(flat) and not _SIGN.search(_replaced(_BRACKETED, flat)))
+
+
+def is_variable(text: str) -> bool:
+    """Is it one letter, with an index or without?"""
+    return _VARIABLE.fullmatch(text) is not None
+
+
+def canonical(text: str) -> str:
+    """A name in one spelling: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`."""
+    plain = _DROPPED.sub("", text)
+    is_segment = len(plain) == 2 and plain.isascii() and plain.isalpha() and plain.isupper()
+    return "".join(sorted(plain)) if is_segment else plain
+
+
+def call(text: str) -> tuple[str, str] | None:
+    """Function and argument of `f(x)` or `a(3)`; None for any other name."""
+    match = _CALL.fullmatch(text)
+    return (match[1], match[2]) if match else None
+
+
+def _quotient(text: str) -> tuple[str, ...]:
+    if match := _QUOTIENT.fullmatch(text):
+        return match.groups()
+    parts = text.split("/")
+    return tuple(parts) if len(parts) == 2 else ()
+
+
+def _between_bars(text: str) -> str | None:
+    for left, right in _BARS:
+        inside = len(text) - len(left) - len(right)
+        if inside > 0 and text.startswith(left) and text.endswith(right):
+            inner = text[len(left) : len(left) + inside].strip()
+            return None if left in inner else inner
+    return None
+
+
+def _replaced(bracket: re.Pattern[str], text: str) -> str:
+    """The text with `#` for every outermost bracket."""
+    previous = ""
+    while text != previous:
+        previous, text = text, bracket.sub("#", text)
+    return text

@@ -1,0 +1,185 @@
+"""Agreement with pairs of answers whose verdict is beyond doubt: ours, and plain math-verify.
+
+    python -m benchmarks.equivalence [--quick] [--json FILE]
+
+The pairs (`tests/fixtures/equivalence.tsv`) come from the test suites of other projects, and from
+us for the near misses that these lack. Both graders get the same texts, one pair after the other:
+
+- `ours`: `bard_ray.verify.grade.grade`, in this process, because no pair is hostile.
+- `math_verify`: `parse` the gold answer in a box, `parse` the text, `verify`, as its callers do.
+
+A false positive is a wrong answer that is accepted, a false negative a right one that is not.
+`ratio` is the share of pairs that ours agrees with over the share of math-verify. The last line
+printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bard_ray.records import GradeItem, Outcome
+from bard_ray.verify.grade import grade
+from benchmarks.common import ROOT, finish, machine
+
+PAIRS = ROOT / "tests" / "fixtures" / "equivalence.tsv"
+ARGUABLE = ROOT / "tests" / "fixtures" / "equivalence_arguable.tsv"
+QUICK_STEP = 6  # with --quick, one pair of so many
+_OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An answer, a gold answer, and whether they are equal; `source` says who wrote the pair."""
+
+    kind: str
+    equal: bool
+    answer: str
+    gold: str
+    source: str
+
+    @property
+    def text(self) -> str:
+        """What a policy wrote: the answer in a box, if it has none of its own."""
+        return in_box(self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What both graders said of a pair: was the answer accepted?"""
+
+    pair: Pair
+    ours: bool
+    theirs: bool
+
+
+def in_box(answer: str) -> str:
+    """The answer in a box, if it has none of its own."""
+    return answer if r"\boxed" in answer else rf"\boxed{{{answer}}}"
+
+
+def rows(path: Path) -> list[list[str]]:
+    """Cells of a table separated by tabs, without its comments."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines if line and not line.startswith("#")]
+
+
+def read_pairs(path: Path = PAIRS) -> list[Pair]:
+    """The pairs of the fixture.
+
+    Raises:
+        ValueError: a row has not five cells, or a verdict other than `equal` and `different`.
+    """
+    pairs = []
+    for kind, verdict, answer, gold, source in rows(path):
+        if verdict not in ("equal", "different"):
+            raise ValueError(f"{path.name}: {verdict!r} is no verdict ({answer!r}, {gold!r})")
+        pairs.append(Pair(kind, verdict == "equal", answer, gold, source))
+    return pairs
+
+
+def ours_accepts(pair: Pair) -> bool:
+    """Our verdict."""
+    return grade(GradeItem(pair.text, pair.gold, "math")).outcome is Outcome.CORRECT
+
+
+def math_verify_accepts(pair: Pair) -> bool:
+    """The verdict of math-verify called in the plain way; any error is a wrong answer."""
+    from math_verify import parse, verify
+
+    try:
+        return bool(verify(parse(in_box(pair.gold)), parse(pair.text)))
+    except Exception:  # noqa: BLE001 what its callers do
+        return False
+
+
+def asked(pairs: Sequence[Pair]) -> tuple[list[Said], dict[str, float]]:
+    """Both graders on all pairs in turn, and milliseconds a pair of each."""
+    ours_s = theirs_s = 0.0
+    said = []
+    for pair in pairs:
+        begun = time.perf_counter()
+        ours = ours_accepts(pair)
+        between = time.perf_counter()
+        theirs = math_verify_accepts(pair)
+        ours_s += between - begun
+        theirs_s += time.perf_counter() - between
+        said.append(Said(pair, ours, theirs))
+    count = len(pairs) / 1e3
+    return said, {"ours": round(ours_s / count, 3), "math_verify": round(theirs_s / count, 3)}
+
+
+def score(pairs: Sequence[Pair], accepted: Sequence[bool]) -> dict[str, float]:
+    """Agreement, false positives and false negatives of one grader."""
+    wrong = [pair.equal for pair, yes in zip(pairs, accepted, strict=True) if yes is not pair.equal]
+    return {
+        "agreement": round(1 - len(wrong) / len(pairs), 4),
+        "false_positives": wrong.count(False),
+        "false_negatives": wrong.count(True),
+    }
+
+
+def compared(said: Sequence[Said]) -> dict[str, Any]:
+    """Both graders on the same pairs."""
+    pairs = [one.pair for one in said]
+    ours = score(pairs, [one.ours for one in said])
+    theirs = score(pairs, [one.theirs for one in said])
+    ratio = round(ours["agreement"] / max(theirs["agreement"], 1e-9), 4)
+    return {"pairs": len(pairs), "ratio": ratio, "ours": ours, "math_verify": theirs}
+
+
+def run(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """All pairs, those of other projects alone, and each class."""
+    said, milliseconds = asked(pairs)
+    kinds = dict.fromkeys(pair.kind for pair in pairs)
+    return {
+        **compared(said),
+        "ms_per_pair": milliseconds,
+        "suites": compared([one for one in said if one.pair.source != _OURS]),
+        "classes": {k: compared([one for one in said if one.pair.kind == k]) for k in kinds},
+        "ours_wrong": [
+            f"{one.pair.kind}: {one.pair.answer} | {one.pair.gold}"
+            for one in said
+            if one.ours is not one.pair.equal
+        ],
+    }
+
+
+def table(figures: dict[str, Any]) -> None:
+    """Figures for people: pairs, then false positives and false negatives of both."""
+    print(f"{'':<16}{'pairs':>6}{'ours +':>9}{'ours -':>8}{'theirs +':>10}{'theirs -':>10}")
+    named = {**figures["classes"], "from suites": figures["suites"], "all": figures}
+    for name, row in named.items():
+        ours, theirs = row["ours"], row["math_verify"]
+        print(
+            f"{name:<16}{row['pairs']:>6}{ours['false_positives']:>9}{ours['false_negatives']:>8}"
+            f"{theirs['false_positives']:>10}{theirs['false_negatives']:>10}"
+        )
+    print("+ false positives, - false negatives; theirs: plain math-verify")
+    for pair in figures["ours_wrong"]:
+        print(f"  ours is wrong about {pair}")
+
+
+def main() -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a part of the pairs")
+    parser.add_argument("--json", type=Path, help="where to write the record")
+    args = parser.parse_args()
+    facts = machine()
+    pairs = read_pairs()[:: QUICK_STEP if args.quick else 1]
+    figures = run(pairs)
+    table(figures)
+    finish({"benchmark": "equivalence", **facts, **figures}, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
