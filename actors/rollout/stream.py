@@ -108,8 +108,10 @@ class GroupStream:
         unsent = [(ticket, asked) for ticket, asked in self._open.items() if not asked.sent]
         for _, asked in unsent:
             asked.sent = True
-        for spec, batch in itertools.groupby(unsent, key=lambda pair: pair[1].spec):
-            items = list(batch)
+        batches: dict[SamplingSpec, list[tuple[Ticket, PendingRequest]]] = {}
+        for item in unsent:
+            batches.setdefault(item[1].spec, []).append(item)
+        for spec, items in batches.items():
             work = handle.submit.remote([(ticket, a.request) for ticket, a in items], spec)
             try:
                 await call(work, self._timeout_s, "sending requests to a rollout worker")

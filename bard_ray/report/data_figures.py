@@ -54,9 +54,9 @@ def lengths_figure(report: DataReport) -> Figure:
 
 def acceptance_figure(report: DataReport) -> Figure:
     """Share of the compressed chains that were accepted, by budget."""
-    tried = {b: row for b, row in sorted(report.acceptance.budgets.items()) if row.asked}
+    tried = {b: row for b, row in sorted(report.acceptance.budgets.items()) if row.requested}
     budgets = list(tried)
-    rates = [row.accepted / row.asked for row in tried.values()]
+    rates = [row.accepted / row.requested for row in tried.values()]
 
     def draw(axes: Axes) -> None:
         axes.plot(budgets, rates, color=SERIES[0], marker="o")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bard_ray.distill.acceptance import AcceptanceTable
 from bard_ray.distill.choice import NOISE, CandidateFigures, TeacherChoice
+from bard_ray.distill.contrast import contrast_share, contrast_warning
 from bard_ray.distill.diagnostics import length_figures
 from bard_ray.distill.store import StepFacts
 from bard_ray.files import write_text
@@ -93,6 +94,8 @@ def _headline(report: DataReport) -> str:
     rows = sum(len(lengths) for lengths in report.lengths.values())
     fresh = sum(step.seconds for step in report.steps if not step.reused)
     shown = [("rows", f"{rows:,}"), ("budgets", str(len(report.budgets)))]
+    if report.contrast:
+        shown.append(("questions at 2+ budgets", share(contrast_share(report.contrast))))
     if report.choice is not None:
         shown.append(("teacher", report.choice.winner))
     shown.append(("made in", duration(fresh)))
@@ -101,7 +104,9 @@ def _headline(report: DataReport) -> str:
         f'<div class="value">{text_of(value)}</div></div>'
         for what, value in shown
     )
-    return f'<section class="cards" aria-label="Headline numbers">\n{cards}\n</section>'
+    warning = contrast_warning(report.contrast)
+    note = f"\n{_note(f'Warning: {warning}')}" if warning else ""
+    return f'<section class="cards" aria-label="Headline numbers">\n{cards}\n</section>{note}'
 
 
 def _steps(steps: Sequence[StepFacts]) -> str:
@@ -179,16 +184,16 @@ def _acceptance(found: AcceptanceTable) -> str:
         _row(
             str(budget),
             (
-                f"{f.asked:,}",
+                f"{f.requested:,}",
                 f"{f.accepted:,}",
-                share(f.accepted / max(1, f.asked)),
-                number(f.attempts / max(1, f.asked), 2),
+                share(f.accepted / max(1, f.requested)),
+                number(f.attempts / max(1, f.requested), 2),
             ),
             ", ".join(f"{reason} {count:,}" for reason, count in f.reasons.most_common()),
         )
         for budget, f in sorted(found.budgets.items())
     )
-    head = _head("budget", ("asked", "accepted", "share", "texts a try"), last=("why not",))
+    head = _head("budget", ("requested", "accepted", "share", "texts each"), last=("why not",))
     return f"<h2>Compression</h2>\n{table('Acceptance at each budget', head, rows)}"
 
 
