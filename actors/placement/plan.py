@@ -124,9 +124,8 @@ def plan_placement(config: Config) -> Plan:
         Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
         Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
     ]
-    if (config.rl.enabled and config.rl.kl_coef > 0) or "reference" in required_roles(
-        config.distill
-    ):
+    scores_chains = "reference" in required_roles(config.distill)
+    if scores_chains or (config.rl.enabled and config.rl.kl_coef > 0):
         roles.append(
             Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
         )

@@ -169,7 +169,14 @@ def _find(name: str) -> type:
         raise ConfigError("distill.steps.name", name, "is no known step", fix)
     with suppress(ConfigError):
         return FILTERS.find(name)
-    return STEPS.find(name)
+    try:
+        return STEPS.find(name)
+    except ConfigError as error:
+        if "has no method" not in error.rule:
+            raise
+        rule = "has neither the method apply of a filter nor the method run of a step"
+        fix = "docs/distillation.md shows how to write one."
+        raise ConfigError("distill.steps.name", name, rule, fix) from error
 
 
 def _label(name: str) -> str:

@@ -126,6 +126,11 @@ class ServedBackend:
 
 
 @dataclass(frozen=True)
+class NoMethod:
+    """Neither a filter nor a step."""
+
+
+@dataclass(frozen=True)
 class WrongRequires:
     """Declares a text where a tuple belongs."""
 
@@ -217,6 +222,12 @@ def test_wrong_declarations_are_refused_before_anything_starts(kind: type, words
     with pytest.raises(ConfigError, match=words):
         build_steps([own(kind)])
     assert any(kind.__name__ in problem.field for problem in found(steps("teach", own(kind))))
+
+
+def test_a_class_that_is_neither_filter_nor_step_is_refused() -> None:
+    with pytest.raises(ConfigError, match="neither the method apply of a filter nor") as caught:
+        build_steps(["teach", own(NoMethod)])
+    assert caught.value.field == "distill.steps[1]"
 
 
 def test_what_a_class_leaves_out_has_its_default() -> None:
