@@ -43,7 +43,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @dataclass
-class Host:
+class EngineHost:
     """What a backend is given."""
 
     models: ModelHost
@@ -55,11 +55,11 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(cluster, runner, tmp_path_factory) -> Iterator[Host]:
+def host(cluster, runner, tmp_path_factory) -> Iterator[EngineHost]:
     models = ModelHost(
         cluster, Config(run=RunConfig(seed=3), reference=ReferenceConfig(precision="float32"))
     )
-    yield Host(models, tmp_path_factory.mktemp("replies"))
+    yield EngineHost(models, tmp_path_factory.mktemp("replies"))
     runner.run(models.close())
 
 

@@ -246,13 +246,13 @@ def test_a_slow_step_holds_earlier_steps_back(tmp_path: Path) -> None:
     seen: list[int] = []
 
     @dataclass(frozen=True)
-    class Slow(Upper):
+    class SlowLast(Upper):
         async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
             await asyncio.sleep(0.02)
             seen.append(len(first.log))
             return [(r, "") for r in records]
 
-    run(pipeline(tmp_path, first, Slow(1), questions=60, ahead=2))
+    run(pipeline(tmp_path, first, SlowLast(1), questions=60, ahead=2))
     assert seen[0] <= 10
     assert seen[-1] == 60
 

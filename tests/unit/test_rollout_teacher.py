@@ -30,7 +30,7 @@ def prompts(tmp_path_factory):
     return prompt_format(str(path), EngineSpec(str(path)))
 
 
-class Scripted:
+class ScriptedSampler:
     """Samples what `writes` says for a request's seed, through the worker's own code."""
 
     def __init__(self, prompts, writes=lambda seed: "a1</think>2", fails=None, hold=None):
@@ -80,7 +80,7 @@ def teacher_of(sampler, in_flight=100):
 
 
 async def test_each_request_is_sampled_with_its_own_seed_and_temperature(prompts):
-    sampler = Scripted(prompts, lambda seed: f"a{seed}</think>{seed}")
+    sampler = ScriptedSampler(prompts, lambda seed: f"a{seed}</think>{seed}")
     teacher = teacher_of(sampler)
     requests = [request(seed, temperature=0.0 if seed % 3 == 0 else 0.6) for seed in range(9)]
     replies = await asyncio.gather(*map(teacher.reply, requests))
@@ -91,7 +91,7 @@ async def test_each_request_is_sampled_with_its_own_seed_and_temperature(prompts
 
 
 async def test_the_number_of_requests_in_flight_is_bounded(prompts):
-    sampler = Scripted(prompts)
+    sampler = ScriptedSampler(prompts)
     teacher = teacher_of(sampler, in_flight=3)
     replies = await asyncio.gather(*(teacher.reply(request(seed)) for seed in range(10)))
     assert all(r.finish == "stop" for r in replies)
@@ -99,7 +99,7 @@ async def test_the_number_of_requests_in_flight_is_bounded(prompts):
 
 
 async def test_a_reply_is_split_at_the_tags_and_says_how_it_finished(prompts):
-    sampler = Scripted(prompts, lambda seed: ["a9b7</think>7", "a9b7c8"][seed])
+    sampler = ScriptedSampler(prompts, lambda seed: ["a9b7</think>7", "a9b7c8"][seed])
     teacher = teacher_of(sampler)
     whole, cut, endless = await asyncio.gather(
         teacher.reply(request(0)),
@@ -120,7 +120,7 @@ async def test_a_reply_is_split_at_the_tags_and_says_how_it_finished(prompts):
 
 
 async def test_a_think_prefix_is_continued_and_not_repeated(prompts):
-    sampler = Scripted(prompts, lambda seed: "b7</think>7")
+    sampler = ScriptedSampler(prompts, lambda seed: "b7</think>7")
     reply = await teacher_of(sampler).reply(request(think="a9"))
     assert sampler.prompt_texts == ["8a+1?<think>a9"]
     assert (reply.think, reply.answer_text) == ("b7", "7")
@@ -133,7 +133,7 @@ async def test_a_think_prefix_is_continued_and_not_repeated(prompts):
 
 @pytest.mark.parametrize(("given", "forced"), [("a9b7", 5), ("", 1)])
 async def test_a_closed_think_prefix_is_followed_by_the_answer(prompts, given, forced):
-    sampler = Scripted(prompts, lambda seed: "7")
+    sampler = ScriptedSampler(prompts, lambda seed: "7")
     reply = await teacher_of(sampler).reply(request(think=given, close_think=True))
     assert sampler.prompt_texts == [f"8a+1?<think>{given}</think>"]
     assert (reply.think, reply.answer_text, reply.finish) == ("", "7", "stop")
@@ -144,7 +144,7 @@ async def test_a_closed_think_prefix_is_followed_by_the_answer(prompts, given, f
 
 
 async def test_a_request_that_no_retry_would_help_is_a_failed_reply(prompts):
-    sampler = Scripted(prompts, fails="its prompt leaves no room in student.max_len=60")
+    sampler = ScriptedSampler(prompts, fails="its prompt leaves no room in student.max_len=60")
     teacher = teacher_of(sampler)
     reply = await teacher.reply(request())
     assert (reply.finish, reply.failure) == ("failed", sampler.fails)
@@ -157,7 +157,7 @@ async def test_a_request_that_no_retry_would_help_is_a_failed_reply(prompts):
     "fails", ["lost with its rollout worker 3 times", InfrastructureError("x")]
 )
 async def test_a_lost_engine_raises_in_every_request_and_is_never_a_reply(prompts, fails):
-    teacher = teacher_of(Scripted(prompts, fails=fails), in_flight=2)
+    teacher = teacher_of(ScriptedSampler(prompts, fails=fails), in_flight=2)
     replies = await asyncio.gather(
         *(teacher.reply(request(seed)) for seed in range(5)), return_exceptions=True
     )
@@ -166,7 +166,7 @@ async def test_a_lost_engine_raises_in_every_request_and_is_never_a_reply(prompt
 
 async def test_a_canceled_request_makes_room_for_the_next_one(prompts):
     hold = asyncio.Event()
-    teacher = teacher_of(Scripted(prompts, hold=hold), in_flight=1)
+    teacher = teacher_of(ScriptedSampler(prompts, hold=hold), in_flight=1)
     first = asyncio.create_task(teacher.reply(request(0)))
     second = asyncio.create_task(teacher.reply(request(1)))
     await asyncio.sleep(0.01)

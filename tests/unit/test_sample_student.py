@@ -32,7 +32,7 @@ def records(*ids):
     return [Candidate(question(i), f"chain {n}", "2", NO_TOKENS) for n, i in enumerate(ids)]
 
 
-class Student:
+class ScriptedStudent:
     """Right in as many of its samples as the seed says; completes the last request first."""
 
     def __init__(self, fails=None):
@@ -77,7 +77,7 @@ def step(**params):
 
 
 async def test_every_chain_carries_the_rate_of_its_question_which_is_sampled_once():
-    student = Student()
+    student = ScriptedStudent()
     results = await step(samples=40).run(records("a", "a", "b", "a2"), tools(student))
     assert sorted(r.question.id for r in student.requests) == ["a", "a2", "b"]
     assert [r.think for r, _ in results] == ["chain 0", "chain 1", "chain 2", "chain 3"]
@@ -91,18 +91,18 @@ async def test_every_chain_carries_the_rate_of_its_question_which_is_sampled_onc
 
 async def test_rates_depend_on_seed_and_question_only():
     ids = [f"q{n}" for n in range(12)]
-    at_once = await step().run(records(*ids), tools(Student()))
+    at_once = await step().run(records(*ids), tools(ScriptedStudent()))
     in_parts = []
     for part in (ids[7:], ids[:2], ids[2:7]):
-        in_parts += await step().run(records(*part), tools(Student()))
+        in_parts += await step().run(records(*part), tools(ScriptedStudent()))
     rates = {r.question.id: r.pass_rate for r, _ in at_once}
     assert {r.question.id: r.pass_rate for r, _ in in_parts} == rates
-    other = await step().run(records(*ids), tools(Student(), seed=1))
+    other = await step().run(records(*ids), tools(ScriptedStudent(), seed=1))
     assert {r.question.id: r.pass_rate for r, _ in other} != rates
 
 
 async def test_the_requests_have_the_steps_parameters():
-    student = Student()
+    student = ScriptedStudent()
     await step(samples=3, max_new_tokens=50, temperature=0.0).run(records("a"), tools(student))
     await step(samples=2, budget=20).run(records("a"), tools(student))
     assert [r.budgets for r in student.requests] == [(NO_BUDGET,) * 3, (TokenBudget(20),) * 2]
@@ -112,7 +112,7 @@ async def test_the_requests_have_the_steps_parameters():
 
 
 async def test_a_question_that_cannot_be_sampled_is_dropped_with_a_reason():
-    student = Student({"b": "its prompt leaves no room in student.max_len=9"})
+    student = ScriptedStudent({"b": "its prompt leaves no room in student.max_len=9"})
     results = await step().run(records("a", "b", "b"), tools(student))
     assert [reason for _, reason in results] == ["", "not_sampled", "not_sampled"]
     assert results[1][0].pass_rate is None
@@ -122,7 +122,7 @@ async def test_a_question_that_cannot_be_sampled_is_dropped_with_a_reason():
 
 async def test_a_lost_engine_drops_no_questions():
     lost = "lost with its rollout worker 3 times"
-    results = await step().run(records("a", "b"), tools(Student({"b": lost})))
+    results = await step().run(records("a", "b"), tools(ScriptedStudent({"b": lost})))
     assert [reason for _, reason in results] == ["", "not_sampled"]
     with pytest.raises(InfrastructureError, match="any of 2 questions: lost with"):
-        await step().run(records("a", "b"), tools(Student({"a": lost, "b": lost})))
+        await step().run(records("a", "b"), tools(ScriptedStudent({"a": lost, "b": lost})))

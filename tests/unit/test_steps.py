@@ -27,7 +27,7 @@ from bard_ray.errors import ConfigError
 from bard_ray.records import GradeItem, Ints, Message, Outcome, Question, TokenBudget, Verdict
 
 
-class Words:
+class WordTokenizer:
     """A tokenizer whose tokens are words."""
 
     def text_ids(self, texts: Sequence[str]) -> list[Ints]:
@@ -37,7 +37,7 @@ class Words:
         return [len(text.split()) for text in texts]
 
 
-class Scripted:
+class ScriptedTeacher:
     """A teacher that repeats its request, and cannot answer the question `lost`."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Even:
         return Outcome.WRONG if int(item.text[7]) % 2 else Outcome.CORRECT
 
 
-def tools(teacher: Scripted | None = None, seed: int = 0) -> StepTools:
+def tools(teacher: ScriptedTeacher | None = None, seed: int = 0) -> StepTools:
     async def give_teacher(name: str) -> Any:
         assert name == "scripted"
         return teacher
@@ -84,7 +84,7 @@ def tools(teacher: Scripted | None = None, seed: int = 0) -> StepTools:
     async def give_verifier() -> Any:
         return Even()
 
-    prompts: Any = Words()
+    prompts: Any = WordTokenizer()
     nobody: Any = None
     given = (give_verifier, give_teacher, nobody, nobody)
     return StepTools(seed, "scripted", prompts, (4, 8, 16), FilterContext(), *given)
@@ -107,7 +107,7 @@ def run(step: Step, records: Sequence[Candidate], with_tools: StepTools) -> list
 def test_every_question_gets_its_chains_in_order_whatever_order_replies_come_in() -> None:
     step = STEPS.build("teach", {"chains": 3, "temperature": 0.0, "max_tokens": 9})
     asked = [chain(name, 0) for name in ("a", "lost", "a", "b", "long")]
-    results = run(step, asked, tools(teacher := Scripted()))
+    results = run(step, asked, tools(teacher := ScriptedTeacher()))
     names = [record.question.id for record, _ in results]
     assert names == ["a"] * 3 + ["lost"] * 3 + ["b"] * 3 + ["long"] * 3
     reasons = {record.question.id: reason for record, reason in results}
@@ -123,7 +123,7 @@ def test_seeds_depend_on_run_question_and_turn_only() -> None:
     def thinks(seed: int, *names: str) -> dict[str, list[str]]:
         step = STEPS.build("teach", {"chains": 4})
         found: dict[str, list[str]] = {}
-        for record, _ in run(step, [chain(n, 0) for n in names], tools(Scripted(), seed)):
+        for record, _ in run(step, [chain(n, 0) for n in names], tools(ScriptedTeacher(), seed)):
             found.setdefault(record.question.id, []).append(record.think)
         return found
 
@@ -135,7 +135,7 @@ def test_seeds_depend_on_run_question_and_turn_only() -> None:
 
 def test_an_instruction_follows_the_question() -> None:
     step = STEPS.build("teach", {"instruction": "Box it."})
-    run(step, [chain("a", 0)], tools(teacher := Scripted()))
+    run(step, [chain("a", 0)], tools(teacher := ScriptedTeacher()))
     assert [m.content for m in teacher.requests[0].messages] == ["be brief", "a?\n\nBox it."]
     assert teacher.requests[0].question == question("a")  # what is graded stays the question
 
