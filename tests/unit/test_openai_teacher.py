@@ -77,10 +77,10 @@ async def test_requests_and_replies(tmp_path):
 
 async def test_faults_cost_retries_and_nothing_else(tmp_path):
     faults = ["429", "reset", "reset_middle", "truncated", "500", "html", "slow", "503", "409"]
-    async with ChatServer(says(echo), faults * 3, slow_s=1.5) as server:
+    async with ChatServer(says(echo), faults * 3, slow_s=4.5) as server:
         requests = [request(number) for number in range(30)]
         replies, counters = await with_teacher(
-            server, tmp_path, requests, timeout_s=1.0, concurrency=8, retries=30
+            server, tmp_path, requests, timeout_s=3.0, concurrency=8, retries=30
         )
         assert [reply.answer_text for reply in replies] == [f"\\boxed{{{n}}}" for n in range(30)]
         # Each was delivered once, and never requested again after that.
@@ -294,28 +294,32 @@ async def test_answers_without_usage_are_counted(tmp_path):
 async def test_requests_are_spread_over_the_minute(tmp_path):
     async with ChatServer(says(echo)) as server:
         requests = [request(number) for number in range(5)]
+        start = time.monotonic()  # the clock of the event loop, which the server uses
         await with_teacher(server, tmp_path, requests, requests_per_minute=600)
-    gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
-    assert min(gaps) > 0.05  # 0.1 s each, less what the way to the server varies
-    assert server.times[-1] - server.times[0] > 0.36
+    # Number n leaves after n * 0.1 s at the earliest, however slow the way to the server is.
+    assert all(at - start > 0.1 * number - 0.01 for number, at in enumerate(sorted(server.times)))
+    assert len(server.times) == 5
 
 
 async def test_an_answer_is_charged_with_the_tokens_it_took(tmp_path):
     requests = [request(number, max_tokens=1000) for number in range(4)]
-    async with ChatServer(says(echo)) as server:  # answers of 15 tokens, 1,000 a second
+    async with ChatServer(says(echo)) as server:  # answers of 15 tokens, 1,000 per second
+        start = time.monotonic()
         await with_teacher(server, tmp_path, requests, tokens_per_minute=60_000, concurrency=1)
-    assert 0.04 < server.times[-1] - server.times[0] < 0.9
+    assert server.times[-1] - start > 0.04
+    # Charged with their estimates, 1,000 tokens and more each, they would take 3 s.
+    assert server.times[-1] - server.times[0] < 2.5
 
 
-async def test_tokens_that_were_not_used_are_given_back():
-    pace = RateLimiter(6000)  # 100 a second
+async def test_unused_tokens_are_refunded():
+    limiter = RateLimiter(600)  # 10 per second
     start = time.monotonic()
-    await pace.acquire(100)
-    pace.refund(80)
-    await pace.acquire(1)
-    assert 0.19 < time.monotonic() - start < 0.6
-    pace.pause(0.3)
-    await pace.acquire(1)
+    await limiter.acquire(100)
+    limiter.refund(98)
+    await limiter.acquire(1)
+    assert 0.19 < time.monotonic() - start < 5  # 10 s without the refund
+    limiter.pause(0.3)
+    await limiter.acquire(1)
     assert time.monotonic() - start > 0.49
 
 
@@ -336,9 +340,9 @@ def test_retry_after_is_read_in_all_its_forms():
     assert retry_after_s({}) == retry_after_s({"retry-after": "soon"}) == 0
 
 
-async def test_a_killed_process_pays_again_only_for_what_was_under_way(tmp_path):
+async def test_a_killed_process_pays_again_only_for_requests_in_flight(tmp_path):
     async def answer(path, body):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.06)
         return await says(echo)(path, body)
 
     async with ChatServer(answer) as server:
@@ -349,14 +353,14 @@ async def test_a_killed_process_pays_again_only_for_what_was_under_way(tmp_path)
             await asyncio.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        (ledger,) = tmp_path.iterdir()
-        kept = ledger.read_bytes().count(b"\n")
-        assert 15 <= kept < 60
+        (cache,) = tmp_path.iterdir()
+        stored = cache.read_bytes().count(b"\n")
+        assert 15 <= stored < 60
         second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
         out, _ = await second.communicate()
     record = json.loads(out)
     assert record["texts"] == [f"\\boxed{{{number}}}" for number in range(60)]
-    assert (record["reused"], record["requests"]) == (kept, 60 - kept)
-    # Twice was asked only what was under way, four at most, when the process died.
+    assert (record["reused"], record["requests"]) == (stored, 60 - stored)
+    # Requested twice: only what was in flight, four at most, when the process died.
     assert len(server.requests) - 60 <= 4
     assert sum(count > 1 for count in server.delivered.values()) <= 4
