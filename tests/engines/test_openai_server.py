@@ -127,14 +127,15 @@ async def test_vllms_server_serves_teacher_and_writer_through_faults(port, tmp_p
         replies, counters = await request_all(proxy.url, tmp_path / "a", wanted, concurrency=4)
         assert sorted(proxy.delivered.values()) == [1] * len(wanted) == [1] * 20
         assert sum(proxy.lost.values()) == 2
-        assert (counters["requests"], counters["without_usage"]) == (26, 0)
+        assert (counters["requests"], counters["http_requests"]) == (20, 26)
+        assert counters["without_usage"] == 0
         again, reused = await request_all(proxy.url, tmp_path / "a", wanted)
         assert again == replies
         assert (reused["reused"], reused["requests"]) == (20, 0)
     for request, reply in zip(wanted, replies, strict=True):
         assert reply.finish in ("stop", "length")
         assert (reply.finish == "length") == (reply.completion_tokens == request.max_tokens)
-        # The server read turns and given thought as they stand, and no second open tag.
+        # The server reads turns and think prefix unchanged, and no second open tag.
         assert reply.prompt_tokens == prompt_tokens(request)
     assert counters["prompt_tokens"] == sum(map(prompt_tokens, wanted))
     assert replies[-2].think == ""
