@@ -40,7 +40,7 @@ from bard_ray.config.load import load, to_yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import BardError, ConfigError, InfrastructureError, UserError
 from bard_ray.metrics import MetricsWriter
-from bard_ray.preflight.check import check
+from bard_ray.preflight.check import check, warnings
 from bard_ray.progress import Console, duration
 from bard_ray.report.live import LiveReport, Subject
 from bard_ray.report.results import Results, read_results, write_results
@@ -62,6 +62,8 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
         config = load(config, arguments.overrides)
         register_kinds(config.verifier.kinds)  # before the check: a format may name one
         check(config)
+        for warning in warnings(config):
+            console.line(f"warning: {warning}")
         if _starts_here(config):
             real = float(os.cpu_count() or 1)
             has = _local_resources(config)

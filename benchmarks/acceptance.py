@@ -1,8 +1,8 @@
-"""How many budgets a compressor reaches when its writer misses the length it is asked for.
+"""How many budgets a compressor reaches when its writer misses the requested length.
 
     python benchmarks/acceptance.py [--chains 200] [--bias 0.35] [--spread 0.2] [--attempts 1 2 4]
 
-A scripted writer stands in for an LLM: asked for a length it writes exp(bias + spread * z) times as
+A scripted writer stands in for an LLM: given a length it writes exp(bias + spread * z) times as
 much, z ~ N(0, 1) anew each time; told how long its text was, it is off by `learns` of that error.
 Chains of log-normal length are rewritten to `BUDGETS` by the compressor `rewrite`, for several
 numbers of attempts. What it shows is the rule, window and feedback, not any LLM. Prints one line a
@@ -43,9 +43,9 @@ class SloppyWriter:
     Attributes:
         bias: of the logarithm of its lengths.
         spread: standard deviation of the same.
-        learns: part of the error of the last try that is left after feedback.
+        learns: share of the last error that remains after feedback.
         wrong, unformed: shares of replies with a wrong answer, and without tags.
-        asks: all it was asked.
+        requests: all requests so far.
     """
 
     bias: float = 0.35
@@ -53,16 +53,16 @@ class SloppyWriter:
     learns: float = 0.4
     wrong: float = 0.0
     unformed: float = 0.0
-    asks: list[TeacherRequest] = field(default_factory=list)
+    requests: list[TeacherRequest] = field(default_factory=list)
 
-    async def reply(self, ask: TeacherRequest) -> Reply:
-        """A text that follows from the ask alone."""
-        self.asks.append(ask)
-        generator = np.random.default_rng(ask.seed)
-        low, high = map(int, _WINDOW.findall(ask.messages[0].content)[0])
+    async def reply(self, request: TeacherRequest) -> Reply:
+        """A text that depends on the request only."""
+        self.requests.append(request)
+        generator = np.random.default_rng(request.seed)
+        low, high = map(int, _WINDOW.findall(request.messages[0].content)[0])
         middle, off = (low + high) / 2, self.bias
-        if len(ask.messages) > 1:
-            off = self.learns * math.log(ask.messages[1].content.count("step") / middle)
+        if len(request.messages) > 1:
+            off = self.learns * math.log(request.messages[1].content.count("step") / middle)
         miss = off + self.spread * generator.standard_normal()
         think = " ".join(["step"] * max(1, round(middle * math.exp(miss))))
         if generator.random() < self.unformed:
@@ -72,11 +72,11 @@ class SloppyWriter:
         return Reply("", text)
 
     def counters(self) -> Mapping[str, float]:
-        """How often it was asked."""
-        return {"asked": len(self.asks)}
+        """Number of requests."""
+        return {"requests": len(self.requests)}
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
 
 def count_words(texts: Sequence[str]) -> list[int]:
@@ -103,8 +103,8 @@ async def measure(args: argparse.Namespace, attempts: int) -> AcceptanceTable:
     writer = SloppyWriter(args.bias, args.spread, wrong=args.wrong, unformed=args.unformed)
     rule, table = Rewrite(low=args.low, high=args.high, attempts=attempts), AcceptanceTable()
     for number, length in enumerate(lengths.tolist()):
-        bench = CompressorTools(writer, count_words, grade_here, np.random.default_rng((1, number)))
-        for result in await rule.compress(chain_of_length(number, length), BUDGETS, bench):
+        tools = CompressorTools(writer, count_words, grade_here, np.random.default_rng((1, number)))
+        for result in await rule.compress(chain_of_length(number, length), BUDGETS, tools):
             num_tokens = count_words([result.think])[0]
             table.add(result.budget, num_tokens, result.reason, result.attempts)
     return table

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bard_ray.distill.filter import Candidate, FilterContext
-from bard_ray.distill.filters.diverse import Diverse
+from bard_ray.distill.filters.diverse import DiverseFilter
 from bard_ray.records import Ints, Message, Question
 
 VOCABULARY = 150_000
@@ -59,14 +59,14 @@ def seconds(make: Maker, args: argparse.Namespace) -> tuple[float, float]:
     On a busy machine the CPU seconds of all threads are the steadier figure.
     """
     generator = np.random.default_rng(args.seed)
-    stage = Diverse(keep=args.keep, workers=args.workers)
+    stage = DiverseFilter(keep=args.keep, workers=args.workers)
     wall = cpu = 0.0
     for number in range(args.questions):
         question = Question(str(number), (Message("user", "q"),), "")
         chains = make(generator, args.chains, args.tokens)
         group = [Candidate(question, "t", "a", tokens_T) for tokens_T in chains]
         start, cpu_start = time.perf_counter(), time.process_time()
-        kept = sum(not reason for _, reason in stage.judge(group, FilterContext()))
+        kept = sum(not reason for _, reason in stage.apply(group, FilterContext()))
         wall += time.perf_counter() - start
         cpu += time.process_time() - cpu_start
         assert kept == args.keep

@@ -1,7 +1,7 @@
-"""Models beside the run's own roles: teachers to write chains, policies to score them.
+"""Models besides the run's own roles: teachers that write chains, policies that score them.
 
-Each has its own workers on bundles of its own, from when it is first asked for until the host is
-closed. Lost workers are replaced as those of the student are.
+Each has its own workers on its own placement bundles, from the first request until the host is
+closed. Lost workers are replaced like those of the student.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
 
-ROLE = "distill.teachers"  # where the configuration names models
+ROLE = "distill.teachers"  # where the configuration names the models
 CPU_BLOCK = 32  # tokens of a cache block that the CPU engine needs
 
 
 class ModelHost:
-    """Serves models on a run's cluster; `engines` and `reference` are what the data pipeline asks.
+    """Serves models on a run's cluster: `engines` generate text, `reference` scores it.
 
-    A model that is asked for twice in the same way is served once.
+    Equal requests share one set of workers.
     """
 
     def __init__(self, cluster: Cluster, config: Config) -> None:
@@ -42,11 +42,11 @@ class ModelHost:
         self._stops: list[Callable[[], Awaitable[None]]] = []
 
     async def engines(self, spec: EngineSpec) -> tuple[RaySampler, PromptFormat]:
-        """Rollout workers that serve a model, ready, and how that model reads prompts.
+        """Rollout workers that serve a model, started, and that model's prompt format.
 
         Raises:
-            ConfigError: the model is not on this machine, or has no tokenizer that will do.
-            ResourceError: the cluster has too little room for them.
+            ConfigError: the model is not on this machine, or its tokenizer cannot be used.
+            ResourceError: the cluster is too small for them.
             InfrastructureError: an engine does not start.
         """
         return await self._once(spec, lambda: self._serve(spec))
@@ -54,14 +54,14 @@ class ModelHost:
     async def reference(self, model: str, revision: str = "main") -> RayReference:
         """A reference worker with a model's weights.
 
-        It takes what `reference` of the configuration says, whatever the size of the model.
+        Its resources are those of the configuration's `reference`, whatever the size of the model.
 
         Raises: as `engines` does.
         """
         return await self._once((model, revision), lambda: self._score(model, revision))
 
     async def close(self) -> None:
-        """Stop all workers and give their resources back."""
+        """Stop all workers and release their resources."""
         for task in self._served.values():
             task.cancel()
         await asyncio.gather(*self._served.values(), return_exceptions=True)
@@ -70,12 +70,12 @@ class ModelHost:
             await self._stops.pop()()
 
     async def _once(self, key: Hashable, serve: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """What `serve` gives, asked once for all who want it; again after it has failed."""
+        """The result of `serve`, called once for all callers, and again after a failure."""
         task = self._served.get(key)
         if task is None:
             task = self._served[key] = asyncio.create_task(serve())
         try:
-            return await asyncio.shield(task)  # one who gives up does not end it for the others
+            return await asyncio.shield(task)  # a canceled caller does not cancel it for others
         except BaseException:
             if task.done() and self._served.get(key) is task:
                 del self._served[key]
@@ -133,7 +133,7 @@ class ModelHost:
         stop: Callable[[], Awaitable[None]],
         group: PlacementGroup,
     ) -> None:
-        """Start workers; stop them and give their bundles back with the host, or if that fails."""
+        """Start workers; they stop and release their bundles with the host, or if that fails."""
 
         async def end() -> None:
             try:
@@ -149,8 +149,8 @@ class ModelHost:
         self._stops.append(end)
 
 
-def _actor(name: str, bundle: int, takes: dict[str, float], group: PlacementGroup) -> ActorSpec:
-    return ActorSpec(name, bundle, takes["CPU"], takes.get("GPU", 0.0), group=group)
+def _actor(name: str, bundle: int, needs: dict[str, float], group: PlacementGroup) -> ActorSpec:
+    return ActorSpec(name, bundle, needs["CPU"], needs.get("GPU", 0.0), group=group)
 
 
 def _bundle(cpus: float, gpus: float) -> dict[str, float]:
@@ -158,17 +158,17 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
 
 
 def _fix(spec: EngineSpec) -> str:
-    takes = f"{spec.workers} x {spec.cpus:g} CPU"
-    takes += f" and {spec.gpus:g} GPU" if spec.gpus else ""
+    needs = f"{spec.workers} x {spec.cpus:g} CPU"
+    needs += f" and {spec.gpus:g} GPU" if spec.gpus else ""
     return (
-        f"Serving {spec.model} takes {takes} beside the other roles: lower workers, cpus or gpus "
+        f"Serving {spec.model} takes {needs} besides the other roles: lower workers, cpus or gpus "
         "of its entry in distill.teachers, grow the cluster, or serve it elsewhere and use the "
         "backend openai."
     )
 
 
 def _rollout_config(spec: EngineSpec, student: RolloutConfig) -> RolloutConfig:
-    """Settings of its workers; what the specification leaves open is as for the student's."""
+    """Settings of its workers; what the specification does not set is as for the student's."""
     return replace(
         student,
         engine="auto",
@@ -180,7 +180,7 @@ def _rollout_config(spec: EngineSpec, student: RolloutConfig) -> RolloutConfig:
         kv_cache_mb=spec.kv_cache_mb,
         gpu_memory_utilization=min(student.gpu_memory_utilization, spec.gpus or 1.0),
         block_size=student.block_size if spec.gpus else max(student.block_size, CPU_BLOCK),
-        weight_load="in_place",  # there will be no other weights
+        weight_load="in_place",  # its weights never change
     )
 
 

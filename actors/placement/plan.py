@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bard_ray.config.schema import Config
-from bard_ray.distill.step import step_names
-from bard_ray.distill.teacher import EngineSpec, make_backends
-from bard_ray.distill.teachers.rollout import RolloutBackend
+from bard_ray.distill.build_steps import required_roles
+from bard_ray.distill.teacher import EngineSpec, make_backends, served_models
 from bard_ray.errors import ResourceError
 from bard_ray.preflight.memory import (
     GIB,
@@ -125,7 +124,8 @@ def plan_placement(config: Config) -> Plan:
         Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
         Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
     ]
-    if (config.rl.enabled and config.rl.kl_coef > 0) or "likelihoods" in step_names(config.distill):
+    scores_chains = "reference" in required_roles(config.distill)
+    if scores_chains or (config.rl.enabled and config.rl.kl_coef > 0):
         roles.append(
             Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
         )
@@ -137,8 +137,7 @@ def plan_placement(config: Config) -> Plan:
 
 def served_teachers(config: Config) -> dict[str, EngineSpec]:
     """Teachers that run as rollout workers of their own, beside the roles."""
-    backends = make_backends(config.distill.teachers)
-    return {n: b.spec for n, b in backends.items() if isinstance(b, RolloutBackend)}
+    return served_models(make_backends(config.distill.teachers))
 
 
 def sized(config: Config, available: Mapping[str, float]) -> Config:

@@ -110,12 +110,14 @@ class GroupStream:
             await self._send(self._handle)
 
     async def _send(self, handle: Any) -> None:
-        """Submit all unsent requests, one batch for each run of equal sampling settings."""
+        """Submit all unsent requests, one batch for each way of sampling."""
         unsent = [(ticket, p) for ticket, p in self._pending.items() if not p.sent]
         for _, pending in unsent:
             pending.sent = True
-        for spec, batch in itertools.groupby(unsent, key=lambda pair: pair[1].spec):
-            items = list(batch)
+        batches: dict[SamplingSpec, list[tuple[Ticket, PendingRequest]]] = {}
+        for item in unsent:
+            batches.setdefault(item[1].spec, []).append(item)
+        for spec, items in batches.items():
             work = handle.submit.remote([(ticket, p.request) for ticket, p in items], spec)
             try:
                 await call(work, self._timeout_s, "sending requests to a rollout worker")

@@ -7,9 +7,9 @@ import asyncio
 from actors.stages.context import Context, Facts, corpus_path
 from actors.stages.rl import validate_draws
 from actors.verifier.golds import validate_golds
+from bard_ray.distill.build_steps import writes_chains
 from bard_ray.distill.corpus import base_corpus, write_corpus
 from bard_ray.distill.source import record_source
-from bard_ray.distill.step import step_names
 from bard_ray.progress import Progress
 
 
@@ -19,7 +19,7 @@ async def data_stage(context: Context, progress: Progress) -> Facts:
     golds = await validate_golds(config)
     await asyncio.to_thread(validate_draws, config)
     if config.data.source == "rows":  # as the pipeline will read it, before anything is started
-        chains = "teach" not in step_names(config.distill)
+        chains = not writes_chains(config.distill)
         questions, seed = config.distill.questions, config.run.seed
         prompts = context.prompt_format()
         await asyncio.to_thread(record_source, config.data, questions, seed, prompts, chains=chains)

@@ -10,122 +10,142 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.stages.resources import PipelineResources
-from actors.stages.select_teacher import pick_teacher
+from actors.stages.select_teacher import select_teacher
 from bard_ray.budget.sampler import train_budgets
 from bard_ray.data.questions import eval_questions
 from bard_ray.distill.acceptance import AcceptanceTable
-from bard_ray.distill.compressor import ALLOCATIONS, COMPRESSORS
+from bard_ray.distill.build_steps import (
+    pipeline_steps,
+    reports_diversity,
+    required_roles,
+    writes_chains,
+)
+from bard_ray.distill.contrast import contrast_share, contrast_warning, questions_by_budgets
 from bard_ray.distill.corpus import budget_corpus, natural_corpus, write_corpus
 from bard_ray.distill.identity import digest, identity
 from bard_ray.distill.pipeline import Pipeline
-from bard_ray.distill.select import make_steps
-from bard_ray.distill.source import record_source
-from bard_ray.distill.step import step_names
-from bard_ray.distill.steps.compress import Compress
+from bard_ray.distill.source import record_source, tokenizer_digest
 from bard_ray.distill.teacher import make_backends
 from bard_ray.records import DistillRow, token_limit
 from bard_ray.report.data_facts import DataReport, diversity, examples, lengths_by_budget
 from bard_ray.report.data_report import write_data_report
 
 if TYPE_CHECKING:
-    from actors.placement.plan import RoleName
     from actors.stages.context import Context, Facts
     from bard_ray.config.schema import Config
     from bard_ray.data.prompt import PromptFormat
     from bard_ray.distill.filter import Candidate
-    from bard_ray.distill.step import Step
     from bard_ray.progress import Progress
 
 EXAMPLES = 3  # questions that the report shows with all of their chains
 
 
 async def distill_stage(context: Context, progress: Progress) -> Facts:
-    """Choose the teacher where there are several, then make the corpora of `sft_full` and `sft`."""
+    """Choose the teacher if there are several, then build the corpora of `sft_full` and `sft`."""
     from actors.stages.context import corpus_path
 
     config, started = context.config, time.monotonic()
-    found_running = context.deployment.roles is not None
-    machines = PipelineResources(context, roles_needed(config), store_path(config) / "replies")
+    roles_were_running = context.deployment.roles is not None
+    replies = store_path(config) / "replies"
+    resources = PipelineResources(context, required_roles(config.distill), replies)
 
     async def build(teacher: str, questions: int) -> Pipeline:
-        return await build_pipeline(context, machines, teacher, questions)
+        return await build_pipeline(context, resources, teacher, questions)
 
     try:
-        teacher, choice = await pick_teacher(context, machines, store_path(config), build, progress)
-        if not found_running:  # the learner's devices may be needed to serve the teacher
+        teacher, choice = await select_teacher(
+            context, resources, store_path(config), build, progress
+        )
+        if not roles_were_running:  # the learner's devices may be needed to serve the teacher
             await context.deployment.stop()
         pipeline = await build(teacher, config.distill.questions)
         pipeline.on_progress = lambda share, step: progress.update(int(1000 * share), 1000, step)
-        done = await pipeline.run()
+        steps = await pipeline.run()
     finally:
-        await machines.close()
-        if not found_running:
+        await resources.close()
+        if not roles_were_running:
             await context.deployment.stop()
-    made = await asyncio.to_thread(collect, pipeline)
+    output = await asyncio.to_thread(collect, pipeline)
     rows: list[DistillRow] = []
     try:
         share = config.budget.none_share
-        rows = budget_corpus(made.compressed, made.natural, share, config.run.seed)
+        rows = budget_corpus(output.compressed, output.natural, share, config.run.seed)
     finally:  # where no chain is left, the report shows which step dropped them
-        wall_s, counters = time.monotonic() - started, machines.counters()
-        report = DataReport(config.run.name, wall_s, steps=done, choice=choice, teachers=counters)
-        await asyncio.to_thread(write_report, context, made, rows, report)
+        wall_s, counters = time.monotonic() - started, resources.counters()
+        report = DataReport(config.run.name, wall_s, steps=steps, choice=choice, teachers=counters)
+        await asyncio.to_thread(write_report, context, output, rows, report)
     write_corpus(corpus_path(context.run, "sft"), rows)
-    full = natural_corpus(made.natural, config.sft_full.rows)
+    full = natural_corpus(output.natural, config.sft_full.rows)
     write_corpus(corpus_path(context.run, "sft_full"), full)
+    contrast = questions_by_budgets(rows)
     of = f" from {teacher}" if choice is not None else ""
-    progress.update(1000, 1000, f"{len(rows):,} rows, {len(config.budget.train)} budgets{of}")
-    return {"rows_sft": len(rows), "rows_sft_full": len(full), "teacher": teacher}
+    low = ", almost no contrast (see the data report)" if contrast_warning(contrast) else ""
+    progress.update(1000, 1000, f"{len(rows):,} rows, {len(config.budget.train)} budgets{of}{low}")
+    return {
+        "rows_sft": len(rows),
+        "rows_sft_full": len(full),
+        "teacher": teacher,
+        "contrast": round(contrast_share(contrast), 4),
+    }
 
 
 @dataclass(frozen=True)
 class PipelineOutput:
-    """What a finished pipeline gave.
+    """Records of a finished pipeline.
 
     Attributes:
         natural: chains before the compression.
         compressed: chains at their budgets.
-        tries: all results of the compression, those that failed too.
-        chosen_from: chains before the selection `diverse`; empty without one.
+        acceptance: all results of the compression, failed ones included.
+        diversity_pool: chains before the first filter that reports diversity; empty without one.
         diverse: chains after it.
     """
 
     natural: list[Candidate]
     compressed: list[Candidate]
-    tries: AcceptanceTable
-    chosen_from: list[Candidate]
+    acceptance: AcceptanceTable
+    diversity_pool: list[Candidate]
     diverse: list[Candidate]
 
 
 def collect(pipeline: Pipeline) -> PipelineOutput:
-    """Read the outputs of a finished pipeline that corpora and report are made from."""
-    names = [node.name for node in pipeline.nodes]
-    tries = AcceptanceTable()
-    for record, reason in pipeline.judged():
-        tries.add(token_limit(record.budget) or 0, record.tokens_T.size, reason, record.attempts)
-    place = names.index("diverse") if "diverse" in names else 0
+    """Read the records of a finished pipeline that corpora and report are built from."""
+    acceptance = AcceptanceTable()
+    for record, reason in pipeline.results():
+        acceptance.add(
+            token_limit(record.budget) or 0, record.tokens_T.size, reason, record.attempts
+        )
+    diverse = [i for i, node in enumerate(pipeline.nodes) if reports_diversity(node.step)]
     return PipelineOutput(
-        list(pipeline.records(after=-2)),
-        list(pipeline.records()),
-        tries,
-        list(pipeline.records(after=place - 1)) if place else [],
-        list(pipeline.records(after=place)) if place else [],
+        natural=list(pipeline.records(after=len(pipeline.nodes) - 1)),
+        compressed=list(pipeline.records()),
+        acceptance=acceptance,
+        diversity_pool=list(pipeline.records(after=diverse[0])) if diverse else [],
+        diverse=list(pipeline.records(after=diverse[0] + 1)) if diverse else [],
     )
 
 
 def write_report(
-    context: Context, made: PipelineOutput, rows: list[DistillRow], report: DataReport
+    context: Context, output: PipelineOutput, rows: list[DistillRow], report: DataReport
 ) -> Path:
-    """Write `data/report.html` and the same as JSON; `report` says how the corpus was made."""
+    """Write `data/report.html` and the same figures as JSON; returns the path of the page.
+
+    Args:
+        context: of the run.
+        output: records of the pipeline.
+        rows: of `data/sft.jsonl`.
+        report: how the corpus was made; what is in it is filled in here.
+    """
     count = context.prompt_format().count_tokens
-    sampled = {r.question.id: r.pass_rate for r in made.natural if r.pass_rate is not None}
+    sampled = {r.question.id: r.pass_rate for r in output.natural if r.pass_rate is not None}
     report = replace(
         report,
         questions=len({row.question.id for row in rows}),
         lengths=lengths_by_budget(rows, count),
-        acceptance=made.tries,
+        contrast=questions_by_budgets(rows),
+        acceptance=output.acceptance,
         pass_rates=list(sampled.values()),
-        diversity=diversity(made.diverse, made.chosen_from),
+        diversity=diversity(output.diverse, output.diversity_pool),
         examples=examples(rows, count, EXAMPLES),
     )
     path = context.run.path / "data" / "report.html"
@@ -134,54 +154,30 @@ def write_report(
 
 
 def store_path(config: Config) -> Path:
-    """Where steps keep their outputs."""
+    """Directory where steps keep their outputs."""
     return Path(config.distill.store) if config.distill.store else Path(config.run.dir) / "distill"
 
 
-def roles_needed(config: Config) -> set[RoleName]:
-    """Roles that the steps of a configuration may ask for."""
-    names = step_names(config.distill)
-    roles: set[RoleName] = {"verifier"}
-    if "sample_student" in names:
-        roles.add("rollout")
-    if "likelihoods" in names:
-        roles.add("reference")
-    return roles
-
-
 async def build_pipeline(
-    context: Context, machines: PipelineResources, teacher: str, questions: int
+    context: Context, resources: PipelineResources, teacher: str, questions: int
 ) -> Pipeline:
     """The pipeline of a configuration, for the chains of one teacher."""
     config, prompts = context.config, context.prompt_format()
-    distill = config.distill
-    chains = "teach" not in step_names(distill)
+    chains = not writes_chains(config.distill)
     source = await asyncio.to_thread(
         record_source, config.data, questions, config.run.seed, prompts, chains=chains
     )
     return Pipeline(
         root=store_path(config),
         source=source,
-        steps=all_steps(config),
-        tools=machines.tools(teacher, prompts),
-        matters=await asyncio.to_thread(matters, context, teacher, prompts),
+        steps=pipeline_steps(config.distill),
+        tools=resources.tools(teacher, prompts),
+        fingerprint_inputs=await asyncio.to_thread(fingerprint_inputs, context, teacher, prompts),
     )
 
 
-def all_steps(config: Config) -> list[tuple[str, Step]]:
-    """The steps that are configured, and the compression behind them."""
-    distill = config.distill
-    compress = Compress(
-        COMPRESSORS.build(distill.compressor.name, distill.compressor.params),
-        ALLOCATIONS.build(distill.allocation.name, distill.allocation.params),
-        distill.budgets_per_question,
-        distill.compressor.writer,
-    )
-    return [*make_steps(distill.steps), ("compress", compress)]
-
-
-def matters(context: Context, teacher: str, prompts: PromptFormat) -> dict[str, Any]:
-    """What the outputs of steps may follow from; see `bard_ray.distill.step.FINGERPRINT_INPUTS`."""
+def fingerprint_inputs(context: Context, teacher: str, prompts: PromptFormat) -> dict[str, Any]:
+    """Values of `bard_ray.distill.traits.FINGERPRINT_INPUTS` for this run."""
     config = context.config
     backends = make_backends(config.distill.teachers)
     texts = [
@@ -189,18 +185,12 @@ def matters(context: Context, teacher: str, prompts: PromptFormat) -> dict[str, 
         for question in eval_questions(config.data, config.run.seed)
     ]
     writer = config.distill.compressor.writer
-    tokenizer = getattr(prompts.tokenizer, "backend_tokenizer", None)
     return {
         "seed": config.run.seed,
         "teacher": [teacher, digest(identity(backends[teacher]))] if teacher else None,
         "writer": digest(identity(backends[writer])) if writer else None,
         "student": _weights_digest(Path(context.weights_before("sft"))),
-        "tokenizer": digest(
-            [
-                tokenizer.to_str() if tokenizer is not None else prompts.tokenizer.name_or_path,
-                [prompts.think_open, prompts.think_close],
-            ]
-        ),
+        "tokenizer": tokenizer_digest(prompts),
         "evaluation": digest(texts),
         "budgets": train_budgets(config.budget),
         "grading": dict(config.verifier.kinds),
@@ -208,7 +198,7 @@ def matters(context: Context, teacher: str, prompts: PromptFormat) -> dict[str, 
 
 
 def _weights_digest(directory: Path) -> str:
-    """Of the weights of a model directory."""
+    """Digest of the weights of a model directory."""
     hasher = hashlib.sha256()
     for path in sorted(directory.glob("*.safetensors")):
         with path.open("rb") as file:

@@ -1,13 +1,13 @@
-"""What steps of the data pipeline use beside their records, on the cluster of the run.
+"""What steps of the data pipeline use besides their records, on the cluster of the run.
 
-Nothing is started before a step asks for it: a corpus that is complete already costs no engine.
+Nothing is started before a step requests it: a corpus that is complete costs no engine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from actors.placement.model_host import ModelHost
 from bard_ray.budget.sampler import train_budgets
 from bard_ray.data.questions import eval_questions
-from bard_ray.distill.filter import FilterContext as Selecting
-from bard_ray.distill.step import Tools
+from bard_ray.distill.filter import FilterContext
+from bard_ray.distill.step import StepTools
 from bard_ray.distill.teacher import EngineSpec, Teacher, make_backends
 from bard_ray.errors import ConfigError
 from bard_ray.roles import Reference, Sampler, Verifier
@@ -28,32 +28,40 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The placement of what steps declare in `ROLES`; a teacher has workers of its own, or none.
+PLACED_ROLES: dict[str, RoleName] = {
+    "student": "rollout",
+    "verifier": "verifier",
+    "reference": "reference",
+}
+
 
 @dataclass(frozen=True)
 class OpenTeacher:
-    """A teacher that is up."""
+    """A teacher that is ready, with its name."""
 
     name: str
     teacher: Teacher
 
 
 class PipelineResources:
-    """Starts roles, engines and teachers when they are first asked for; one phase of the stage."""
+    """Starts roles, engines and teachers at their first request, and stops the latter two."""
 
-    def __init__(self, context: Context, roles: set[RoleName], replies: Path) -> None:
+    def __init__(self, context: Context, declared: Collection[str], replies: Path) -> None:
         """Start nothing yet.
 
         Args:
             context: of the run.
-            roles: all roles that this phase may ask for, started together at the first request.
-            replies: directory where replies that were paid for are kept.
+            declared: `ROLES` of all steps; the placed ones start together at the first request.
+            replies: directory of the reply caches.
         """
-        self._context, self._roles, self._replies = context, roles, replies
+        self._context, self._replies = context, replies
+        self._declared = frozenset(declared)
         self._teachers: dict[str, asyncio.Task[OpenTeacher]] = {}
-        self._counted: dict[str, dict[str, float]] = {}
+        self._closed_counters: dict[str, dict[str, float]] = {}
         self._student: asyncio.Task[Sampler] | None = None
         self._starting = asyncio.Lock()
-        self._compute: Compute | None = None
+        self._task_pool: TaskPool | None = None
         self._host: ModelHost | None = None
 
     @property
@@ -63,21 +71,21 @@ class PipelineResources:
 
     @property
     def replies(self) -> Path:
-        """Directory where replies that were paid for are kept."""
+        """Directory of the reply caches."""
         return self._replies
 
-    def tools(self, teacher: str, prompts: PromptFormat) -> Tools:
-        """Everything that steps get, for one teacher's chains."""
+    def tools(self, teacher: str, prompts: PromptFormat) -> StepTools:
+        """The tools of all steps, for one teacher's chains."""
         config = self._context.config
         questions = eval_questions(config.data, config.run.seed)
         texts = ["\n".join(m.content for m in question.messages) for question in questions]
         student = config.student
-        return Tools(
+        return StepTools(
             seed=self.seed,
             teacher_name=teacher,
             prompts=prompts,
-            taught=tuple(train_budgets(config.budget)),
-            context=Selecting(texts, student.think_open, student.think_close),
+            train_budgets=tuple(train_budgets(config.budget)),
+            context=FilterContext(texts, student.think_open, student.think_close),
             verifier=self.verifier,
             teacher=self.teacher,
             student=self.student,
@@ -86,27 +94,37 @@ class PipelineResources:
         )
 
     async def verifier(self) -> Verifier:
-        """The grading workers."""
-        await self._up()
+        """The verifier pool.
+
+        Raises:
+            ConfigError: no step declares it.
+        """
+        await self._start_roles("verifier")
         roles = self._context.roles
         await roles.sampling_ready
         return roles.verifier
 
     async def student(self) -> Sampler:
-        """The student's rollout workers, with the weights that the supervised stage begins with."""
+        """The student's rollout workers, with the weights that the stage `sft` starts from.
+
+        Raises:
+            ConfigError: no step declares them.
+        """
         if self._student is None:
             self._student = asyncio.create_task(self._load_student())
         return await asyncio.shield(self._student)
 
     async def reference(self, path: str) -> Reference:
-        """Log-probs under a model directory or hub id; the empty one is the student's."""
+        """Log-probs under a model directory or hub id; `""` is the student.
+
+        Raises:
+            ConfigError: no step declares it.
+        """
         if path:
             return await (await self._model_host()).reference(path)
-        await self._up()
+        await self._start_roles("reference")
         reference = self._context.roles.reference
-        if reference is None:
-            rule, fix = "has no reference worker for log-probs", "Set rl.kl_coef above 0."
-            raise ConfigError("distill.steps", "likelihoods", rule, fix)
+        assert reference is not None  # noqa: S101 it was started
         await reference.load(self._context.weights_before("sft"))
         return reference
 
@@ -125,31 +143,32 @@ class PipelineResources:
         return await (await self._model_host()).engines(spec)
 
     async def compute(self, function: Callable[..., T], *args: Any) -> T:
-        """A Ray task where the cluster has free CPUs, else a thread of this process."""
+        """Run a pure function in a Ray task where the cluster has free CPUs, else in a thread."""
         async with self._starting:
-            if self._compute is None:
+            if self._task_pool is None:
                 await self._context.deployment.connect()
-                self._compute = Compute(self._context.config.distill.workers)
-        return await self._compute(function, *args)
+                self._task_pool = TaskPool(self._context.config.distill.workers)
+        return await self._task_pool(function, *args)
 
     def counters(self) -> dict[str, dict[str, float]]:
-        """What every teacher took in this command."""
-        opened = [t.result() for t in self._teachers.values() if t.done() and not t.exception()]
-        return self._counted | {o.name: dict(o.teacher.counters()) for o in opened}
+        """Counters of every teacher in this command."""
+        ready = [t.result() for t in self._teachers.values() if t.done() and not t.exception()]
+        return self._closed_counters | {r.name: dict(r.teacher.counters()) for r in ready}
 
     async def close(self) -> None:
-        """Let teachers and their engines go; what is asked for again is started anew.
+        """Close teachers and their engines; a later request starts them again.
 
-        The roles stay; the student's weights are loaded anew too, since others may use its workers.
+        The roles keep running, but the student's weights are loaded again at the next request,
+        since other stages may load other weights meanwhile.
         """
         teachers, host = list(self._teachers.values()), self._host
         self._teachers, self._student, self._host = {}, None, None
         for task in teachers:
             task.cancel()
-            opened = (await asyncio.gather(task, return_exceptions=True))[0]
-            if not isinstance(opened, BaseException):
-                self._counted[opened.name] = dict(opened.teacher.counters())
-                await opened.teacher.close()
+            ready = (await asyncio.gather(task, return_exceptions=True))[0]
+            if not isinstance(ready, BaseException):
+                self._closed_counters[ready.name] = dict(ready.teacher.counters())
+                await ready.teacher.close()
         if host is not None:
             await host.close()
 
@@ -160,24 +179,36 @@ class PipelineResources:
                 self._host = ModelHost(self._context.deployment.cluster, self._context.config)
             return self._host
 
-    async def _up(self) -> None:
+    async def _start_roles(self, needed: str) -> None:
+        """Start all declared roles.
+
+        Raises:
+            ConfigError: `needed` is not declared.
+        """
+        # A deployment always has verifiers.
+        declared = self._declared | {"verifier"}
+        if needed not in declared:
+            rule = f"a step uses the {needed}, and no step declares it"
+            fix = f'Add "{needed}" to ROLES of the class of that step.'
+            raise ConfigError("distill.steps", sorted(self._declared), rule, fix)
+        placed = {PLACED_ROLES[name] for name in declared if name in PLACED_ROLES}
         async with self._starting:
-            await self._context.deployment.start(self._roles)
+            await self._context.deployment.start(placed)
 
     async def _load_student(self) -> Sampler:
-        await self._up()
+        await self._start_roles("student")
         sampler = self._context.roles.sampler
         await self._context.roles.sampling_ready
         await sampler.load(self._context.weights_before("sft"), self._context.next_version())
         return sampler
 
 
-class Compute:
+class TaskPool:
     """Pure functions on the CPUs that nothing else has reserved.
 
-    Tasks of one CPU each, as many as there are free ones when the first is asked for, or
-    `distill.workers`; callers beyond that wait. Where no CPU is free, as on a small machine whose
-    roles have all of it, threads of this process.
+    Ray tasks of one CPU each, as many as there are free CPUs at the first request, or
+    `distill.workers`; further callers wait. Where no CPU is free, as on a small machine whose roles
+    use all of them, threads of this process.
     """
 
     def __init__(self, workers: int) -> None:
@@ -185,12 +216,12 @@ class Compute:
 
         free = int(ray.available_resources().get("CPU", 0.0))
         self._on_cluster = free >= 1
-        at_a_time = workers or (free if self._on_cluster else os.cpu_count() or 1)
-        self._places = asyncio.Semaphore(at_a_time)
+        concurrency = workers or (free if self._on_cluster else os.cpu_count() or 1)
+        self._slots = asyncio.Semaphore(concurrency)
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
-        """The result of the function; what it raises is raised."""
-        async with self._places:
+        """Return the function's result; its exceptions are raised here."""
+        async with self._slots:
             if not self._on_cluster:
                 return await asyncio.to_thread(function, *args)
             return await self._remote(function, *args)

@@ -1,4 +1,4 @@
-"""Which teacher: its own, the only one, or the choice of a smoke test on the run's own roles."""
+"""The choice of the teacher: the configured one, the only one, or the winner of a smoke test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def candidates(config: Config) -> list[str]:
-    """Teachers to choose from: one that only rewrites is none."""
+    """Teachers to choose from; the compressor's writer only if it is listed or the only one."""
     distill = config.distill
     if distill.teacher:
         return [distill.teacher]
@@ -41,19 +41,19 @@ def candidates(config: Config) -> list[str]:
     return names if distill.smoke.candidates else others or names
 
 
-async def pick_teacher(
-    context: Context, machines: PipelineResources, store: Path, build: Build, progress: Progress
+async def select_teacher(
+    context: Context, resources: PipelineResources, store: Path, build: Build, progress: Progress
 ) -> tuple[str, TeacherChoice | None]:
-    """The teacher whose chains are used, and how it was chosen.
+    """The teacher whose chains are used, and the result of the smoke test if there was one.
 
-    A choice that was made before, from the same corpora and with the same settings, holds.
+    An earlier choice from the same corpora and settings is used again.
 
     Args:
         context: of the run.
-        machines: of the pipelines; all of theirs is let go before students are trained.
-        store: where choices are kept.
-        build: makes a candidate's pipeline.
-        progress: told what is being done.
+        resources: of the pipelines; they are closed before students are trained.
+        store: directory where choices are stored.
+        build: builds a candidate's pipeline.
+        progress: shows the current part.
     """
     config = context.config
     names = candidates(config)
@@ -67,21 +67,21 @@ async def pick_teacher(
         try:
             await pipeline.run()
         finally:
-            await machines.close()
+            await resources.close()
         keys.append(pipeline.nodes[-1].store.key)
         corpora[name] = await asyncio.to_thread(_corpus, pipeline, config)
     path = store / f"choice-{digest([keys, _settings(config)])[:16]}.json"
-    choice = await asyncio.to_thread(_kept_choice, path)
+    choice = await asyncio.to_thread(_stored_choice, path)
     if choice is None:
-        choice = await _try_all(context, corpora, progress)
+        choice = await _smoke_test(context, corpora, progress)
         await asyncio.to_thread(write_json, path, choice.to_json())
     return choice.winner, choice
 
 
 def _corpus(pipeline: Pipeline, config: Config) -> list[DistillRow]:
-    """The rows of a candidate; none where nothing is left of its chains."""
+    """The rows of a candidate; none where all of its chains were dropped."""
     compressed = list(pipeline.records())
-    natural = list(pipeline.records(after=-2)) if len(pipeline.nodes) > 1 else []
+    natural = list(pipeline.records(after=len(pipeline.nodes) - 1))
     try:
         return budget_corpus(compressed, natural, config.budget.none_share, config.run.seed)
     except DataError:
@@ -89,25 +89,25 @@ def _corpus(pipeline: Pipeline, config: Config) -> list[DistillRow]:
 
 
 def _settings(config: Config) -> list[object]:
-    """What the outcome follows from beside the corpora."""
+    """What the outcome depends on besides the corpora."""
     evaluate = config.evaluate
     parts = [config.distill.smoke, config.sft, config.student, config.data]
     return [*parts, evaluate.temperature, evaluate.max_new_tokens]
 
 
-def _kept_choice(path: Path) -> TeacherChoice | None:
+def _stored_choice(path: Path) -> TeacherChoice | None:
     try:
         return TeacherChoice.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-async def _try_all(
+async def _smoke_test(
     context: Context,
     corpora: dict[str, list[DistillRow]],
     progress: Progress,
 ) -> TeacherChoice:
-    """Train and measure a student of each, on the run's learner and rollout workers."""
+    """Train and evaluate a student of each candidate on the run's learner and rollout workers."""
     config = context.config
     plan = context.deployment.plan
     wanted = {role.name for role in plan.roles}

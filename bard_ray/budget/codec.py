@@ -81,6 +81,6 @@ def make_codec(name: CodecName) -> BudgetCodec:
         "sentence": SentenceCodec,
     }
     if name not in codecs:
-        field, rule = "budget.codec", "is no known codec"
+        field, rule = "budget.codec", "is not a known codec"
         raise ConfigError(field, name, rule, f"Use one of {', '.join(codecs)}.")
     return codecs[name]()

@@ -28,6 +28,11 @@ RENAMED = {
     "distill.spread": "distill.allocation",
     "rl.std_normalise": "rl.std_normalize",
 }
+# Fields that no longer exist, and what to do instead.
+REMOVED = {
+    "distill.contrastive": "Remove it; for a corpus without contrast set"
+    " distill.allocation.name=tied.",
+}
 PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
 NAMES = dict[str, str]  # type of a field that gives things of the user's own their names
 
@@ -144,6 +149,8 @@ def _require_known(key: str, value: object) -> None:
             "is a section, not a field",
             f"Set one of its fields, for example {inside[0]}.",
         )
+    if fix := REMOVED.get(_new_name(key) or key):
+        raise ConfigError(key, value, "does not exist any more", fix)
     if renamed := _new_name(key):
         raise ConfigError(key, value, f"is now called {renamed}", f"Write {renamed} instead.")
     raise ConfigError(key, value, "is no field of the configuration", _hint(key))

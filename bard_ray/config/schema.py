@@ -160,8 +160,6 @@ class DistillConfig:
     compressor: CompressorConfig = field(default_factory=CompressorConfig)
     allocation: BudgetAllocationConfig = field(default_factory=BudgetAllocationConfig)
     budgets_per_question: int = 4
-    # the same question at several budgets; off: one chain a question, longer for harder ones
-    contrastive: bool = True
     workers: int = 0  # CPU-bound pieces of work at a time; 0: as many as there are free CPUs
 
 

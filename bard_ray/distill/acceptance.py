@@ -1,4 +1,4 @@
-"""How often a compressor got a chain to a budget: for the data report."""
+"""How often a compressor fits a chain to a budget, for the data report."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from bard_ray.distill.compressor import Compressed, Reason
 
 @dataclass(slots=True)
 class Acceptance:
-    """What became of the tries at one budget b.
+    """Results of the compression to one budget b.
 
     Attributes:
-        asked: chains that were to be compressed to it.
-        accepted: those that were good.
+        requested: chains that were to be compressed to b.
+        accepted: chains that were.
         reasons: why the others were not.
-        attempts: texts asked of the writer, for all that were asked.
-        tokens: of the accepted ones, summed.
-        error: sum of |L - b| / b over the accepted ones, L their lengths.
+        attempts: texts requested from the writer, over all of these chains.
+        tokens: sum of the accepted lengths.
+        error: sum of |L - b| / b over the accepted chains, L their lengths.
         spare: good chains that were not needed (`Reason.SPARE`). They are not part of the above:
             they do not show how hard the budget is.
     """
 
-    asked: int = 0
+    requested: int = 0
     accepted: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
@@ -34,13 +34,13 @@ class Acceptance:
     spare: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Counts, and the means per chain; a mean over nothing is None."""
+        """Counts, and means per chain; a mean over nothing is None."""
         return {
-            "asked": self.asked,
+            "requested": self.requested,
             "accepted": self.accepted,
-            "share": _ratio(self.accepted, self.asked),
+            "share": _ratio(self.accepted, self.requested),
             "reasons": dict(sorted(self.reasons.items())),
-            "mean_attempts": _ratio(self.attempts, self.asked),
+            "mean_attempts": _ratio(self.attempts, self.requested),
             "mean_tokens": _ratio(self.tokens, self.accepted),
             "mean_error": _ratio(self.error, self.accepted),
             "spare": self.spare,
@@ -55,7 +55,7 @@ class AcceptanceTable:
 
     @classmethod
     def of(cls, results: Iterable[tuple[Compressed, int]]) -> AcceptanceTable:
-        """The table of results, each with the length of its thought in tokens of the student."""
+        """The table of results, each with the length of its thinking in tokens of the student."""
         table = cls()
         for result, num_tokens in results:
             table.add(result.budget, num_tokens, result.reason, result.attempts)
@@ -69,7 +69,7 @@ class AcceptanceTable:
         if reason == Reason.SPARE:
             row.spare += 1
             return
-        row.asked += 1
+        row.requested += 1
         row.attempts += attempts
         if reason:
             row.reasons[str(reason)] += 1

@@ -1,7 +1,7 @@
-"""The score of a candidate's student, and the choice between candidates.
+"""The score of a candidate teacher's student, and the choice between candidates.
 
-An answer counts where it is right and kept to its budget. Both at once: a student that is right
-because it overspends is no better than one that keeps to its budget and is wrong.
+An answer counts if it is correct and within its budget. Both are required: a student that is
+correct because it exceeds its budget is no better than one that keeps its budget and is wrong.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bard_ray.distill.diagnostics import Diagnostics, LengthFigures
 from bard_ray.errors import InfrastructureError
 from bard_ray.records import Group, Outcome, Rollout, Verdict, budget_label, token_limit
 
-NOISE = 2.0  # standard errors that a lead has to exceed
+NOISE = 2.0  # standard errors that a lead must exceed
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One graded answer: its budget's label, right, within the budget, thinking tokens."""
+    """One graded answer: label of its budget, correct, within the budget, thinking tokens."""
 
     budget: str
     correct: bool
@@ -31,23 +31,23 @@ class Answer:
 
     @property
     def counts(self) -> bool:
-        """Right and within its budget."""
+        """Whether it is correct and within its budget."""
         return self.correct and self.within
 
 
-Answers = Mapping[str, Sequence[Answer]]  # of each question, by its id
+Answers = Mapping[str, Sequence[Answer]]  # by question id
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a candidate's student did: why it could not be told, or its answers."""
+    """Answers of a candidate's student, or the reason why there are none."""
 
     failure: str = ""
     answers: Answers = field(default_factory=dict)
 
 
 def within_budget(tokens: int, budget: int) -> bool:
-    """L - b <= max(1, b / 10): the budget is an upper bound, with the slack of `in_band`.
+    """Whether L - b <= max(1, b / 10): the budget is an upper bound, with the slack of `in_band`.
 
     Args:
         tokens: L, thinking tokens.
@@ -61,12 +61,12 @@ def within_budget(tokens: int, budget: int) -> bool:
 def answers_by_question(groups: Sequence[Group], expected: int) -> dict[str, list[Answer]]:
     """The answers to each question that was answered at all budgets.
 
-    A question with an answer that was not sampled or not graded is left out: the mean over the
-    others compares like with like.
+    A question with an answer that was not sampled or not graded is left out, so that means over
+    questions are comparable.
 
     Args:
         groups: graded groups of one sweep over token budgets.
-        expected: answers to a question.
+        expected: number of answers to each question.
     """
     answers: dict[str, list[Answer]] = {}
     for group in groups:
@@ -88,12 +88,12 @@ def _answer(rollout: Rollout, verdict: Verdict) -> Answer:
 
 
 def score(answers: Answers) -> float:
-    """Share of the answers that are right and within their budget, each budget with equal weight.
+    """Share of the answers that are correct and within their budget, budgets weighted equally.
 
-        mean_b mean_q [ right_qb and L_qb - b <= max(1, b / 10) ]
+        mean_b mean_q [ correct_qb and L_qb - b <= max(1, b / 10) ]
 
     Args:
-        answers: equally many of each question, one budget like the other.
+        answers: equally many of each question at each budget.
 
     Returns:
         A share in [0, 1].
@@ -107,7 +107,7 @@ def score(answers: Answers) -> float:
 
 
 def mean_and_stderr(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of one value a question and its standard error; None for a single value.
+    """Mean of one value per question and its standard error; None for a single value.
 
     Source: standard.
     """
@@ -125,15 +125,15 @@ def _means(answers: Answers) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class CandidateFigures:
-    """One candidate. Figures are None where it was not tried; then `failure` says why.
+    """One candidate. Figures are None where its student was not trained; `failure` says why.
 
     Attributes:
         rows: of its corpus.
         steps: of its student's training.
         questions: that were answered at all budgets.
-        score, stderr: see `score`; the error is that of the choice of questions.
-        accuracy: share of right answers, within the budget or not.
-        within: share of answers within the budget, right or not.
+        score, stderr: see `score`; the error covers the choice of questions.
+        accuracy: share of correct answers, within the budget or not.
+        within: share of answers within the budget, correct or not.
         tokens: mean thinking tokens.
         by_budget: the score at each budget.
     """
@@ -181,16 +181,16 @@ class CandidateFigures:
 
 @dataclass(frozen=True, slots=True)
 class TeacherChoice:
-    """Who won the smoke test, and by how much.
+    """The result of a smoke test.
 
     Attributes:
-        winner: name of the teacher.
-        runner_up: name of the second; empty where nobody else was tried.
-        lead: difference of their scores on the questions that both answered, and
-        lead_stderr: its standard error, paired by question. It holds the choice of questions, not
-            that of the training's seed.
-        beyond_noise: the lead exceeds `NOISE` standard errors.
+        winner: name of the chosen teacher.
         candidates: in the order of the configuration.
+        runner_up: name of the second; empty where no other candidate has a score.
+        lead: difference of their scores on the questions that both answered.
+        lead_stderr: its standard error, paired by question. It covers the choice of questions, not
+            the seed of the training.
+        beyond_noise: the lead exceeds `NOISE` standard errors.
     """
 
     winner: str
@@ -206,24 +206,24 @@ class TeacherChoice:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TeacherChoice:
-        """What `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
-            TypeError, KeyError: it is something else.
+            TypeError, KeyError: the content is something else.
         """
         candidates = tuple(_candidate(entry) for entry in content["candidates"])
         return cls(**{**content, "candidates": candidates})
 
 
 def choose(figures: Mapping[str, CandidateFigures], trials: Mapping[str, Trial]) -> TeacherChoice:
-    """The candidate of the highest score; of equals the one whose student thinks less.
+    """Choose the candidate of the highest score.
 
-    Still equal: the first one of the configuration.
+    Ties go to the candidate whose student thinks less, then to the first one of the configuration.
 
     Raises:
         InfrastructureError: no candidate has a score.
 
-    Source: DED takes the teacher of the best student; score and ties are ours.
+    Source: DED takes the teacher of the best student; score and tie-breaking are ours.
     """
     ranked = sorted((c for c in figures.values() if c.score is not None), key=_rank)
     if not ranked:
@@ -239,7 +239,7 @@ def choose(figures: Mapping[str, CandidateFigures], trials: Mapping[str, Trial])
 
 
 def _rank(candidate: CandidateFigures) -> tuple[float, float]:
-    # Scores are sums of shares: the same score may differ in its last bits.
+    # Scores are sums of shares: equal scores may differ in their last bits.
     return -round(candidate.score or 0.0, 9), round(candidate.tokens or 0.0, 9)
 
 
@@ -253,7 +253,7 @@ def _lead(first: Answers, second: Answers) -> tuple[float | None, float | None]:
 
 
 def _candidate(entry: Mapping[str, Any]) -> CandidateFigures:
-    told = entry["diagnostics"]
-    if told is not None:
-        told = Diagnostics(**{**told, "lengths": LengthFigures(**told["lengths"])})
-    return CandidateFigures(**{**entry, "diagnostics": told})
+    found = entry["diagnostics"]
+    if found is not None:
+        found = Diagnostics(**{**found, "lengths": LengthFigures(**found["lengths"])})
+    return CandidateFigures(**{**entry, "diagnostics": found})

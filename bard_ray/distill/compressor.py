@@ -1,35 +1,35 @@
 """Compressors: from one chain to the same chain at several budgets.
 
 A compressor is a file of `bard_ray.distill.compressors` with one frozen dataclass, or the user's
-own as `module:Class`. Which budgets a question gets is not its business but that of an allocation,
-see `BudgetAllocation`.
+own as `module:Class`. A budget allocation (`bard_ray.distill.allocation`) decides which budgets a
+chain is compressed to, unless the compressor does so itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
-from bard_ray.distill.filter import Candidate
+from bard_ray.distill.filter import Candidate, Counters, new_counters
 from bard_ray.distill.teacher import Teacher
 from bard_ray.plugins import Registry
 from bard_ray.records import GradeItem, Verdict
 
 
 class Reason(StrEnum):
-    """Why there is no row at a budget; a compressor may have words of its own.
+    """Why there is no row at a budget; a compressor may use words of its own.
 
-    The text is outside the window (`too_long`, `too_short`) or the original itself (`copied`). Its
-    answer is wrong, or there is none that can be read, or it could not be graded. The thought alone
-    does not lead to the answer (`unsupported`). The reply lacks its tags (`bad_format`), reached
-    its limit (`cut_off`), or there was none (`failed`); `no_rating`: it rates no difficulty. The
-    original is shorter than the budget wants (`chain_too_short`). The compressor chose another
-    budget for this chain (`other_budget`): nothing was tried. The chain is good, but its question
-    has enough of them (`spare`): it was not rejected.
+    The text is outside the length window (`too_long`, `too_short`) or equals the original
+    (`copied`). Its answer is wrong (`wrong_answer`), cannot be read (`no_answer`) or could not be
+    graded (`not_graded`). The rewritten chain alone does not lead to the answer (`unsupported`).
+    The reply lacks its tags (`bad_format`), reached its token limit (`cut_off`), or there was none
+    (`failed`); `no_rating`: it rates no difficulty. The original is shorter than the window
+    (`chain_too_short`). The compressor chose another budget for this chain and tried nothing here
+    (`other_budget`). The chain is good, but its question has enough of them (`spare`).
     """
 
     TOO_LONG = "too_long"
@@ -50,14 +50,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """One try at a budget.
+    """Result of compressing one chain to one budget.
 
     Attributes:
-        budget: tokens of the student that were asked for.
-        think, answer_text: the compressed chain, where it is not good enough the nearest try;
-            empty if there is none.
-        reason: why it is not good enough, a word of `Reason`; empty: accepted.
-        attempts: texts asked of the writer for it.
+        budget: tokens of the student that were requested.
+        think, answer_text: the compressed chain; the best attempt if none was accepted, empty if
+            there is none.
+        reason: why it is not accepted, a word of `Reason`; empty: accepted.
+        attempts: texts requested from the writer.
     """
 
     budget: int
@@ -74,31 +74,31 @@ class CompressorTools:
     Attributes:
         writer: the model that rewrites; None where the configuration names none.
         count_tokens: lengths of texts in tokens of the student.
-        grade: verdicts of answers, as everywhere in this project.
+        grade: verdicts of answers, by the same verifier as everywhere.
         generator: random numbers of this chain alone: the result follows from chain and seed,
             whatever was compressed before.
+        counters: a compressor's own figures for the data report.
     """
 
     writer: Teacher | None
     count_tokens: Callable[[Sequence[str]], list[int]]
     grade: Callable[[Sequence[GradeItem]], Awaitable[list[Verdict]]]
     generator: np.random.Generator
+    counters: Counters = field(default_factory=new_counters)
 
 
 class Compressor(Protocol):
-    """Shortens a chain to budgets.
+    """Shortens a chain to budgets; what it requires is in its `Traits`.
 
-    One that finds out itself which budget a chain belongs to says so: it has an attribute `chooses`
-    that is true. It is asked for all budgets that are taught, and calls those that it does not
-    choose `other_budget`; see `chooses_budget`. One that cannot work without a writer has a class
-    attribute `NEEDS_WRITER` that is true, one for the synthetic task alone `CHAIN_ONLY`: the
-    configuration is then refused before anything starts.
+    A compressor that picks the budgets of a chain itself has an attribute `own_budgets` above 0:
+    how many it picks at most. It is called with all budgets of `budget.train` and returns
+    `other_budget` for those that it does not pick.
     """
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
+        self, chain: Candidate, budgets: Sequence[int], tools: CompressorTools
     ) -> list[Compressed]:
-        """One result a budget, in order; those that failed carry their reason.
+        """One result per budget, in order; those that failed carry their reason.
 
         Raises:
             ConfigError: this compressor cannot work on such a chain, or needs a writer.
@@ -106,51 +106,11 @@ class Compressor(Protocol):
         ...
 
 
-def chooses_budget(compressor: Compressor) -> bool:
-    """Whether it chooses among all taught budgets itself, so that it needs no allocation."""
-    return bool(getattr(compressor, "chooses", False))
-
-
-class BudgetAllocation(Protocol):
-    """Chooses the budgets that a question is taught at.
-
-    One that needs to know the lengths of all natural chains first is a `FittedAllocation` too.
-    """
-
-    def choose(
-        self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
-    ) -> list[int]:
-        """At most `count` different budgets, ascending; fewer where there are no more.
-
-        Args:
-            natural_tokens: length of the question's own chain, tokens of the student.
-            taught: all budgets that may be taught, ascending.
-            count: how many are wanted.
-            generator: of this question.
-
-        Raises:
-            ConfigError: its parameters and the budgets taught do not go together.
-        """
-        ...
-
-
-@runtime_checkable
-class FittedAllocation(Protocol):
-    """An allocation that goes by all natural chains, not by those of one question alone."""
-
-    def fit(self, lengths: Sequence[int]) -> BudgetAllocation:
-        """The allocation to be used with chains of these lengths, in tokens of the student."""
-        ...
-
-
-def fit_allocation(allocation: BudgetAllocation, lengths: Sequence[int]) -> BudgetAllocation:
-    """The allocation for chains of these lengths: the same one, unless it has to be fitted."""
-    return allocation.fit(lengths) if isinstance(allocation, FittedAllocation) else allocation
-
-
 COMPRESSORS: Registry[Compressor] = Registry(
     "distill.compressor", "bard_ray.distill.compressors", method="compress"
 )
-ALLOCATIONS: Registry[BudgetAllocation] = Registry(
-    "distill.allocation", "bard_ray.distill.allocations", method="choose"
-)
+
+
+def own_budgets(compressor: Compressor) -> int:
+    """Budgets that a compressor picks for a chain itself; 0: the allocation picks them."""
+    return int(getattr(compressor, "own_budgets", 0))

@@ -1,4 +1,4 @@
-"""The supervised corpora: put together, kept as JSONL, turned into sequences for the learner."""
+"""The supervised corpora: built from records, stored as JSONL, tokenized for the learner."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _BATCH_ROWS = 4096
 
 
 def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistillRow]:
-    """What stands in for a pretraining: chains as they are, with prompts that name no budget.
+    """The corpus of the stand-in for pretraining: natural chains, prompts without a budget.
 
     Args:
-        data: where they come from. The synthetic task has questions of their own for this, short
-            ones among them, and flawless chains.
+        data: where they come from. The synthetic task has separate questions for this stage, some
+            of them short, with error-free chains.
         num_rows: rows wanted. A data set gives the first chain of every question, then the second
-            ones, and so on, until it has no more; 0 means all it has.
+            ones, and so on, until it has no more; 0 means all of them.
         seed: of the run.
 
     Raises:
-        ConfigError: the synthetic task is asked for no rows, or cannot be drawn from.
+        ConfigError: `num_rows` is 0 for the synthetic task, or its settings are not usable.
         DataError: the data set is not usable.
     """
     if data.source == "chain":
@@ -58,7 +58,7 @@ def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistillRow]:
 
 
 def natural_corpus(natural: Iterable[Candidate], num_rows: int) -> list[DistillRow]:
-    """Curated chains as their teacher wrote them, without budgets: the first `num_rows`, 0: all."""
+    """Filtered chains as their teacher wrote them, no budgets: the first `num_rows`; 0: all."""
     rows = [DistillRow(r.question, NO_BUDGET, r.think, r.answer_text) for r in natural]
     return rows[:num_rows] if num_rows > 0 else rows
 
@@ -71,8 +71,8 @@ def budget_corpus(
     Args:
         compressed: chains with their budgets.
         natural: chains as their teacher wrote them.
-        none_share: share of rows that name no budget, with a natural chain each; fewer where there
-            are too few.
+        none_share: share of rows without a budget, each with a natural chain; fewer where there are
+            too few chains.
         seed: of the run.
 
     Raises:
@@ -99,8 +99,8 @@ def to_sequences(
         max_len: longest sequence in tokens, prompt and eos included.
 
     Returns:
-        The sequences, in order, and the number of rows dropped because they are longer. None is
-        cut: a chain without its end teaches not to end.
+        The sequences, in order, and the number of longer rows, which are dropped. None is
+        truncated: a chain without its end teaches the student not to end.
 
     Raises:
         ConfigError: every row is too long, or the codec cannot write a budget.
@@ -122,7 +122,7 @@ def to_sequences(
 
 
 def write_corpus(path: str | Path, rows: Iterable[DistillRow]) -> None:
-    """Write one JSON object a line. The file appears whole or not at all."""
+    """Write one JSON object per line. The file appears whole or not at all."""
     write_lines(path, (json.dumps(_to_json(row), ensure_ascii=False) for row in rows))
 
 
@@ -147,7 +147,7 @@ def read_corpus(path: str | Path) -> list[DistillRow]:
             raise DataError(
                 str(path),
                 f"line {number} is no corpus row",
-                "Delete the file; it is built again.",
+                "Delete the file; the next run builds it again.",
                 line,
             ) from error
     return rows

@@ -1,8 +1,8 @@
-"""What is told of a teacher's chains beside the smoke test.
+"""Diagnostics of a teacher's chains, reported beside the score of the smoke test.
 
-DED finds that the texts of the better teacher have the lower token entropy and move the student's
-hidden states less. Which estimators it used is not public, so those here are ours: figures of one
-smoke test can be compared with each other, not with the paper's.
+DED finds that the texts of the better teacher have lower token entropy and shift the student's
+hidden states less. Its estimators are not public, so those here are ours: compare figures of one
+smoke test with each other, not with the paper's.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from bard_ray.records import Floats, Ints, TrainSequence
 from bard_ray.roles import Reference
 
 ORDER = 2  # of the n-gram model: contexts of one token
-SEQUENCES_A_CALL = 64  # of the reference worker: a call has a time limit
+SEQUENCES_PER_CALL = 64  # of the reference worker: a call has a time limit
 
 
 @dataclass(frozen=True, slots=True)
 class LengthFigures:
-    """Lengths of chains in tokens of the student. `spread` is their standard deviation."""
+    """Lengths of chains in tokens of the student: mean, standard deviation, percentiles."""
 
     chains: int
     mean: float
-    spread: float
+    std: float
     p10: float
     p50: float
     p90: float
@@ -36,13 +36,13 @@ class LengthFigures:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """Figures of one teacher's corpus; None: could not be told.
+    """Figures of one teacher's corpus; None where a figure could not be computed.
 
     Attributes:
         lengths: of the thinking.
         entropy: token entropy of the thinking under an n-gram model, nats; see `ngram_entropy`.
-        nll: mean negative log-likelihood of the completions under the student before it was
-            trained, nats a token; its exponential is the perplexity.
+        nll: mean negative log-likelihood of the completions under the student before training,
+            nats per token; its exponential is the perplexity.
         shift: how far the training moved the student's hidden states; see `pca_shift`.
     """
 
@@ -59,15 +59,15 @@ def length_figures(lengths: Sequence[int]) -> LengthFigures:
         lengths: tokens of each chain.
 
     Raises:
-        ValueError: there are none.
+        ValueError: `lengths` is empty.
 
     Source: standard.
     """
     if not lengths:
         raise ValueError("no chain, no lengths")
     p10, p50, p90 = (float(p) for p in np.percentile(lengths, [10, 50, 90]))
-    mean, spread = float(np.mean(lengths)), float(np.std(lengths))
-    return LengthFigures(len(lengths), mean, spread, p10, p50, p90)
+    mean, std = float(np.mean(lengths)), float(np.std(lengths))
+    return LengthFigures(len(lengths), mean, std, p10, p50, p90)
 
 
 def ngram_entropy(sequences: Sequence[Ints], order: int = ORDER) -> float | None:
@@ -75,16 +75,17 @@ def ngram_entropy(sequences: Sequence[Ints], order: int = ORDER) -> float | None
 
         H = - sum_{c, x} n(c, x) / N * log( n(c, x) / n(c) )  +  (K_cx - K_c) / 2N
 
-    n counts contexts c and what follows them, N tokens that have a whole context before them in
-    their own sequence, K the different (c, x) and c. The second term makes up for most of what
-    counts from few tokens lack; still, compare figures from equally many tokens only.
+    n counts contexts c and the tokens x after them, N is the number of tokens that have a whole
+    context before them in their own sequence, K the number of different (c, x) and c. The second
+    term corrects most of the bias of small counts; still, compare figures from equally many tokens
+    only.
 
     Args:
         sequences: token ids, (T,) each.
         order: tokens of an n-gram, at least 1.
 
     Returns:
-        Nats a token; None where no token has a whole context.
+        Nats per token; None where no token has a whole context.
 
     Source: ours for DED's token entropy; plug-in estimate, correction of Miller and Madow 1955.
     """
@@ -99,7 +100,7 @@ def ngram_entropy(sequences: Sequence[Ints], order: int = ORDER) -> float | None
 
 
 def first_tokens(sequences: Sequence[Ints], limit: int) -> list[Ints]:
-    """The first sequences up to `limit` tokens in all; the last one may be cut."""
+    """The first sequences up to `limit` tokens in total; the last one may be truncated."""
     ends = np.cumsum([0, *(tokens_T.size for tokens_T in sequences)])
     return [
         tokens_T[: limit - start]
@@ -109,19 +110,19 @@ def first_tokens(sequences: Sequence[Ints], limit: int) -> list[Ints]:
 
 
 def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
-    """How far hidden states moved, in the plane they vary in most.
+    """How far hidden states moved, in the plane of their first two principal components.
 
         shift = | U (mean after - mean before) | / sqrt( mean_i | U (before_i - mean before) |^2 )
 
-    U [2, H] holds the first two principal directions of the states before. 1 means that the center
-    moved as far as texts lie from it.
+    U [2, H] holds the first two principal directions of the states before training. 1 means that
+    the mean moved by the typical distance of a text from the mean.
 
     Args:
         before_BH: mean state of each text before the training, [B, H].
         after_BH: of the same texts after it.
 
     Returns:
-        A number >= 0; None where the states before are all the same, or some are not finite.
+        A number >= 0; None where the states before are all equal, or some are not finite.
 
     Raises:
         ValueError: the shapes differ, or there are fewer than two texts.
@@ -136,17 +137,17 @@ def pca_shift(before_BH: Floats, after_BH: Floats) -> float | None:
     center_H = before_BH.mean(axis=0, dtype=np.float64)
     centered_BH = before_BH.astype(np.float64) - center_H
     directions_2H = np.linalg.svd(centered_BH, full_matrices=False)[2][:2]
-    spread = float(np.sqrt(np.mean(np.sum((centered_BH @ directions_2H.T) ** 2, axis=1))))
+    radius = float(np.sqrt(np.mean(np.sum((centered_BH @ directions_2H.T) ** 2, axis=1))))
     moved_H = after_BH.mean(axis=0, dtype=np.float64) - center_H
-    return float(np.linalg.norm(directions_2H @ moved_H)) / spread if spread > 0 else None
+    return float(np.linalg.norm(directions_2H @ moved_H)) / radius if radius > 0 else None
 
 
 async def mean_nll(reference: Reference, sequences: Sequence[TrainSequence]) -> float | None:
-    """Mean negative log-likelihood of the trained tokens, nats; None without any, or if not finite.
+    """Mean negative log-likelihood of the trained tokens, nats; None without any or if not finite.
 
     Args:
         reference: holds the student.
-        sequences: rows of a corpus, prompts left out by their masks.
+        sequences: rows of a corpus; their masks leave the prompts out.
 
     Source: standard.
     """
@@ -168,12 +169,12 @@ async def text_states(reference: Reference, sequences: Sequence[TrainSequence]) 
 
 
 def _in_calls(sequences: Sequence[TrainSequence]) -> list[Sequence[TrainSequence]]:
-    starts = range(0, len(sequences), SEQUENCES_A_CALL)
-    return [sequences[start : start + SEQUENCES_A_CALL] for start in starts]
+    starts = range(0, len(sequences), SEQUENCES_PER_CALL)
+    return [sequences[start : start + SEQUENCES_PER_CALL] for start in starts]
 
 
 def _ngrams(sequences: Sequence[Ints], order: int) -> NDArray[np.int32]:
-    """All n-grams, [N, order]; none reaches over the end of its sequence."""
+    """All n-grams, [N, order]; none crosses the end of its sequence."""
     if order < 1:
         msg = f"an n-gram has at least one token, not {order}"
         raise ValueError(msg)
@@ -186,7 +187,7 @@ def _ngrams(sequences: Sequence[Ints], order: int) -> NDArray[np.int32]:
 
 
 def _counts(grams_ND: NDArray[np.int32]) -> NDArray[np.int64]:
-    """How often each different row occurs; rows without columns are all the same."""
+    """How often each different row occurs; rows without columns are all equal."""
     if grams_ND.shape[1] == 0:
         return np.array([len(grams_ND)])
     ranks_N = np.zeros(len(grams_ND), np.int64)

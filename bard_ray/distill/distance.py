@@ -16,7 +16,7 @@ _SURROGATES = 0xD800  # code points from here on are not characters; 0x800 of th
 def levenshtein_matrix(sequences: Sequence[Ints], workers: int = 1) -> Distances:
     """All pairwise distances.
 
-    d(a, b) is the least number of insertions, deletions and substitutions of one token.
+    d(a, b) is the smallest number of insertions, deletions and substitutions of one token.
 
     Args:
         sequences: token ids, (T,) each.
@@ -37,10 +37,10 @@ def levenshtein_matrix(sequences: Sequence[Ints], workers: int = 1) -> Distances
 
 
 def _as_text(sequences: Sequence[Ints]) -> list[str]:
-    """Each sequence as a text with one character a token; equal tokens, equal characters.
+    """Each sequence as a text with one character per token; equal tokens have equal characters.
 
     Frequent tokens get small code points, because rapidfuzz looks up those below 256 in a table
-    and all others in a hash map: 2.3 times less CPU time than for lists of ids (measured on 16
+    and all others in a hash map: 2.3 times less CPU time than with lists of ids (measured on 16
     chains of 4,000 tokens).
     """
     if not sequences:

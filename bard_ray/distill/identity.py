@@ -1,4 +1,4 @@
-"""What outputs follow from, as JSON and as digests: two runs that agree on it share the output."""
+"""What an output depends on, as JSON and as a digest; runs that agree on it share the output."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 
 
 def identity(plugin: object) -> dict[str, Any]:
-    """What of a plug-in decides what it writes: its class and its parameters.
+    """The class and the parameters of a plug-in, as far as they decide its output.
 
-    Parameters named in its class attribute `NOT_FINGERPRINTED` (speed, place, retries) are left
-    out, so that changing them makes nothing anew.
+    Parameters named in the class attribute `NOT_FINGERPRINTED` (speed, place, retries) are left
+    out: changing them keeps existing outputs valid.
     """
     if not is_dataclass(plugin):
         msg = f"{plugin!r} is no plug-in: its parameters cannot be listed"
         raise TypeError(msg)
     cls = type(plugin)
-    neutral = getattr(cls, "NOT_FINGERPRINTED", ())
-    named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in neutral}
+    left_out = getattr(cls, "NOT_FINGERPRINTED", ())
+    named = {f.name: getattr(plugin, f.name) for f in fields(plugin) if f.name not in left_out}
     return {"is": f"{cls.__module__}:{cls.__qualname__}", **_code(cls), **named}
 
 
 def _code(cls: type) -> dict[str, str]:
-    """Digest of the file that a user's own class comes from: it may change between two runs."""
+    """Digest of the source file of a user's own class, which may change between two runs."""
     if cls.__module__.partition(".")[0] == "bard_ray":
         return {}
     try:
@@ -38,7 +38,7 @@ def _code(cls: type) -> dict[str, str]:
 
 
 def digest(content: object) -> str:
-    """128 bits of hex of any JSON value; equal content, equal digest."""
+    """128 bits of hex of any JSON value; equal content has an equal digest."""
     return hashlib.blake2b(_text(content).encode(), digest_size=16).hexdigest()
 
 

@@ -1,24 +1,14 @@
-"""How likely sentences of a chain are under teacher and student, and whose they are."""
+"""How likely the sentences of a chain are under the teacher and under the student."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bard_ray.records import Floats, Ints
-
-
-class Provenance(StrEnum):
-    """Where a sentence of a distilled student comes from."""
-
-    TEACHER = "teacher"
-    STUDENT = "student"
-    SHARED = "shared"
-    BOOSTED = "boosted"
 
 
 def sentence_probabilities(logprobs_T: Floats, ends: Sequence[int]) -> Floats:
@@ -34,23 +24,23 @@ def sentence_probabilities(logprobs_T: Floats, ends: Sequence[int]) -> Floats:
         (S,), in [0, 1]. Source: DASD, sentence score.
 
     Raises:
-        ValueError: the ends do not cut the tokens into sentences.
+        ValueError: `ends` does not split the tokens into sentences.
     """
     return np.exp(_sentence_means(logprobs_T, ends)).astype(np.float32)
 
 
 def _sentence_means(logprobs_T: Floats, ends: Sequence[int]) -> NDArray[np.float64]:
-    cuts = np.array([0, *ends])
-    lengths = np.diff(cuts)
-    if cuts[-1] != logprobs_T.size or np.any(lengths < 1):
-        msg = f"ends {list(ends)} do not cut {logprobs_T.size} tokens into sentences"
+    bounds = np.array([0, *ends])
+    lengths = np.diff(bounds)
+    if bounds[-1] != logprobs_T.size or np.any(lengths < 1):
+        msg = f"ends {list(ends)} do not split {logprobs_T.size} tokens into sentences"
         raise ValueError(msg)
-    sums = np.add.reduceat(logprobs_T.astype(np.float64), cuts[:-1])
+    sums = np.add.reduceat(logprobs_T.astype(np.float64), bounds[:-1])
     return sums / lengths
 
 
-def sentence_cuts(text: str, boundary: str) -> list[int]:
-    """Where in a text its sentences end, in characters, ascending; the last one is its length.
+def sentence_boundaries(text: str, boundary: str) -> list[int]:
+    """Character offsets of the sentence ends of a text, ascending; the last one is its length.
 
     A sentence ends where a match of the regular expression `boundary` ends; a match may be empty.
     Source: ours.
@@ -58,15 +48,17 @@ def sentence_cuts(text: str, boundary: str) -> list[int]:
     return sorted({match.end() for match in re.finditer(boundary, text)} - {0} | {len(text)})
 
 
-def aligned_ends(cuts: Sequence[int], ends_T: Ints, ends_U: Ints) -> tuple[list[int], list[int]]:
-    """Sentence ends in the tokens of two tokenizers of one text, as many in one as in the other.
+def aligned_ends(
+    boundaries: Sequence[int], ends_T: Ints, ends_U: Ints
+) -> tuple[list[int], list[int]]:
+    """Sentence ends in the tokens of two tokenizers of one text, equally many in both.
 
-    A token is of the sentence in which its last character lies. A sentence without a token of its
-    own under one of the tokenizers is one with its neighbor.
+    A token belongs to the sentence in which its last character lies. A sentence without a token of
+    its own under one of the tokenizers is merged with its neighbor.
 
     Args:
-        cuts: where sentences end, characters, strictly ascending, the last one behind all tokens.
-        ends_T: where each token ends, characters, (T,).
+        boundaries: sentence ends, characters, strictly ascending, the last one after all tokens.
+        ends_T: end of each token, characters, (T,).
         ends_U: the same of the other tokenizer, (U,).
 
     Returns:
@@ -74,23 +66,26 @@ def aligned_ends(cuts: Sequence[int], ends_T: Ints, ends_U: Ints) -> tuple[list[
         the last ones are T and U. Source: ours.
     """
     pairs = [(0, 0)]
-    for t, u in zip(_tokens_before(cuts, ends_T), _tokens_before(cuts, ends_U), strict=True):
+    counts = zip(
+        _tokens_before(boundaries, ends_T), _tokens_before(boundaries, ends_U), strict=True
+    )
+    for t, u in counts:
         if t > pairs[-1][0] and u > pairs[-1][1]:
             pairs.append((t, u))
     pairs[max(1, len(pairs) - 1) :] = [(ends_T.size, ends_U.size)]
     return [t for t, _ in pairs[1:]], [u for _, u in pairs[1:]]
 
 
-def _tokens_before(cuts: Sequence[int], ends_T: Ints) -> list[int]:
-    # Tokens that share a character end alike; one without text ends at 0, wherever it stands.
+def _tokens_before(boundaries: Sequence[int], ends_T: Ints) -> list[int]:
+    # Tokens that share a character have equal ends; a token without text ends at 0 wherever it is.
     ends_T = np.maximum.accumulate(ends_T)
-    return np.searchsorted(ends_T, np.asarray(cuts), side="right").tolist()
+    return np.searchsorted(ends_T, np.asarray(boundaries), side="right").tolist()
 
 
-def spread_means(logprobs_U: Floats, ends_U: Sequence[int], ends_T: Sequence[int]) -> Floats:
-    """Mean log-prob of each sentence on every token that another tokenizer makes of it.
+def broadcast_means(logprobs_U: Floats, ends_U: Sequence[int], ends_T: Sequence[int]) -> Floats:
+    """Mean log-prob of each sentence, repeated for every token of another tokenizer.
 
-    So the geometric mean of the sentence is the same under both.
+    So the geometric mean of the sentence is the same under both tokenizers.
 
     Args:
         logprobs_U: natural log-probs of the tokens, (U,).
@@ -102,25 +97,3 @@ def spread_means(logprobs_U: Floats, ends_U: Sequence[int], ends_T: Sequence[int
     """
     means = _sentence_means(logprobs_U, ends_U)
     return np.repeat(means, np.diff([0, *ends_T])).astype(np.float32)
-
-
-def provenance(teacher: float, student: float, distilled: float, margin: float) -> Provenance:
-    """Class of a sentence that the distilled student wrote.
-
-    Boosted where the distilled student is surer than both by `margin`; else shared where teacher
-    and student differ by less than that; else it is of the one that is surer.
-
-    Args:
-        teacher: p_T, of the teacher.
-        student: p_S, of the student before the distillation.
-        distilled: p_D, of the student after it.
-        margin: differences below it do not count.
-
-    Returns:
-        The class. Source: classes of provenance tracing (2512.20908); the rule is ours.
-    """
-    if distilled - max(teacher, student) >= margin:
-        return Provenance.BOOSTED
-    if abs(teacher - student) < margin:
-        return Provenance.SHARED
-    return Provenance.TEACHER if teacher > student else Provenance.STUDENT

@@ -1,9 +1,10 @@
-"""Runs the steps of the data pipeline: chunk by chunk, several at a time, each kept on disk.
+"""Runs the steps of the data pipeline: chunk by chunk, several at a time, each written to disk.
 
-Steps form a chain of generators. A step takes chunks from the one before, has up to `ahead` of them
-in work, and passes on finished ones in order; it takes no more until the next step does, so what
-is in memory is bounded whatever the speeds. A finished chunk is on disk before it is handed on. A
-step that was completed before is read; so are its finished chunks if it was not.
+Steps form a chain of generators. A step takes chunks from the previous one, works on up to `ahead`
+of them at a time, and yields finished ones in order. It takes no new chunk while its own results
+are not taken, so memory is bounded whatever the speeds. A finished chunk is on disk before it is
+yielded. Outputs of completed steps, and finished chunks of the others, are read instead of being
+computed again.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bard_ray.distill.filter import Candidate, Judged
+from bard_ray.distill.filter import Candidate, StepResult, new_counters
 from bard_ray.distill.identity import as_json, digest, identity
-from bard_ray.distill.step import FINGERPRINT_INPUTS, Step, Tools
+from bard_ray.distill.step import Step, StepTools, chunk_questions
 from bard_ray.distill.store import FORMAT, StepFacts, StepStore, fingerprint, kept, tally
-from bard_ray.distill.table import read_judged
-from bard_ray.errors import InvariantError
+from bard_ray.distill.table import read_records
+from bard_ray.distill.traits import Traits
 
 SOURCE_QUESTIONS = 256  # of a chunk of the source
 
-OnProgress = Callable[[float, str], None]  # share done in [0, 1], the step at work
+OnProgress = Callable[[float, str], None]  # share done in [0, 1], the current step
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class RecordSource:
     """Where records come from.
 
     Attributes:
-        key: digest of what they follow from.
+        key: digest of what they depend on.
         questions: how many there are.
-        read: gives them all, question by question.
+        read: yields all records, question by question.
     """
 
     key: str
@@ -66,7 +67,7 @@ class BusyClock:
 
 @dataclass
 class Node:
-    """A step in its place."""
+    """A step of a pipeline, with its store and its figures so far."""
 
     name: str
     step: Step
@@ -87,31 +88,31 @@ class Pipeline:
         source: where records come from.
         steps: name and step, in order.
         tools: what steps may use.
-        matters: values of `step.FINGERPRINT_INPUTS`: what outputs follow from, as JSON.
-        ahead: chunks of a step in work at a time.
-        on_progress: called as chunks are finished.
+        fingerprint_inputs: values of `traits.FINGERPRINT_INPUTS`, JSON.
+        ahead: chunks that a step works on at a time.
+        on_progress: called after each chunk.
     """
 
     root: Path
     source: RecordSource
     steps: Sequence[tuple[str, Step]]
-    tools: Tools
-    matters: Mapping[str, Any]
+    tools: StepTools
+    fingerprint_inputs: Mapping[str, Any]
     ahead: int = 4
     on_progress: OnProgress = lambda share, step: None
     nodes: list[Node] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out the key of every step."""
+        """Compute the key of every step."""
         self.nodes, key = [], self.source.key
         for name, step in self.steps:
-            what = _identity(step, self.matters)
+            what = _identity(step, self.fingerprint_inputs)
             key = digest([FORMAT, what, key])
             facts = StepFacts(name, key)
             self.nodes.append(Node(name, step, what, StepStore(self.root, name, key), facts))
 
     async def run(self) -> list[StepFacts]:
-        """Do what is not done yet; returns what every step did."""
+        """Compute what is missing; returns the figures of every step."""
         first = self._resume()
         stream = self._input(first)
         for node in self.nodes[first:]:
@@ -122,40 +123,44 @@ class Pipeline:
         self._report()
         return [node.facts for node in self.nodes]
 
-    def records(self, after: int = -1) -> Iterator[Candidate]:
-        """What a step kept, once `run` is through; -1 is the last one.
+    def records(self, after: int | None = None) -> Iterator[Candidate]:
+        """Kept records, once `run` has returned.
+
+        Args:
+            after: number of steps; 0: the source, None: all steps.
 
         Raises:
-            DataError: its files are gone.
+            DataError: the files of that step are missing or damaged.
         """
-        if not self.nodes:
+        steps = len(self.nodes) if after is None else after
+        if steps == 0:
             yield from self.source.read()
             return
-        node = self.nodes[after]
+        node = self.nodes[steps - 1]
         yield from itertools.chain.from_iterable(node.store.read(node.facts.parts))
 
-    def judged(self) -> Iterator[Judged]:
-        """All records of the last step with the reasons they are out for, once `run` is through.
+    def results(self) -> Iterator[StepResult]:
+        """All records of the last step with their drop reasons, once `run` has returned.
 
         Raises:
-            DataError: its files are gone.
+            DataError: its files are missing or damaged.
         """
         node = self.nodes[-1]
         for index in range(node.facts.parts):
-            yield from read_judged(node.store.data_path(index))
+            yield from read_records(node.store.data_path(index))
 
     def _resume(self) -> int:
-        """Index of the first step that is not complete; facts of those before are filled in."""
+        """Index of the first incomplete step; the facts of the steps before it are filled in."""
         complete = [node.store.complete() for node in self.nodes]
         first = next((i for i, facts in enumerate(complete) if facts is None), len(self.nodes))
-        # A complete step needs nothing of those before it; their facts are for the report.
+        # A complete step needs no earlier output, but the facts of earlier steps are reported.
         for node, facts in zip(self.nodes[:first], complete, strict=False):
             assert facts is not None  # noqa: S101 by the choice of `first`
             node.facts, node.done = facts, True
         return first
 
     async def _input(self, first: int) -> AsyncGenerator[list[Candidate]]:
-        """Chunks that the first step to do works on."""
+        """Input chunks of the first incomplete step."""
         if first == len(self.nodes) > 0:
             return
         if first > 0:
@@ -174,7 +179,7 @@ class Pipeline:
         """Kept records of one step, chunk by chunk, in order."""
         pending: deque[asyncio.Task[tuple[StepFacts, list[Candidate]]]] = deque()
         try:
-            async with aclosing(_chunks(source, node.step.questions)) as chunks:
+            async with aclosing(_chunks(source, chunk_questions(node.step))) as chunks:
                 index = 0
                 async for chunk in chunks:
                     pending.append(asyncio.create_task(self._part(node, index, chunk)))
@@ -193,7 +198,7 @@ class Pipeline:
     async def _next(
         self, node: Node, pending: deque[asyncio.Task[tuple[StepFacts, list[Candidate]]]]
     ) -> list[Candidate]:
-        """Wait for the oldest chunk in work."""
+        """Wait for the oldest chunk in flight."""
         facts, records = await pending[0]
         pending.popleft()
         node.facts = node.facts.plus(facts)
@@ -204,43 +209,41 @@ class Pipeline:
     async def _part(
         self, node: Node, index: int, records: list[Candidate]
     ) -> tuple[StepFacts, list[Candidate]]:
-        """One chunk: found on disk, or made and put there."""
+        """One chunk: read from disk, or computed and written."""
         source = fingerprint(records)
         found = await asyncio.to_thread(node.store.part, index, source)
         if found is not None:
             return found[0], kept(found[1])
         started = time.monotonic()
         node.clock.start()
+        tools = replace(self.tools, counters=new_counters())
         try:
-            judged = await node.step.run(records, self.tools)
+            results = await node.step.run(records, tools)
         finally:
             added_s = node.clock.stop()
-        facts = tally(node.name, node.store.key, records, judged)
+        facts = tally(node.name, node.store.key, records, results)
+        facts = replace(facts, counters=dict(tools.counters))
         alone = replace(facts, seconds=round(time.monotonic() - started, 4))
-        await asyncio.to_thread(node.store.write_part, index, source, judged, alone)
-        return replace(facts, seconds=round(added_s, 4)), kept(judged)
+        await asyncio.to_thread(node.store.write_part, index, source, results, alone)
+        return replace(facts, seconds=round(added_s, 4)), kept(results)
 
     def _report(self) -> None:
-        """Share of the work, each step weighing the same; what is still to come is estimated."""
-        expected, shares, at_work = float(self.source.questions), [], ""
+        """Report the share of the work done: steps weigh the same, later counts are estimates."""
+        expected, shares, current = float(self.source.questions), [], ""
         for node in self.nodes:
             seen = node.facts.questions
             shares.append(1.0 if node.done else min(1.0, seen / max(expected, 1.0)))
-            if not node.done and not at_work:
-                at_work = f"{node.name} {seen:,} of {expected:,.0f} questions"
+            if not node.done and not current:
+                current = f"{node.name} {seen:,} of {expected:,.0f} questions"
             if seen and not node.done:
                 expected *= node.kept_questions / seen
-        self.on_progress(sum(shares) / max(1, len(shares)), at_work)
+        self.on_progress(sum(shares) / max(1, len(shares)), current)
 
 
-def _identity(step: Step, matters: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step's output follows from, beside its input."""
-    unknown = set(step.DEPENDS_ON) - set(FINGERPRINT_INPUTS)
-    if unknown:
-        msg = f"{type(step).__name__} uses {sorted(unknown)}, which is not in {FINGERPRINT_INPUTS}"
-        raise InvariantError(msg)
-    whole = identity(step) | {"uses": {name: matters.get(name) for name in step.DEPENDS_ON}}
-    plain: dict[str, Any] = as_json(whole)
+def _identity(step: Step, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step's output depends on, besides its input records."""
+    used = {name: inputs.get(name) for name in Traits.of(step).depends_on}
+    plain: dict[str, Any] = as_json(identity(step) | {"depends_on": used})
     return plain
 
 
@@ -252,17 +255,17 @@ def _by_question(records: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 async def _chunks(
     source: AsyncGenerator[list[Candidate]], questions: int
 ) -> AsyncGenerator[list[Candidate]]:
-    """The records of `source` in chunks of so many questions, 0: in one; none is empty."""
-    held: list[list[Candidate]] = []
+    """The records of `source` in chunks of `questions` questions; 0: in one. None is empty."""
+    groups: list[list[Candidate]] = []
     async with aclosing(source) as parts:
         async for part in parts:
             for group in _by_question(part):
-                if held and held[-1][0].question.id == group[0].question.id:
-                    held[-1].extend(group)  # the parts of another chunking may cut a question
+                if groups and groups[-1][0].question.id == group[0].question.id:
+                    groups[-1].extend(group)  # a part of another step may end inside a question
                     continue
-                if questions and len(held) >= questions:
-                    yield list(itertools.chain.from_iterable(held))
-                    held = []
-                held.append(group)
-    if held:
-        yield list(itertools.chain.from_iterable(held))
+                if questions and len(groups) >= questions:
+                    yield list(itertools.chain.from_iterable(groups))
+                    groups = []
+                groups.append(group)
+    if groups:
+        yield list(itertools.chain.from_iterable(groups))

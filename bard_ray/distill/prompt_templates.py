@@ -1,7 +1,7 @@
-"""Prompts as files: plain text with `{names}` in it, which a user can replace by their own.
+"""Prompt templates: text files with `{placeholders}`, which a user can replace by their own.
 
-Only the names a prompt may use are filled in; every other brace stays as it is, so LaTeX needs no
-escapes, neither in a prompt nor in what is filled in.
+Only known placeholders are filled in; all other braces stay as they are, so LaTeX needs no
+escapes, neither in a template nor in the values.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _PACKAGE = "bard_ray.distill.prompts"
 _SECTION = re.compile(r"^\[(\w+)\][ \t]*$", re.MULTILINE)
 
 
-def read_prompt(parameter: str, path: str, default: str, needed: Collection[str] = ()) -> str:
-    """Text of a prompt file.
+def read_template(parameter: str, path: str, default: str, needed: Collection[str] = ()) -> str:
+    """Text of a template file.
 
     Args:
-        parameter: of the compressor, for messages.
+        parameter: of the compressor, for error messages.
         path: of the user's file; empty: the built-in one.
         default: name of the built-in file, without `.txt`.
-        needed: placeholders that have to occur.
+        needed: placeholders that must occur.
 
     Raises:
         ConfigError: the file cannot be read, or a placeholder is missing.
@@ -39,27 +39,25 @@ def read_prompt(parameter: str, path: str, default: str, needed: Collection[str]
         raise ConfigError(field, path, rule, fix) from error
     for name in needed:
         if f"{{{name}}}" not in text:
-            fix = (
-                f"Write {{{name}}} where it belongs, as in bard_ray/distill/prompts/{default}.txt."
-            )
+            fix = f"Add {{{name}}}, as in bard_ray/distill/prompts/{default}.txt."
             raise ConfigError(field, path or default, f"lacks the placeholder {{{name}}}", fix)
     return text.strip()
 
 
 def fill(text: str, values: Mapping[str, object]) -> str:
-    """Put values in place of their `{names}`; what is put in is not looked at again."""
+    """Replace each `{name}` by its value; values are not scanned for placeholders."""
     names = "|".join(map(re.escape, values))
     return re.sub(rf"\{{({names})\}}", lambda match: str(values[match[1]]), text)
 
 
 def sections(text: str) -> dict[str, str]:
-    """Parts of a text by their headings, lines such as `[too_long]`."""
+    """Sections of a text by their headings, lines such as `[too_long]`."""
     _, *parts = _SECTION.split(text)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def conversation_text(messages: Sequence[Message]) -> str:
-    """A question as it stands in a prompt; with its roles where it is more than one message."""
+    """A question as one text; with roles where it has more than one message."""
     if len(messages) == 1:
         return messages[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)

@@ -1,4 +1,4 @@
-"""How fast to ask an endpoint, and how long to wait before asking again."""
+"""Rate limits of an endpoint, and the time to wait before a retry."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Mapping
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-_LOOK_S = 0.5  # how often a waiter looks whether its wait has changed
+_POLL_S = 0.5  # how often a waiter checks whether its wait has changed
 
 
 class RateLimiter:
-    """At most so many units a minute, spread evenly; first come, first served.
+    """At most `per_minute` units per minute, spread evenly; first come, first served.
 
-    After n units the next taker waits n * 60 / per_minute seconds. So a minute sees at most
-    `per_minute` units and the one amount that came before. Source: ours.
+    After n units the next caller waits n * 60 / per_minute seconds. So a minute sees at most
+    `per_minute` units plus the one amount taken before it. Source: ours.
     """
 
     def __init__(self, per_minute: float) -> None:
-        """Start free.
+        """Start with nothing taken.
 
         Args:
             per_minute: the limit; 0: none.
@@ -30,34 +30,34 @@ class RateLimiter:
         self._free_at = 0.0
         self._turn = asyncio.Lock()
 
-    async def take(self, amount: float) -> None:
-        """Wait until the amounts taken so far are worked off, then take this one."""
+    async def acquire(self, amount: float) -> None:
+        """Wait until the amounts taken so far have passed, then take this one."""
         async with self._turn:
-            # Looks again and again, because hold and give_back move the end.
+            # Polls, because `pause` and `refund` move the end of the wait.
             while (wait_s := self._free_at - time.monotonic()) > 0:  # noqa: ASYNC110
-                await asyncio.sleep(min(wait_s, _LOOK_S))
+                await asyncio.sleep(min(wait_s, _POLL_S))
             self._free_at = time.monotonic() + amount * self._unit_s
 
-    def give_back(self, amount: float) -> None:
-        """Of what was taken, this was not used; negative: more was used."""
+    def refund(self, amount: float) -> None:
+        """Give back what was taken and not used; negative: more was used than taken."""
         self._free_at -= amount * self._unit_s
 
-    def hold(self, seconds: float) -> None:
-        """Nobody takes anything for so long."""
+    def pause(self, seconds: float) -> None:
+        """Let nobody take anything for that long."""
         self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
 def backoff_s(attempt: int, draw: random.Random) -> float:
-    """Seconds to wait after failed attempt number `attempt`, from 0.
+    """Seconds to wait after failed attempt number `attempt`, counted from 0.
 
-    U(0, min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2^attempt)). Source: ours; "full jitter" of the
-    literature on retries: spread over all of the interval, clients do not come back together.
+    U(0, min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2^attempt)). Source: exponential backoff with full
+    jitter; the numbers are ours.
     """
     return draw.uniform(0, min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt, 30)))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to be left alone; 0 where it says nothing that can be read.
+    """Seconds that a server asks to wait; 0 where its headers say nothing readable.
 
     `retry-after-ms` in milliseconds, or `retry-after` in seconds or as a date.
     """

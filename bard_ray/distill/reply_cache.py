@@ -1,6 +1,6 @@
-"""Replies that were paid for are kept, so that a run that was killed does not pay twice.
+"""Replies of teachers on disk, so that a killed run does not request (and pay for) them again.
 
-One append-only JSONL file a teacher, one reply a line, keyed by `TeacherRequest.key()`.
+One append-only JSONL file per teacher, one reply per line, keyed by `TeacherRequest.key()`.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _KEYED = re.compile(rb'\{"key": "([0-9a-f]{32})", .*\}\n', re.DOTALL)
 
 
 class ReplyCache:
-    """Replies in a file, found by key; only their places are held in memory, about 110 bytes each.
+    """Replies in a file by key; memory holds only their offsets, about 110 bytes each.
 
-    A reply is handed to the operating system before `keep` returns: a killed process loses none
-    that it has kept. A machine that loses power loses at most those of the last `SYNC_S` seconds,
-    and fewer than `SYNC_REPLIES`. Lines that are torn or damaged are passed over and counted in
-    `unreadable`; their asks are asked again. Several processes may append to one file: lines are
-    written whole, and a miss looks first at what others have added.
+    A reply is handed to the operating system before `put` returns: a killed process loses none that
+    it has put. A power cut loses at most the replies of the last `SYNC_S` seconds, and fewer than
+    `SYNC_REPLIES`. Torn or damaged lines are skipped and counted in `unreadable`; their replies are
+    requested again. Several processes may append to one file: lines are written whole, and a miss
+    first reads what others have added.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open the file, or begin it.
+        """Open the file, or create it.
 
         Raises:
             InfrastructureError: it cannot be written.
         """
         self.path = Path(path)
         self.unreadable = 0
-        self._places: dict[bytes, int] = {}
-        self._seen_bytes = 0
+        self._offsets: dict[bytes, int] = {}
+        self._read_bytes = 0
         self._unsynced, self._synced_at = 0, time.monotonic()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,32 +50,32 @@ class ReplyCache:
             self._file = self.path.open("rb")
         except OSError as error:
             raise self._broken(error) from error
-        self._catch_up()
-        # What is left has no end: whoever wrote it was killed while doing so.
-        self._torn = self._seen_bytes < os.fstat(self._append).st_size
+        self._read_new_lines()
+        # What is left has no line end: its writer was killed while writing.
+        self._torn = self._read_bytes < os.fstat(self._append).st_size
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
-    def find(self, key: str) -> Reply | None:
-        """The reply kept under a key."""
+    def get(self, key: str) -> Reply | None:
+        """The reply stored under a key."""
         name = bytes.fromhex(key)
-        if name not in self._places:
-            self._catch_up()
-        place = self._places.get(name)
-        if place is None:
+        if name not in self._offsets:
+            self._read_new_lines()
+        offset = self._offsets.get(name)
+        if offset is None:
             return None
-        self._file.seek(place)
+        self._file.seek(offset)
         try:
             record = json.loads(self._file.readline())
             del record["key"]
             return Reply(**record)
         except (ValueError, TypeError):
             self.unreadable += 1
-            del self._places[name]
+            del self._offsets[name]
             return None
 
-    async def keep(self, key: str, reply: Reply) -> None:
+    async def put(self, key: str, reply: Reply) -> None:
         """Append a reply.
 
         Raises:
@@ -90,7 +90,7 @@ class ReplyCache:
             await asyncio.to_thread(os.fsync, self._append)
 
     def close(self) -> None:
-        """Bring everything to the disk and let go of the file."""
+        """Sync everything to the disk and close the file."""
         os.fsync(self._append)
         os.close(self._append)
         self._file.close()
@@ -104,78 +104,78 @@ class ReplyCache:
         if self._torn:
             raise self._broken(OSError("the disk is full"))
 
-    def _catch_up(self) -> None:
-        """Find the places of the lines that were added since the last time."""
-        if os.fstat(self._append).st_size == self._seen_bytes:
+    def _read_new_lines(self) -> None:
+        """Find the offsets of the lines that were added since the last call."""
+        if os.fstat(self._append).st_size == self._read_bytes:
             return
-        self._file.seek(self._seen_bytes)
+        self._file.seek(self._read_bytes)
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
             if keyed := _KEYED.fullmatch(line):
-                self._places[bytes.fromhex(keyed[1].decode())] = self._seen_bytes
+                self._offsets[bytes.fromhex(keyed[1].decode())] = self._read_bytes
             else:
                 self.unreadable += 1
-            self._seen_bytes += len(line)
+            self._read_bytes += len(line)
 
     def _broken(self, error: OSError) -> InfrastructureError:
         return InfrastructureError(
-            f"{self.path}: replies cannot be kept ({error.strerror or error})"
+            f"{self.path}: replies cannot be stored ({error.strerror or error})"
         )
 
 
 class CachedTeacher:
-    """A teacher that is asked only what was never answered."""
+    """A teacher that receives only requests without a stored reply."""
 
     def __init__(self, teacher: Teacher, path: str | Path) -> None:
         """Wrap a teacher.
 
         Args:
-            teacher: who is asked.
+            teacher: receives the requests.
             path: file of its replies, of this teacher alone; see `reply_cache_path`.
 
         Raises:
             InfrastructureError: the file cannot be written.
         """
-        self._teacher, self._ledger = teacher, ReplyCache(path)
-        self._under_way: dict[str, asyncio.Event] = {}
+        self._teacher, self._cache = teacher, ReplyCache(path)
+        self._in_flight: dict[str, asyncio.Event] = {}
         self._reused = 0
 
-    async def reply(self, ask: TeacherRequest) -> Reply:
-        """The reply kept, or a new one, which is kept unless it failed.
+    async def reply(self, request: TeacherRequest) -> Reply:
+        """The stored reply, or a new one, which is stored unless it failed.
 
-        An ask that is under way already waits for that reply. Raises as the teacher does.
+        A request that is already in flight waits for that reply. Raises as the teacher does.
 
         Raises:
-            InfrastructureError: the reply cannot be kept.
+            InfrastructureError: the reply cannot be stored.
         """
-        key = ask.key()
-        while other := self._under_way.get(key):
+        key = request.key()
+        while other := self._in_flight.get(key):
             await other.wait()
-        if found := self._ledger.find(key):
+        if stored := self._cache.get(key):
             self._reused += 1
-            return found
-        done = self._under_way[key] = asyncio.Event()
+            return stored
+        done = self._in_flight[key] = asyncio.Event()
         try:
-            reply = await self._teacher.reply(ask)
-            if reply.ended != "failed":
-                await self._ledger.keep(key, reply)
+            reply = await self._teacher.reply(request)
+            if reply.finish != "failed":
+                await self._cache.put(key, reply)
             return reply
         finally:
-            del self._under_way[key]
+            del self._in_flight[key]
             done.set()
 
     def counters(self) -> Mapping[str, float]:
-        """The teacher's, how many replies were `reused`, and how many lines are `unreadable`."""
-        own = {"reused": self._reused, "unreadable": self._ledger.unreadable}
+        """The teacher's counters, `reused` replies, and `unreadable` lines of the file."""
+        own = {"reused": self._reused, "unreadable": self._cache.unreadable}
         return {**self._teacher.counters(), **own}
 
     async def close(self) -> None:
         """Close teacher and file."""
-        self._ledger.close()
+        self._cache.close()
         await self._teacher.close()
 
 
 def reply_cache_path(host: Host, backend: object) -> Path:
-    """File of a teacher's replies: its name is the digest of what decides what it writes."""
+    """File of a teacher's replies, named by the digest of what decides its texts."""
     return host.replies / f"{digest(identity(backend))}.jsonl"

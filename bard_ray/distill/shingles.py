@@ -1,4 +1,4 @@
-"""Words and word n-grams of questions, for finding the same question in other clothes."""
+"""Words and word n-grams of questions, for finding near-duplicates."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from functools import reduce
 from hashlib import blake2b
 
-# A word, a number, or a sign that changes what is asked. White space, case, punctuation, LaTeX's
-# backslashes, dollars and braces do not count.
+# A word, a number, or an operator, which changes the question. White space, case, punctuation,
+# LaTeX's backslashes, dollars and braces are ignored.
 _TOKEN = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)?|[-+*/^=<>!%|]")
 
 
 def words(text: str) -> list[str]:
-    """Words, numbers and operators of a text, case folded."""
+    """Words, numbers and operators of a text, case-folded."""
     return _TOKEN.findall(text.casefold())
 
 
 def numbers(tokens: Sequence[str]) -> list[str]:
-    """The numbers among them, sorted."""
+    """The numbers among the tokens, sorted."""
     return sorted(token for token in tokens if token[0].isdigit())
 
 
 def ngrams(tokens: Sequence[str], size: int) -> frozenset[int]:
-    """Hashes of all runs of `size` words; of the whole text where it is shorter.
+    """Hashes of all n-grams of `size` words; of the whole text where it is shorter.
 
     A hash has 64 bits and is the same in every process.
     """

@@ -1,7 +1,7 @@
-"""Which teacher: a short supervised stage on a little of each one's data, then a small sweep.
+"""The smoke test of candidate teachers: short SFT on a little data of each, then a small sweep.
 
-Written against the roles only. Every candidate's student starts from the same weights, takes
-equally many steps and answers the same questions. Source: DED's smoke test; its size and its rule
+Written against the roles only. Every candidate's student starts from the same weights, takes the
+same number of steps and answers the same questions. Source: DED's smoke test; its size and its rule
 are not public, so score, schedule and numbers are ours.
 """
 
@@ -53,19 +53,22 @@ from bard_ray.sft.loop import train_sft
 if TYPE_CHECKING:
     from bard_ray.data.prompt import PromptFormat
 
-BUDGETS = 5  # of the sweep, spread evenly over those that are taught
+BUDGETS = 5  # of the sweep, evenly spaced over `budget.train`
 WARMUP_SHARE = 0.1  # of a candidate's steps, at most
-PROBES = 256  # rows the student's likelihood of one candidate, and its states, are taken from
+PROBES = 256  # rows of one candidate that its likelihood and hidden states are computed from
 
-OnProgress = Callable[[int, int, str], None]  # parts done, parts in all, what is being done
+OnProgress = Callable[[int, int, str], None]  # parts done, parts in total, current part
 
 
 @dataclass(frozen=True, slots=True)
 class SmokeRoles:
-    """Who does the work. What learner, sampler and reference hold afterward is nobody's concern.
+    """The roles of a smoke test. The weights that they hold afterward are undefined.
 
     Attributes:
-        next_version: a weight version nobody has used.
+        learner: trains the students.
+        sampler: answers with them.
+        verifier: grades the answers.
+        next_version: returns a weight version that was not used before.
         reference: for likelihood and shift of the hidden states; None leaves them out.
         scratch: an empty directory for weights that the reference worker can read.
     """
@@ -80,11 +83,12 @@ class SmokeRoles:
 
 @dataclass(frozen=True, slots=True)
 class SmokeSpec:
-    """What every candidate's student goes through.
+    """Training and sweep, the same for every candidate's student.
 
     Attributes:
-        student: model directory they all start from.
-        prompts, max_len: how it reads, and the longest row it may be given, tokens.
+        student: model directory that all students start from.
+        prompts: its prompt format.
+        max_len: longest row, tokens.
         sft: the short stage; see `smoke_sft`.
         questions: see `bard_ray.data.questions.smoke_questions`.
         plan: the sweep over them; see `smoke_plan`.
@@ -101,7 +105,7 @@ class SmokeSpec:
 
 
 def smoke_sft(smoke: SmokeConfig, sft: SFTConfig) -> SFTConfig:
-    """The supervised stage, shortened."""
+    """Settings of the short supervised stage: those of `sft` where `distill.smoke` has none."""
     return replace(
         sft,
         epochs=smoke.epochs,
@@ -110,16 +114,16 @@ def smoke_sft(smoke: SmokeConfig, sft: SFTConfig) -> SFTConfig:
     )
 
 
-def smoke_plan(evaluate: EvalConfig, taught: Sequence[int], seed: int) -> SweepPlan:
-    """A sweep over at most `BUDGETS` of the taught budgets, from the smallest to the largest.
+def smoke_plan(evaluate: EvalConfig, budgets: Sequence[int], seed: int) -> SweepPlan:
+    """A sweep over at most `BUDGETS` of the training budgets, from the smallest to the largest.
 
-    Held-out budgets and the unconstrained point belong to the evaluation.
+    Held-out budgets and the unconstrained point are left to the evaluation.
     """
-    budgets = sorted(set(taught))
-    last, points = len(budgets) - 1, min(BUDGETS, len(budgets))
+    ordered = sorted(set(budgets))
+    last, points = len(ordered) - 1, min(BUDGETS, len(ordered))
     places = sorted({round(last * i / max(1, points - 1)) for i in range(points)})
     spec = SamplingSpec(temperature=evaluate.temperature, max_new_tokens=evaluate.max_new_tokens)
-    return SweepPlan(tuple(TokenBudget(budgets[p]) for p in places), spec, samples=1, seed=seed)
+    return SweepPlan(tuple(TokenBudget(ordered[p]) for p in places), spec, samples=1, seed=seed)
 
 
 async def choose_teacher(
@@ -128,23 +132,22 @@ async def choose_teacher(
     spec: SmokeSpec,
     on_progress: OnProgress = lambda done, total, detail: None,
 ) -> TeacherChoice:
-    """Try every candidate and take the one whose student scores best.
+    """Train a student on each candidate's rows and choose the teacher of the best student.
 
-    A candidate whose rows do not fill one batch loses without being tried. All others take the
-    steps of the largest corpus, whatever the size of their own: who writes less is read more often,
-    not trained less.
+    A candidate whose rows do not fill one batch gets no score. All others take the number of steps
+    of the largest corpus: a student with fewer rows sees them more often, it is not trained less.
 
     Args:
-        corpora: rows made from each candidate's chains, in the order of the configuration.
-        roles: who trains, samples and grades.
-        spec: what each student goes through.
-        on_progress: told before each training and each sweep.
+        corpora: rows from each candidate's chains, in the order of the configuration.
+        roles: trainer, sampler and verifier of the students.
+        spec: training and sweep.
+        on_progress: called before each training and each sweep.
 
     Returns:
-        The choice, which follows from the arguments and the seeds of `spec` alone.
+        The choice, which depends on the arguments and the seeds of `spec` alone.
 
     Raises:
-        ConfigError: fewer than two questions, no budget, or no candidate that could be tried.
+        ConfigError: fewer than two questions, no budget, or no candidate with enough rows.
         InfrastructureError: no student could be sampled and graded.
     """
     _check(spec)
@@ -153,15 +156,16 @@ async def choose_teacher(
     trials = {name: Trial(reason) for name, (_, reason) in prepared.items() if reason}
     if not sequences:
         reasons = "; ".join(f"{name}: {trial.failure}" for name, trial in trials.items())
-        fix = "Raise distill.smoke.questions, or look at why so little of their chains is kept."
-        raise ConfigError("distill.teachers", list(corpora), f"none can be tried ({reasons})", fix)
+        fix = "Raise distill.smoke.questions, or check why so few of their chains are kept."
+        rule = f"no student can be trained ({reasons})"
+        raise ConfigError("distill.teachers", list(corpora), rule, fix)
     probe = await _Probe.before(sequences, roles, spec)
     steps = max(_steps(len(rows), spec.sft) for rows in sequences.values())
     for done, (name, rows) in enumerate(sequences.items()):
         on_progress(2 * done, 2 * len(sequences), f"{name}: training")
         await _train(rows, steps, roles.learner, spec)
         on_progress(2 * done + 1, 2 * len(sequences), f"{name}: answering")
-        trials[name] = await _examine(roles, spec)
+        trials[name] = await _evaluate(roles, spec)
         await probe.after(name)
     figures = {
         name: CandidateFigures.of(
@@ -174,14 +178,14 @@ async def choose_teacher(
 
 def _check(spec: SmokeSpec) -> None:
     if len(spec.questions) < 2:
-        rule = "must be at least 2: one question says nothing of the noise"
+        rule = "must be at least 2: one question gives no standard error"
         raise ConfigError("distill.smoke.eval_questions", len(spec.questions), rule, "Raise it.")
     if not spec.plan.budgets:
-        raise ConfigError("budget.train", [], "names no budget to try students at", "Name some.")
+        raise ConfigError("budget.train", [], "has no budget for the smoke test", "Add some.")
 
 
 def _prepare(rows: Sequence[DistillRow], spec: SmokeSpec) -> tuple[list[TrainSequence], str]:
-    """The rows as sequences, and why they are not enough; empty: they are."""
+    """The rows as sequences, and the reason why they are not enough; empty: they are."""
     if not rows:
         return [], "it has no rows"
     try:
@@ -191,7 +195,7 @@ def _prepare(rows: Sequence[DistillRow], spec: SmokeSpec) -> tuple[list[TrainSeq
             raise
         return [], f"all of its {len(rows)} rows are longer than student.max_len"
     if len(sequences) < spec.sft.batch_rows:
-        long = f", {dropped} more are too long" if dropped else ""
+        long = f", {dropped} others are too long" if dropped else ""
         return [], f"its {len(sequences)} rows do not fill one batch{long}"
     return sequences, ""
 
@@ -219,8 +223,8 @@ async def _train(
     await train_sft(learner, rows, batches, lr, on_step)
 
 
-async def _examine(roles: SmokeRoles, spec: SmokeSpec) -> Trial:
-    """Give the samplers what the learner holds, and sweep."""
+async def _evaluate(roles: SmokeRoles, spec: SmokeSpec) -> Trial:
+    """Publish the learner's weights to the sampler, and sweep."""
     await roles.sampler.publish(await roles.learner.publish(), roles.next_version())
     groups = await sweep(
         roles.sampler, roles.verifier, spec.questions, spec.plan, lambda done, total: None
@@ -230,7 +234,7 @@ async def _examine(roles: SmokeRoles, spec: SmokeSpec) -> Trial:
 
 
 class _Probe:
-    """Takes the diagnostics: before any training, and after each candidate's."""
+    """Computes the diagnostics: before any training, and after that of each candidate."""
 
     def __init__(
         self, sequences: Mapping[str, Sequence[TrainSequence]], roles: SmokeRoles, spec: SmokeSpec
@@ -250,7 +254,7 @@ class _Probe:
     async def before(
         cls, sequences: Mapping[str, Sequence[TrainSequence]], roles: SmokeRoles, spec: SmokeSpec
     ) -> _Probe:
-        """Likelihoods and hidden states under the student as it is."""
+        """Likelihoods and hidden states under the untrained student."""
         probe = cls(sequences, roles, spec)
         if roles.reference is not None:
             await roles.reference.load(spec.student)
@@ -260,7 +264,7 @@ class _Probe:
         return probe
 
     async def after(self, name: str) -> None:
-        """Hidden states of the same texts under the student that the learner now holds."""
+        """Hidden states of the same texts under the learner's current weights."""
         reference, scratch = self._roles.reference, self._roles.scratch
         if reference is None or scratch is None or self._before_BH is None:
             return
@@ -271,11 +275,11 @@ class _Probe:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)  # models are large
 
     def figures(self, name: str) -> Diagnostics | None:
-        """Of one candidate; None where it was not tried."""
+        """Diagnostics of one candidate; None where its student was not trained."""
         thinks = self._thinks.get(name)
         if thinks is None:
             return None
-        # An estimate from fewer tokens differs for that alone.
+        # The entropy estimate depends on the number of tokens, so all candidates get equally many.
         fewest = min(sum(t.size for t in texts) for texts in self._thinks.values())
         return Diagnostics(
             length_figures([think_T.size for think_T in thinks]),
@@ -286,7 +290,7 @@ class _Probe:
 
 
 def _think_tokens(row: TrainSequence, close_id: int) -> Ints:
-    """What stands before the first closing tag of the completion."""
+    """The completion up to its first closing tag."""
     completion_T = row.tokens_T[row.mask_T]
     places = (completion_T == close_id).nonzero()[0]
     return completion_T[: int(places[0])] if places.size else completion_T

@@ -32,9 +32,9 @@ def record_source(
     Args:
         data: where they come from.
         questions: how many.
-        seed: of the run; questions of the synthetic task follow from it.
-        prompts: of the student, which the lengths of chains are counted with.
-        chains: read the chains of a data set too; off, it need not have any.
+        seed: of the run; it decides the questions of the synthetic task.
+        prompts: of the student, for the token ids of chains.
+        chains: read the chains of a data set too; otherwise it need not have any.
 
     Raises:
         ConfigError, DataError: the data is not usable.
@@ -43,18 +43,27 @@ def record_source(
         key = digest(["chain", asdict(data.chain), seed, questions])
         return RecordSource(key, questions, lambda: _chain_records(data, seed, questions))
     rows = split_rows(data, need_chains=chains)[0][:questions]
-    key = digest(["rows", _rows_identity(data), questions, chains])
+    # Token ids of chains are part of the records, so another tokenizer is another source.
+    tokenizer = tokenizer_digest(prompts) if chains else ""
+    key = digest(["rows", _rows_identity(data), questions, chains, tokenizer])
     return RecordSource(key, len(rows), lambda: _row_records(rows, prompts))
 
 
-def bare(question: Question) -> Candidate:
+def tokenizer_digest(prompts: PromptFormat) -> str:
+    """Digest of a tokenizer and its think tags."""
+    backend = getattr(prompts.tokenizer, "backend_tokenizer", None)
+    tokenizer = prompts.tokenizer.name_or_path if backend is None else backend.to_str()
+    return digest([tokenizer, [prompts.think_open, prompts.think_close]])
+
+
+def question_record(question: Question) -> Candidate:
     """A question that has no chain yet."""
     return Candidate(question, "", "", np.empty(0, np.int32))
 
 
 def _chain_records(data: DataConfig, seed: int, questions: int) -> Iterator[Candidate]:
     for index in range(questions):
-        yield bare(chain_question(data.chain, seed, "train", index))
+        yield question_record(chain_question(data.chain, seed, "train", index))
 
 
 def _row_records(rows: Iterable[TeacherRow], prompts: PromptFormat) -> Iterator[Candidate]:
@@ -63,7 +72,7 @@ def _row_records(rows: Iterable[TeacherRow], prompts: PromptFormat) -> Iterator[
         ids = iter(prompts.text_ids([chain.think for row in batch for chain in row.chains]))
         for row in batch:
             if not row.chains:
-                yield bare(row.question)
+                yield question_record(row.question)
             for chain in row.chains:
                 yield Candidate(
                     row.question, chain.think, chain.answer_text, next(ids), origin=chain.origin
@@ -71,13 +80,13 @@ def _row_records(rows: Iterable[TeacherRow], prompts: PromptFormat) -> Iterator[
 
 
 def _rows_identity(data: DataConfig) -> dict[str, Any]:
-    """What the rows follow from: settings, and the content of files."""
+    """What the rows depend on: settings, and the content of local files."""
     held_out = 0 if data.rows.eval_path else data.eval_questions
     return {"rows": asdict(data.rows), "held_out": held_out, "content": _content(data.rows)}
 
 
 def _content(rows: RowsConfig) -> str:
-    """Digest of a local file; a hub id is told apart by its revision."""
+    """Digest of a local file; a data set of the hub is identified by its revision."""
     path = Path(rows.path).expanduser()
     if not path.is_file():
         return ""

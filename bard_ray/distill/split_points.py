@@ -1,4 +1,4 @@
-"""Where a chain of thought may be cut: behind a sentence, a line, or a step of the task."""
+"""Where a chain of thought may be truncated: after a sentence, a line, or a step of the task."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _ENDS = re.compile(r"[.!?…][\"'”’)\]*]*(?=\s)|[。！？]|(?<=\S)(?=\s*\n)
 _DISPLAY = re.compile(r"\\\[.*?\\\]|\$\$.*?\$\$", re.DOTALL)
 
 
-def cut_ends(text: str) -> list[int]:
-    r"""Places to cut a text at, ascending: `text[:end]` is whole sentences, lines, or steps.
+def split_points(text: str) -> list[int]:
+    r"""Character offsets, ascending, such that `text[:offset]` is whole sentences, lines, or steps.
 
-    Never inside `\[...\]` or `$$...$$`. The end of the text is none of them. Source: ours.
+    Never inside `\[...\]` or `$$...$$`. The end of the text is not among them. Source: ours.
     """
     if _STEPS.fullmatch(text):
         found = [match.end() for match in STEP.finditer(text)]

@@ -1,14 +1,14 @@
-"""Outputs of the pipeline's steps on disk, found again by what they were made from.
+"""Outputs of the pipeline's steps on disk, found again by what they depend on.
 
     <store>/<step>-<key>/
-        part-00000.parquet, part-00001.parquet, ...   a chunk each: kept records and dropped ones
-        part-00000.json, ...                          what happened to it; written last
-        manifest.json                                 the whole step; written when it is complete
+        part-00000.parquet, part-00001.parquet, ...   one chunk each: kept and dropped records
+        part-00000.json, ...                          facts of the chunk; written last
+        manifest.json                                 facts of the step; written when it is complete
 
-A key is the digest of the step, its parameters and the key of its input. A part is written aside,
-synced and renamed, so that a killed run leaves whole parts only, and the next one resumes behind
-them. Nothing in the directory depends on when or by how many processes it was made, but for the
-seconds in the JSON files.
+A key is the digest of the step, its parameters and the key of its input. A part is written to a
+temporary file, synced and renamed: a killed run leaves whole parts only, and the next one resumes
+after them. Except for the seconds in the JSON files, nothing in the directory depends on when or by
+how many processes it was computed.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bard_ray.distill.filter import Candidate, Judged
-from bard_ray.distill.table import read_judged, write_judged
+from bard_ray.distill.filter import Candidate, StepResult
+from bard_ray.distill.table import read_records, write_records
 from bard_ray.errors import DataError
 from bard_ray.files import write_json
 
-FORMAT = 1  # of the files; it enters every key
+FORMAT = 1  # of the files; part of every key
 MAX_EXAMPLES = 3  # dropped records shown for each reason
 
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """What a step, or one part of it, did.
+    """Figures of a step, or of one part of it.
 
     Attributes:
         name, key: of the step.
-        records, questions: that came in.
-        kept: records that went on.
-        dropped: records that did not, by reason.
-        examples: question ids of the first few dropped, by reason.
+        records, questions: of its input.
+        kept: records passed to the next step.
+        dropped: the other records, by reason.
+        examples: question ids of the first few dropped records, by reason.
         seconds: wall time with at least one of its chunks in work; chunks that an earlier command
-            made count with their own times.
+            computed count with their own times.
         parts: chunks.
-        reused: parts that an earlier command had made.
-        counters: what models took, and the like; only of the command that made the step.
+        reused: parts that an earlier command computed.
+        counters: figures of the plug-in itself (`StepTools.counters`), summed over the chunks.
     """
 
     name: str
@@ -61,11 +61,11 @@ class StepFacts:
 
     @property
     def records_per_s(self) -> float | None:
-        """Records that came in, a second; None where that took no time that could be measured."""
+        """Input records per second; None where the time was too short to measure."""
         return self.records / self.seconds if self.seconds > 0 else None
 
     def plus(self, other: StepFacts) -> StepFacts:
-        """Both together; the examples are the first ones."""
+        """The sum of both, with the first few examples."""
         examples = {reason: list(ids) for reason, ids in self.examples.items()}
         for reason, ids in other.examples.items():
             examples[reason] = [*examples.get(reason, []), *ids][:MAX_EXAMPLES]
@@ -79,6 +79,10 @@ class StepFacts:
             seconds=round(self.seconds + other.seconds, 4),
             parts=self.parts + other.parts,
             reused=self.reused + other.reused,
+            counters={
+                name: self.counters.get(name, 0) + other.counters.get(name, 0)
+                for name in {**self.counters, **other.counters}
+            },
         )
 
     def __str__(self) -> str:
@@ -97,7 +101,7 @@ class StepStore:
         Args:
             root: the store.
             name: of the step.
-            key: digest of what the output follows from.
+            key: digest of what the output depends on.
         """
         self.name, self.key = name, key
         self.path = root / f"{name}-{key[:16]}"
@@ -113,15 +117,15 @@ class StepStore:
             return None
         return replace(whole, reused=whole.parts)
 
-    def part(self, index: int, source: str) -> tuple[StepFacts, list[Judged]] | None:
-        """A part that is there.
+    def part(self, index: int, source: str) -> tuple[StepFacts, list[StepResult]] | None:
+        """A part that exists.
 
         Args:
             index: of the part.
-            source: digest of the records it has to be made from (`fingerprint`).
+            source: digest of its input records (`fingerprint`).
 
         Returns:
-            Its facts and records; None where there is none, or one made from other records.
+            Its facts and records; None where there is none, or one with other input records.
         """
         facts = _read_json(self._facts_path(index))
         if facts is None or facts["source"] != source:
@@ -129,13 +133,13 @@ class StepStore:
         data = self.data_path(index)
         if not data.exists() or _sha256(data) != facts["sha256"]:
             return None
-        return replace(StepFacts(**facts["facts"]), reused=1), read_judged(data)
+        return replace(StepFacts(**facts["facts"]), reused=1), read_records(data)
 
     def write_part(
-        self, index: int, source: str, judged: Sequence[Judged], facts: StepFacts
+        self, index: int, source: str, results: Sequence[StepResult], facts: StepFacts
     ) -> None:
-        """Keep a part. Its facts follow its data, so that facts without data never count."""
-        write_judged(self.data_path(index), judged)
+        """Write a part: its data first, then its facts, which make it valid."""
+        write_records(self.data_path(index), results)
         content = {
             "source": source,
             "sha256": _sha256(self.data_path(index)),
@@ -144,7 +148,7 @@ class StepStore:
         write_json(self._facts_path(index), content)
 
     def finish(self, identity: dict[str, Any], facts: StepFacts) -> None:
-        """Declare the step complete; parts of an earlier, longer attempt go."""
+        """Mark the step as complete, and delete parts of an earlier, longer attempt."""
         for stale in self.path.glob("part-*"):
             if int(stale.stem.removeprefix("part-")) >= facts.parts:
                 stale.unlink()
@@ -157,14 +161,14 @@ class StepStore:
         """Kept records of every part, in order.
 
         Raises:
-            DataError: a part is gone or damaged.
+            DataError: a part is missing or damaged.
         """
         for index in range(parts):
             facts, path = _read_json(self._facts_path(index)), self.data_path(index)
             if facts is None or not path.exists() or _sha256(path) != facts["sha256"]:
-                fix = "Delete the directory it is in; it is made again."
+                fix = "Delete its directory; it is computed again."
                 raise DataError(str(path), "is missing or damaged", fix)
-            yield kept(read_judged(path))
+            yield kept(read_records(path))
 
     def data_path(self, index: int) -> Path:
         """Records of a part, kept and dropped."""
@@ -174,16 +178,18 @@ class StepStore:
         return self.path / f"part-{index:05}.json"
 
 
-def kept(judged: Sequence[Judged]) -> list[Candidate]:
-    """The records without a reason."""
-    return [record for record, reason in judged if not reason]
+def kept(results: Sequence[StepResult]) -> list[Candidate]:
+    """The records without a drop reason."""
+    return [record for record, reason in results if not reason]
 
 
-def tally(name: str, key: str, records: Sequence[Candidate], judged: Sequence[Judged]) -> StepFacts:
+def tally(
+    name: str, key: str, records: Sequence[Candidate], results: Sequence[StepResult]
+) -> StepFacts:
     """Facts of one chunk."""
     dropped: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
-    for record, reason in judged:
+    for record, reason in results:
         if reason:
             dropped[reason] += 1
             shown = examples.setdefault(reason, [])
@@ -194,7 +200,7 @@ def tally(name: str, key: str, records: Sequence[Candidate], judged: Sequence[Ju
         key,
         records=len(records),
         questions=len({record.question.id for record in records}),
-        kept=len(judged) - dropped.total(),
+        kept=len(results) - dropped.total(),
         dropped=dict(dropped),
         examples=examples,
         parts=1,
@@ -202,7 +208,7 @@ def tally(name: str, key: str, records: Sequence[Candidate], judged: Sequence[Ju
 
 
 def fingerprint(records: Sequence[Candidate]) -> str:
-    """Digest of what tells records of one store apart: question, chain, budget, origin."""
+    """Digest of the fields that differ between records of one store."""
     hasher = hashlib.blake2b(digest_size=16)
     for r in records:
         for text in (r.question.id, r.question.answer, r.think, r.answer_text, r.origin):
@@ -218,7 +224,7 @@ def _sha256(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """Content of a file of ours; None where there is none or a broken one."""
+    """Content of a file of the store; None where it is missing or broken."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Records of the pipeline as Parquet, one file a chunk. Equal records make equal bytes."""
+"""Records of the pipeline as Parquet, one file per chunk. Equal records give equal bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bard_ray.distill.filter import Candidate, Judged
+from bard_ray.distill.filter import Candidate, StepResult
 from bard_ray.errors import DataError
 from bard_ray.files import atomic_file
 from bard_ray.records import Floats, Message, Outcome, Question, budget_label, parse_budget
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_judged(path: Path, judged: Sequence[Judged]) -> None:
-    """Write records and the reasons they are out for; the file appears whole or not at all."""
+def write_records(path: Path, results: Sequence[StepResult]) -> None:
+    """Write records and their drop reasons; the file appears whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([_to_row(*item) for item in judged], schema=_schema())
+    table = pa.Table.from_pylist([_to_row(*result) for result in results], schema=_schema())
     with atomic_file(path) as file:
         pq.write_table(table, file, compression="zstd")
 
 
-def read_judged(path: Path) -> list[Judged]:
-    """Read what `write_judged` wrote.
+def read_records(path: Path) -> list[StepResult]:
+    """Read what `write_records` wrote.
 
     Raises:
-        DataError: the file is missing or no such table.
+        DataError: the file is missing or holds something else.
     """
     import pyarrow.parquet as pq
 
@@ -41,7 +41,7 @@ def read_judged(path: Path) -> list[Judged]:
         return [_from_row(row) for row in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        fix = "Delete the directory it is in; it is made again."
+        fix = "Delete its directory; it is computed again."
         raise DataError(str(path), f"cannot be read ({reason})", fix) from error
 
 
@@ -98,7 +98,7 @@ def _to_row(record: Candidate, reason: str) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any]) -> Judged:
+def _from_row(row: dict[str, Any]) -> StepResult:
     question = Question(
         id=row["id"],
         messages=tuple(Message(m["role"], m["content"]) for m in row["messages"]),

@@ -1,8 +1,8 @@
-"""Teachers: who writes chains, and who rewrites them. One Protocol, whatever is behind it.
+"""Teachers: models that write chains and models that rewrite them, behind one Protocol.
 
 A configuration names candidates under `distill.teachers`: `{r1: {backend: openai, model: ...}}`. A
 backend is a file of `bard_ray.distill.teachers` with one frozen dataclass, or the user's own as
-`module:Class`; what it opens answers asks, one by one, as many at a time as it is given.
+`module:Class`; the teacher that it opens answers single requests, many of them concurrently.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from bard_ray.plugins import Registry
 from bard_ray.records import Message, Question
 from bard_ray.roles import Sampler
 
-Ended = Literal["stop", "length", "failed"]
+ReplyFinish = Literal["stop", "length", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """One text wanted of a teacher.
+    """One text requested from a teacher.
 
     Attributes:
         messages: the conversation so far; the teacher writes the next turn.
         max_tokens: of that turn, thinking included, in tokens of the teacher.
         temperature: 0 is greedy.
-        seed: the same ask with another seed is another sample.
-        question: what the messages come from; the exact teacher of the synthetic task reads it.
-        think: a thought that the turn begins with; the teacher goes on behind it. None: it thinks
-            for itself.
-        close_think: the thought given is complete, so that the answer follows it.
+        seed: the same request with another seed is another sample.
+        question: what the messages are made from; the exact teacher of the synthetic task reads it.
+        think: a think prefix that the turn continues from. None: the teacher thinks from the start.
+        close_think: the think prefix is complete; only the answer is sampled.
     """
 
     messages: tuple[Message, ...]
@@ -47,7 +46,7 @@ class TeacherRequest:
     close_think: bool = False
 
     def key(self) -> str:
-        """128 bits of hex that tell this ask from every other of the same teacher."""
+        """128 bits of hex, different for all requests to one teacher."""
         content = [
             [[m.role, m.content] for m in self.messages],
             self.max_tokens,
@@ -62,42 +61,42 @@ class TeacherRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a teacher wrote; a thought that the ask gave it is not repeated.
+    """What a teacher wrote; the request's think prefix is not repeated.
 
     Attributes:
-        think: its thought, tags left out; empty if it wrote none.
-        answer_text: what follows the thought; empty if the thought never ended.
-        ended: `stop` it came to its end, `length` it was cut off, `failed` there is no reply.
-        failure: why there is none; a reason that a retry would not mend.
+        think: its thinking without the tags; empty if there is none.
+        answer_text: what follows the thinking; empty if the thinking did not end.
+        finish: `stop`: complete; `length`: cut off at `max_tokens`; `failed`: there is no reply.
+        failure: why there is none; a reason that a retry would not change.
         prompt_tokens, completion_tokens: as the teacher's side counts them, for costs.
     """
 
     think: str
     answer_text: str
-    ended: Ended = "stop"
+    finish: ReplyFinish = "stop"
     failure: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 class Teacher(Protocol):
-    """Answers asks. Many may be under way at once; the teacher bounds what it really does."""
+    """Answers requests. Many may be in flight; the teacher limits its own concurrency."""
 
-    async def reply(self, ask: TeacherRequest) -> Reply:
-        """One reply; `ended="failed"` where this ask cannot be answered.
+    async def reply(self, request: TeacherRequest) -> Reply:
+        """One reply; `finish="failed"` where this request cannot be answered.
 
         Raises:
-            InfrastructureError: the teacher itself is gone, and retries did not help.
-            ConfigError: the teacher refuses to be used like this (wrong key, no such model).
+            InfrastructureError: the teacher is not reachable, and retries did not help.
+            ConfigError: the teacher refuses its settings (wrong key, unknown model).
         """
         ...
 
     def counters(self) -> Mapping[str, float]:
-        """What it took so far: `asked`, `prompt_tokens`, `completion_tokens`, and its own."""
+        """`requests`, `prompt_tokens`, `completion_tokens` so far, and figures of its own."""
         ...
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release what the teacher holds."""
         ...
 
 
@@ -108,7 +107,7 @@ class EngineSpec:
     Attributes:
         model: Hugging Face model directory or hub id.
         revision: of a hub id.
-        workers, cpus, gpus, tensor_parallel: how many workers, and what each takes.
+        workers, cpus, gpus, tensor_parallel: number of workers, and the resources of each.
         max_len: longest prompt plus completion, tokens of that model.
         dtype: of its weights.
         think_open, think_close: its think tags.
@@ -129,14 +128,14 @@ class EngineSpec:
 
 
 def prompt_format(path: str, spec: EngineSpec) -> PromptFormat:
-    """How a teacher reads prompts: its own template and tags, and no budgets.
+    """Prompt format of a teacher: its own template and tags, no budgets.
 
     Args:
-        path: where its tokenizer is: a directory, or a hub id of the local cache.
+        path: of its tokenizer: a directory, or a hub id in the local cache.
         spec: its revision and think tags.
 
     Raises:
-        ConfigError: it has no tokenizer that will do.
+        ConfigError: the tokenizer cannot be used.
     """
     config = StudentConfig(
         revision=spec.revision, think_open=spec.think_open, think_close=spec.think_close
@@ -144,13 +143,13 @@ def prompt_format(path: str, spec: EngineSpec) -> PromptFormat:
     try:
         return load_prompt_format(path, config, "sentence")
     except ConfigError as error:
-        # Written for the student, whose fields it names.
+        # The message is written for the student and names its fields.
         rule = error.rule.replace("the student's", "the teacher's")
         raise ConfigError("distill.teachers", spec.model, rule, error.fix) from error
 
 
 class Host(Protocol):
-    """What a backend may ask of the machinery around it."""
+    """What a backend may ask of the run."""
 
     @property
     def seed(self) -> int:
@@ -159,13 +158,13 @@ class Host(Protocol):
 
     @property
     def replies(self) -> Path:
-        """Directory where replies that were paid for are kept."""
+        """Directory of the reply caches."""
         ...
 
     async def engines(self, spec: EngineSpec) -> tuple[Sampler, PromptFormat]:
-        """Rollout workers that serve a model, and how that model reads prompts.
+        """Rollout workers that serve a model, and that model's prompt format.
 
-        They stop with the host. Raises ConfigError where no cluster is at hand.
+        They stop with the host. Raises ConfigError where there is no cluster.
         """
         ...
 
@@ -173,12 +172,14 @@ class Host(Protocol):
 class Backend(Protocol):
     """A way to reach a teacher: a plug-in, whose fields are its parameters.
 
-    One whose replies cost something wraps its teacher in `bard_ray.distill.reply_cache.Kept`, so
-    that none is paid for twice.
+    A backend whose replies are expensive wraps its teacher in
+    `bard_ray.distill.reply_cache.CachedTeacher`, so that no reply is requested twice. A backend
+    that has rollout workers serve its model has an attribute `spec`, an `EngineSpec`, which the
+    placement plan counts.
     """
 
     async def open(self, name: str, host: Host) -> Teacher:
-        """Bring the teacher up; `name` is what the configuration calls it.
+        """Open the teacher; `name` is its name in the configuration.
 
         Raises:
             ConfigError: something it needs is missing, such as a key in the environment.
@@ -198,6 +199,12 @@ def make_backends(teachers: Mapping[str, Any]) -> dict[str, Backend]:
         ConfigError: an entry is no mapping, names no backend, or has parameters that do not fit.
     """
     return {name: _make_backend(name, entry) for name, entry in teachers.items()}
+
+
+def served_models(backends: Mapping[str, Backend]) -> dict[str, EngineSpec]:
+    """Models of the teachers that rollout workers of this project serve, by the teachers' names."""
+    specs = {name: getattr(backend, "spec", None) for name, backend in backends.items()}
+    return {name: spec for name, spec in specs.items() if isinstance(spec, EngineSpec)}
 
 
 def _make_backend(name: str, entry: object) -> Backend:

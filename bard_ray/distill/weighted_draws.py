@@ -1,4 +1,4 @@
-"""What allocations share: weighted draws of budgets, and lengths to go by."""
+"""What allocations share: weighted draws of budgets, and a summary of natural lengths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bard_ray.errors import ConfigError
 
-MOST_LENGTHS = 1001  # enough for the rank of a length to within 0.1 %
+MAX_LENGTHS = 1001  # enough for the rank of a length to within 0.1 %
 
 
 def draw_budgets(
@@ -16,39 +16,37 @@ def draw_budgets(
 ) -> list[int]:
     """At most `count` different budgets, ascending, drawn one after the other.
 
-    P(next is b) = w_b / sum of w over the budgets that are left; those of weight 0 are never drawn.
+    P(next is b) = w_b / sum of w over the remaining budgets; those of weight 0 are never drawn.
 
     Args:
         budgets: to choose from.
-        weights: one a budget, not negative.
+        weights: one per budget, not negative.
         count: how many.
         generator: consumed by as many draws as there are budgets of positive weight.
     """
-    open_to = [(b, w) for b, w in zip(budgets, weights, strict=True) if w > 0]
-    shares = np.array([weight for _, weight in open_to], dtype=np.float64)
+    positive = [(b, w) for b, w in zip(budgets, weights, strict=True) if w > 0]
+    shares = np.array([weight for _, weight in positive], dtype=np.float64)
     # The first of independent exponential clocks of rate w rings with probability w / sum of w.
     order = np.argsort(generator.exponential(size=shares.size) / shares)
-    return sorted(open_to[place][0] for place in order[:count].tolist())
+    return sorted(positive[place][0] for place in order[:count].tolist())
 
 
 def summary(lengths: Sequence[int]) -> tuple[int, ...]:
-    """Lengths, ascending; of many, `MOST_LENGTHS` evenly spaced ones, both ends among them."""
+    """Lengths, ascending; of many, `MAX_LENGTHS` evenly spaced ones, both ends included."""
     ordered = sorted(lengths)
-    if len(ordered) > MOST_LENGTHS:
-        places = np.linspace(0, len(ordered) - 1, MOST_LENGTHS).round().astype(int)
+    if len(ordered) > MAX_LENGTHS:
+        places = np.linspace(0, len(ordered) - 1, MAX_LENGTHS).round().astype(int)
         ordered = [ordered[place] for place in places.tolist()]
     return tuple(int(length) for length in ordered)
 
 
 def require_lengths(lengths: Sequence[int], allocation: str) -> None:
-    """Refuse to go by lengths that nobody gave.
+    """Refuse an allocation that was not fitted.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are no lengths.
     """
     if not lengths:
-        rule = f"must not be empty, the allocation {allocation} goes by them"
-        fix = (
-            "Fit the allocation to the natural chains first, or give their lengths as a parameter."
-        )
+        rule = f"must not be empty: the allocation {allocation} depends on natural lengths"
+        fix = "Fit the allocation to the natural chains, or give their lengths as a parameter."
         raise ConfigError("distill.allocation.params.lengths", (), rule, fix)

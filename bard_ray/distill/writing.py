@@ -1,4 +1,4 @@
-"""What compressors that ask a model share: the window of lengths, the reply, the answer."""
+"""What compressors with a writer share: length window, replies, answers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 _THINK_TAG = re.compile(r"</?think>", re.IGNORECASE)
 _TAG = re.compile(r"<\s*(/?)\s*(reasoning|answer)\s*>", re.IGNORECASE)
 
-_ENDED = {"stop": "", "length": Reason.CUT_OFF, "failed": Reason.FAILED}
-_GRADED = {
+_FINISH_REASONS = {"stop": "", "length": Reason.CUT_OFF, "failed": Reason.FAILED}
+_OUTCOME_REASONS = {
     Outcome.CORRECT: "",
     Outcome.WRONG: Reason.WRONG_ANSWER,
     Outcome.UNPARSABLE: Reason.NO_ANSWER,
@@ -33,7 +33,7 @@ _GRADED = {
 
 @dataclass(frozen=True)
 class Window:
-    """Lengths that are good for a budget b: from low * b to high * b tokens.
+    """Accepted lengths for a budget b: from low * b to high * b tokens.
 
     Attributes:
         low, high: shares of the budget.
@@ -43,49 +43,49 @@ class Window:
     high: float
 
     def bounds(self, budget: int) -> tuple[int, int]:
-        """Shortest and longest, both good."""
+        """Shortest and longest accepted length."""
         # Rounded, or 0.07 * 100 would be more than 7.
         low, high = round(self.low * budget, 6), round(self.high * budget, 6)
         return max(1, math.ceil(low)), math.floor(high)
 
-    def judge(self, budget: int, num_tokens: int) -> str:
-        """Empty, or why a text of this length is no good."""
+    def check(self, budget: int, num_tokens: int) -> str:
+        """Empty, or the reason why a text of this length is rejected."""
         shortest, longest = self.bounds(budget)
         if num_tokens > longest:
             return Reason.TOO_LONG
         return Reason.TOO_SHORT if num_tokens < shortest else ""
 
-    def as_it_is(self, chain: Candidate, budget: int) -> Compressed | None:
-        """The result for a chain that is not longer than wanted; None: it has to be shortened."""
-        verdict = self.judge(budget, chain.tokens_T.size)
-        if verdict == Reason.TOO_LONG:
+    def unchanged(self, chain: Candidate, budget: int) -> Compressed | None:
+        """The result for a chain that is not too long; None: it has to be shortened."""
+        reason = self.check(budget, chain.tokens_T.size)
+        if reason == Reason.TOO_LONG:
             return None
-        if verdict == Reason.TOO_SHORT:
+        if reason == Reason.TOO_SHORT:
             return Compressed(budget, reason=Reason.CHAIN_TOO_SHORT)
         return Compressed(budget, chain.think, chain.answer_text)
 
 
-def writer_of(bench: CompressorTools, compressor: str) -> Teacher:
+def require_writer(tools: CompressorTools, compressor: str) -> Teacher:
     """The writer.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the configuration names none.
     """
-    if bench.writer is None:
-        rule = f"is empty, but the compressor {compressor} asks a model"
+    if tools.writer is None:
+        rule = f"is empty, but the compressor {compressor} needs a model that writes"
         fix = "Name an entry of distill.teachers."
         raise ConfigError("distill.compressor.writer", "", rule, fix)
-    return bench.writer
+    return tools.writer
 
 
-def seeds_of(
+def draw_seeds(
     budgets: Sequence[int], number: int, generator: np.random.Generator
 ) -> list[tuple[int, ...]]:
-    """Seeds of `number` asks a budget; those of a budget are the same whatever the others are.
+    """Seeds of `number` requests per budget; those of a budget do not depend on the other budgets.
 
     Args:
         budgets: one row each.
-        number: of asks.
+        number: of requests.
         generator: consumed by one draw.
     """
     base = int(generator.integers(1 << 31))
@@ -93,60 +93,60 @@ def seeds_of(
     return [tuple(row.integers(1 << 31, size=number).tolist()) for row in rows]
 
 
-async def at_once(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; where one fails, the others are given up.
+async def gather_all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; if one fails, the others are canceled.
 
     Raises:
-        ExceptionGroup: of what failed.
+        ExceptionGroup: of the failures.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in works]
     return [task.result() for task in tasks]
 
 
-def ended_badly(reply: Reply) -> str:
-    """Empty, or the reason why a reply is of no use."""
-    return _ENDED[reply.ended]
+def reply_failure(reply: Reply) -> str:
+    """Empty, or the reason why a reply cannot be used."""
+    return _FINISH_REASONS[reply.finish]
 
 
-async def judge_answer(bench: CompressorTools, question: Question, text: str) -> str:
-    """Empty where the answer is the gold one, else the reason."""
-    (verdict,) = await bench.grade([GradeItem(text, question.answer, question.kind)])
-    return _GRADED.get(verdict.outcome, Reason.NOT_GRADED)
+async def check_answer(tools: CompressorTools, question: Question, text: str) -> str:
+    """Empty where the answer is correct, else the reason."""
+    (verdict,) = await tools.grade([GradeItem(text, question.answer, question.kind)])
+    return _OUTCOME_REASONS.get(verdict.outcome, Reason.NOT_GRADED)
 
 
-async def answer_from(
-    bench: CompressorTools, ask: TeacherRequest, compressor: str
+async def request_answer(
+    tools: CompressorTools, request: TeacherRequest, compressor: str
 ) -> tuple[str, str]:
-    """What the writer answers after a thought that was written for it.
+    """The writer's answer after a complete think prefix.
 
     Args:
-        bench: to ask and to grade.
-        ask: with question and thought.
-        compressor: for messages.
+        tools: writer and verifier.
+        request: with question and think prefix.
+        compressor: for error messages.
 
     Returns:
-        The answer, and why it is no good, empty if it is.
+        The answer, and the reason why it is rejected; empty if it is not.
     """
-    assert ask.question is not None  # noqa: S101 by the callers
-    reply = await writer_of(bench, compressor).reply(ask)
-    if bad := ended_badly(reply):
-        return "", bad
+    assert request.question is not None  # noqa: S101 by the callers
+    reply = await require_writer(tools, compressor).reply(request)
+    if failure := reply_failure(reply):
+        return "", failure
     answer = reply.answer_text.strip()
-    return answer, await judge_answer(bench, ask.question, answer)
+    return answer, await check_answer(tools, request.question, answer)
 
 
 def parse_rewritten(text: str) -> tuple[str, str, str]:
-    r"""Thought and answer of a reply in the form that `rewrite.txt` asks for.
+    r"""Thinking and answer of a reply in the form that `rewrite.txt` asks for.
 
-    The last `<reasoning>...</reasoning>` counts, so that talk and drafts before it do not; what
+    The last `<reasoning>...</reasoning>` counts, so that comments and drafts before it do not; what
     follows it is the answer where the answer has no tags. A bare result is put in a box.
 
     Args:
-        text: what the writer wrote behind its own thought.
+        text: the reply, without the writer's own thinking.
 
     Returns:
-        Thought, answer, and a reason if either is missing or has think tags in it. Source: ours.
+        Thinking, answer, and a reason if either is missing or contains think tags. Source: ours.
     """
     think, answer = _tagged(text)
     if not think or _THINK_TAG.search(think + answer):
@@ -155,7 +155,7 @@ def parse_rewritten(text: str) -> tuple[str, str, str]:
 
 
 def _tagged(text: str) -> tuple[str, str]:
-    """Text behind the last opening reasoning tag that is followed by another, and the answer."""
+    """Text after the last opening reasoning tag that is followed by another tag, and the answer."""
     pieces = _TAG.split(text)
     tags = [slash + name.lower() for slash, name in zip(pieces[1::3], pieces[2::3], strict=True)]
     bodies = [body.strip() for body in pieces[3::3]]
@@ -169,7 +169,7 @@ def _tagged(text: str) -> tuple[str, str]:
 
 
 def _boxed(answer: str) -> str:
-    """Put a bare result, one line in which nothing marks the answer, into a box."""
+    """Put a bare result, one line without an answer marker, into a box."""
     bare = answer.strip("$ ")
     if not bare or "\n" in answer or extract_math(answer).rule != "no_answer":
         return answer

@@ -61,6 +61,11 @@ def problems(config: Config) -> list[ConfigError]:
     return single or [problem for section in SECTIONS for problem in section(config)]
 
 
+def warnings(config: Config) -> list[str]:
+    """What a configuration without problems can run with, but probably should not."""
+    return list(distill.warnings(config))
+
+
 def _run(config: Config) -> Problems:
     # `run.fresh` deletes <dir>/<name>, so a name must never lead out of the directory.
     if not _RUN_NAME.fullmatch(config.run.name):

@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from bard_ray.config.schema import Config, DistillConfig
-from bard_ray.distill.compressor import ALLOCATIONS, COMPRESSORS
-from bard_ray.distill.select import make_steps
-from bard_ray.distill.step import step_names
+from bard_ray.distill.allocation import ALLOCATIONS
+from bard_ray.distill.build_steps import (
+    build_steps,
+    chains_per_question,
+    compressor_traits,
+    required_roles,
+    step_traits,
+    writes_chains,
+)
+from bard_ray.distill.compressor import COMPRESSORS, own_budgets
+from bard_ray.distill.step import STEPS
 from bard_ray.distill.teacher import make_backends
+from bard_ray.distill.traits import Traits
 from bard_ray.errors import ConfigError
 from bard_ray.preflight.bounds import Problems
 
@@ -17,16 +26,32 @@ from bard_ray.preflight.bounds import Problems
 def problems(config: Config) -> Problems:
     """Every broken rule."""
     yield from _plugins(config.distill)
-    yield from _teachers(config)
+    yield from _names(config.distill)
+    yield from _synthetic_only(config)
     yield from _steps(config)
+    yield from _order(config)
     yield from _budgets(config)
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What a configuration without problems can run with, but probably should not."""
+    distill = config.distill
+    compressor = COMPRESSORS.build(distill.compressor.name, distill.compressor.params)
+    picked, chains = own_budgets(compressor), chains_per_question(distill)
+    if picked and chains is not None and picked * chains < 2:
+        yield (
+            f"distill.compressor {distill.compressor.name} picks one budget per chain, and"
+            " distill.steps request one chain per question: no question will have rows at two"
+            " budgets, so the corpus has no contrast. Request more chains, for example"
+            " {teach: {chains: 8}}; their lengths must differ."
+        )
 
 
 def _plugins(distill: DistillConfig) -> Iterator[ConfigError]:
     builds = (
         lambda: make_backends(distill.teachers),
-        lambda: make_steps(distill.steps),
-        lambda: COMPRESSORS.build(distill.compressor.name, distill.compressor.params),
+        lambda: build_steps(distill.steps),
+        lambda: Traits.of(COMPRESSORS.build(distill.compressor.name, distill.compressor.params)),
         lambda: ALLOCATIONS.build(distill.allocation.name, distill.allocation.params),
     )
     for build in builds:
@@ -36,8 +61,9 @@ def _plugins(distill: DistillConfig) -> Iterator[ConfigError]:
             yield problem
 
 
-def _teachers(config: Config) -> Problems:
-    distill, known = config.distill, list(config.distill.teachers)
+def _names(distill: DistillConfig) -> Problems:
+    """Names of teachers exist, and a compressor that needs a writer has one."""
+    known = list(distill.teachers)
     named = (
         ("distill.teacher", distill.teacher),
         ("distill.compressor.writer", distill.compressor.writer),
@@ -46,44 +72,71 @@ def _teachers(config: Config) -> Problems:
         if name and name not in known:
             fix = f"Name one of {', '.join(known)}." if known else "Add it to distill.teachers."
             yield ConfigError(field, name, "is not in distill.teachers", fix)
-    cls = None
-    with suppress(ConfigError):
-        cls = COMPRESSORS.find(distill.compressor.name)
-    if getattr(cls, "NEEDS_WRITER", False) and not distill.compressor.writer:
+    if "writer" in required_roles(distill) and not distill.compressor.writer:
         rule = f"is needed by the compressor {distill.compressor.name}"
         fix = "Name the entry of distill.teachers that rewrites."
         yield ConfigError("distill.compressor.writer", "", rule, fix)
-    if getattr(cls, "CHAIN_ONLY", False) and config.data.source != "chain":
+
+
+def _synthetic_only(config: Config) -> Problems:
+    """Plug-ins for the synthetic task need its questions."""
+    if config.data.source == "chain":
+        return
+    distill = config.distill
+    if compressor_traits(distill).synthetic_only:
         rule = "can only shorten chains of the synthetic task"
         fix = "Use distill.compressor.name=rewrite, or hindsight, which needs no model."
         yield ConfigError("distill.compressor.name", distill.compressor.name, rule, fix)
+    for name, traits in step_traits(distill):
+        if traits.synthetic_only:
+            rule = f"has {name}, which works on the synthetic task only"
+            yield ConfigError("distill.steps", _step_names(distill), rule, "Remove it.")
+    with suppress(ConfigError):
+        for name, backend in make_backends(distill.teachers).items():
+            if Traits.of(backend).synthetic_only:
+                rule, fix = "only knows the synthetic task", "Use the backend openai or rollout."
+                yield ConfigError(f"distill.teachers.{name}", str(backend), rule, fix)
 
 
 def _steps(config: Config) -> Problems:
-    distill, names = config.distill, step_names(config.distill)
-    if (
-        distill.teachers
-        and "teach" not in names
-        and distill.compressor.writer not in distill.teachers
-    ):
-        fix = "Add teach to distill.steps, or clear distill.teachers."
-        yield ConfigError("distill.steps", names, "never asks the teachers", fix)
-    if "teach" in names and not distill.teachers:
+    """Chains come from somewhere, and teachers are used."""
+    distill = config.distill
+    asking = [name for name, traits in step_traits(distill) if "teacher" in traits.roles]
+    if distill.teachers and not asking and distill.compressor.writer not in distill.teachers:
+        rule, fix = "never uses the teachers", "Add teach to distill.steps, or clear them."
+        yield ConfigError("distill.steps", _step_names(distill), rule, fix)
+    if asking and not distill.teachers:
         fix = "For example distill.teachers='{clean: {backend: exact}}'."
-        yield ConfigError("distill.teachers", {}, "is needed by the step teach", fix)
-    if config.data.source == "chain" and "teach" not in names:
-        rule = "must have the step teach: the synthetic task has no chains of its own"
-        yield ConfigError("distill.steps", names, rule, "Add teach.")
-    yield from _order(names)
+        yield ConfigError("distill.teachers", {}, f"is needed by the step {asking[0]}", fix)
+    if config.data.source == "chain" and not writes_chains(distill):
+        rule = "has no step that writes chains, and the synthetic task has none of its own"
+        yield ConfigError("distill.steps", _step_names(distill), rule, "Add teach.")
 
 
-def _order(names: list[str]) -> Problems:
-    """What a selection goes by has to be there before it."""
-    needs = {"correct": "grade", "pass_rate": "sample_student", "divergence": "likelihoods"}
-    for place, name in enumerate(names):
-        if name in needs and needs[name] not in names[:place]:
-            rule = f"has {name} without {needs[name]} before it"
-            yield ConfigError("distill.steps", names, rule, f"Put {needs[name]} before {name}.")
+def _order(config: Config) -> Problems:
+    """What a step, filter or compressor reads has been added by an earlier step."""
+    distill = config.distill
+    # Without a step that writes chains they come with the data.
+    added = set() if writes_chains(distill) else {"think"}
+    plugins = [*step_traits(distill), (distill.compressor.name, compressor_traits(distill))]
+    for name, traits in plugins:
+        for field in traits.requires:
+            if field not in added:
+                rule = f"has {name}, which reads {field}, but no step before it adds that"
+                yield ConfigError("distill.steps", _step_names(distill), rule, _fix(field, name))
+        if "think" in traits.adds:  # new chains: what earlier steps added to the old ones is gone
+            added = set()
+        added |= set(traits.adds)
+
+
+def _fix(field: str, name: str) -> str:
+    adding = [step for step in STEPS.names() if field in Traits.of(STEPS.find(step)).adds]
+    after = "" if field == "think" else ", and after a step that writes chains"
+    return f"Put {' or '.join(adding) or f'a step that adds {field}'} before {name}{after}."
+
+
+def _step_names(distill: DistillConfig) -> list[str]:
+    return [name for name, _ in step_traits(distill)]
 
 
 def _budgets(config: Config) -> Problems:
@@ -91,5 +144,5 @@ def _budgets(config: Config) -> Problems:
     if count > most:
         rule = f"exceeds the {most} different budgets of budget.train"
         yield ConfigError(
-            "distill.budgets_per_question", count, rule, "Lower it, or teach more budgets."
+            "distill.budgets_per_question", count, rule, "Lower it, or add budgets to budget.train."
         )

@@ -67,6 +67,7 @@ class DataReport:
         questions: different ones that the rows are about.
         steps: in order.
         lengths: thinking tokens of the rows, by label of the budget; see `lengths_by_budget`.
+        contrast: number of questions at exactly n budgets, by n; see `questions_by_budgets`.
         acceptance: of the compressor.
         pass_rates: of the questions that the student was sampled on, each in [0, 1].
         diversity: see `diversity`.
@@ -80,6 +81,7 @@ class DataReport:
     questions: int = 0
     steps: Sequence[StepFacts] = ()
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    contrast: Mapping[int, int] = field(default_factory=dict)
     acceptance: AcceptanceTable = field(default_factory=AcceptanceTable)
     pass_rates: Sequence[float] = ()
     diversity: Diversity | None = None
@@ -110,6 +112,7 @@ class DataReport:
             "questions": self.questions,
             "steps": [asdict(s) | {"records_per_s": s.records_per_s} for s in self.steps],
             "lengths": {b: asdict(length_figures(n)) for b, n in self.lengths.items() if n},
+            "questions_by_budgets": {str(n): count for n, count in self.contrast.items()},
             "acceptance": self.acceptance.to_json(),
             "pass_rates": histogram(self.pass_rates),
             "diversity": None if diversity is None else _diversity_json(diversity),

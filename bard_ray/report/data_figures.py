@@ -21,7 +21,7 @@ def make_data_figures(report: DataReport) -> list[Figure]:
     """Every figure for which there is data, in reading order."""
     makers: list[tuple[bool, Callable[[DataReport], Figure]]] = [
         (any(report.lengths.values()), lengths_figure),
-        (any(b.asked for b in report.acceptance.budgets.values()), acceptance_figure),
+        (any(b.requested for b in report.acceptance.budgets.values()), acceptance_figure),
         (bool(report.pass_rates), difficulty_figure),
         (report.diversity is not None, diversity_figure),
         (report.choice is not None, choice_figure),
@@ -53,9 +53,9 @@ def lengths_figure(report: DataReport) -> Figure:
 
 def acceptance_figure(report: DataReport) -> Figure:
     """Share of the compressed chains that were accepted, by budget."""
-    tried = {str(b): row for b, row in sorted(report.acceptance.budgets.items()) if row.asked}
+    tried = {str(b): row for b, row in sorted(report.acceptance.budgets.items()) if row.requested}
     axis = BudgetAxis.of(tried)
-    rates = [row.accepted / row.asked for row in tried.values()]
+    rates = [row.accepted / row.requested for row in tried.values()]
 
     def draw(axes: Axes) -> None:
         axes.plot([axis.place(b) for b in tried], rates, color=SERIES[0], marker="o")

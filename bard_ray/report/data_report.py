@@ -9,6 +9,7 @@ from pathlib import Path
 from bard_ray.distill.acceptance import Acceptance, AcceptanceTable
 from bard_ray.distill.choice import NOISE, CandidateFigures, TeacherChoice
 from bard_ray.distill.compressor import Reason
+from bard_ray.distill.contrast import contrast_share, contrast_warning
 from bard_ray.distill.diagnostics import length_figures
 from bard_ray.distill.store import StepFacts
 from bard_ray.files import write_text
@@ -83,18 +84,23 @@ def _sections(report: DataReport) -> list[Section]:
 
 
 def _overview(report: DataReport) -> list[Block]:
-    """Rows, questions, the teacher and the time."""
+    """Rows, questions, the teacher and the time; a warning where budgets lack contrast."""
     without = report.rows - sum(len(report.lengths[str(b)]) for b in report.budgets)
     at_budgets = f"{report.rows - without:,} at {len(report.budgets)} budgets"
     cards = [
         Card("rows", f"{report.rows:,}", f"{at_budgets}, {without:,} without a budget"),
         Card("questions", f"{report.questions:,}"),
     ]
+    if report.contrast:
+        cards.append(Card("questions at 2+ budgets", share(contrast_share(report.contrast))))
     if report.choice is not None:
         cards.append(Card("teacher", report.choice.winner))
     if report.wall_s is not None:
         cards.append(Card("wall time", duration(report.wall_s)))
-    return [Cards(cards), Note("Rows are those of data/sft.jsonl, which the stage sft trains on.")]
+    warning = contrast_warning(report.contrast)
+    warnings = [Note(f"Warning: {warning}")] if warning else []
+    note = Note("Rows are those of data/sft.jsonl, which the stage sft trains on.")
+    return [Cards(cards), *warnings, note]
 
 
 def _steps(steps: Sequence[StepFacts]) -> list[Block]:
@@ -181,7 +187,7 @@ def _acceptance(found: AcceptanceTable) -> list[Block]:
     """Tries at every budget, those that were good, and why the others were not."""
     if not found.budgets:
         return []
-    numbers = ("tried", "accepted", "share", "texts a try", "mean length", "|L-b|/b", "spare")
+    numbers = ("requested", "accepted", "share", "texts each", "mean length", "|L-b|/b", "spare")
     table = Table(
         "Acceptance at each budget",
         columns_of("budget", *numbers, texts=("why not",)),
@@ -189,7 +195,7 @@ def _acceptance(found: AcceptanceTable) -> list[Block]:
     )
     note = (
         "L: thinking tokens of the accepted chains, b: budget. Spare: good chains of questions that"
-        " had enough of them already; they are no tries."
+        " had enough of them; they are not part of the share."
     )
     return [table, Note(note)]
 
@@ -198,7 +204,7 @@ def _acceptance_row(budget: str, row: Acceptance) -> list[str]:
     figures = row.to_json()
     return [
         budget,
-        f"{row.asked:,}",
+        f"{row.requested:,}",
         f"{row.accepted:,}",
         share(figures["share"]),
         number(figures["mean_attempts"], 2),

@@ -22,7 +22,7 @@ from bard_ray.config.schema import ChainConfig, Config, ReferenceConfig, RunConf
 from bard_ray.data.chain import chain_of, chain_question, gold_think
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.distill.filter import Candidate
-from bard_ray.distill.step import STEPS, Tools
+from bard_ray.distill.step import STEPS, StepTools
 from bard_ray.distill.teacher import EngineSpec, TeacherRequest, make_backends
 from bard_ray.distill.teachers.rollout import EngineTeacher
 from bard_ray.errors import ConfigError, InfrastructureError, ResourceError
@@ -43,7 +43,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @dataclass
-class Host:
+class EngineHost:
     """What a backend is given."""
 
     models: ModelHost
@@ -55,11 +55,11 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(cluster, runner, tmp_path_factory) -> Iterator[Host]:
+def host(cluster, runner, tmp_path_factory) -> Iterator[EngineHost]:
     models = ModelHost(
         cluster, Config(run=RunConfig(seed=3), reference=ReferenceConfig(precision="float32"))
     )
-    yield Host(models, tmp_path_factory.mktemp("replies"))
+    yield EngineHost(models, tmp_path_factory.mktemp("replies"))
     runner.run(models.close())
 
 
@@ -95,10 +95,12 @@ def greedy(model_path: str, prompt: str, prompts, most: int) -> str:
     return prompts.decode(out[0, tokens.shape[1] :].tolist())
 
 
-def test_replies_are_the_models_own_whether_it_begins_or_goes_on(teacher, runner, models, prompts):
+def test_replies_are_the_models_own_with_and_without_a_think_prefix(
+    teacher, runner, models, prompts
+):
     texts = ["8a+1b*3?", "1a*3?", "5a+1b+1c*3?"]
     given: list[dict[str, Any]] = [{}, {"think": "a9b"}, {"think": "a9b7", "close_think": True}]
-    asks = [
+    requests = [
         TeacherRequest((Message("user", text),), most, 0.0, **how)
         for text in texts
         for how in given
@@ -106,32 +108,32 @@ def test_replies_are_the_models_own_whether_it_begins_or_goes_on(teacher, runner
     ]
 
     async def all_at_once():
-        return await asyncio.gather(*map(teacher.reply, asks))
+        return await asyncio.gather(*map(teacher.reply, requests))
 
     replies = runner.run(all_at_once())
     starts = {None: "<think>", "a9b": "<think>a9b", "a9b7": "<think>a9b7</think>"}
-    for ask, reply in zip(asks, replies, strict=True):
-        prompt = ask.messages[0].content + starts[ask.think]
-        expected = greedy(models[1], prompt, prompts, ask.max_tokens)
-        if ask.close_think:
+    for request, reply in zip(requests, replies, strict=True):
+        prompt = request.messages[0].content + starts[request.think]
+        expected = greedy(models[1], prompt, prompts, request.max_tokens)
+        if request.close_think:
             assert (reply.think, reply.answer_text) == ("", expected)
         else:
             assert (reply.think, reply.answer_text) == expected.partition("</think>")[::2]
-        assert reply.completion_tokens <= ask.max_tokens
-        assert reply.completion_tokens == ask.max_tokens or reply.ended == "stop"
+        assert reply.completion_tokens <= request.max_tokens
+        assert reply.completion_tokens == request.max_tokens or reply.finish == "stop"
 
 
-def test_a_seed_is_a_sample_and_asks_of_all_kinds_run_together(teacher, runner):
-    asks = [
+def test_a_seed_is_a_sample_and_requests_of_all_kinds_run_together(teacher, runner):
+    requests = [
         TeacherRequest(QUESTIONS[0].messages, 20 + seed % 3, 0.5 + seed % 2, seed)
         for seed in range(12)
     ]
 
-    async def all_at_once(asked):
-        return await asyncio.gather(*map(teacher.reply, asked))
+    async def all_at_once(requests):
+        return await asyncio.gather(*map(teacher.reply, requests))
 
-    forwards = runner.run(all_at_once(asks))
-    backwards = runner.run(all_at_once(asks[::-1]))[::-1]
+    forwards = runner.run(all_at_once(requests))
+    backwards = runner.run(all_at_once(requests[::-1]))[::-1]
     assert forwards == backwards
     assert len({reply.think for reply in forwards}) > 6
     long = TeacherRequest((Message("user", "1" * MAX_LEN),), 5)
@@ -156,8 +158,8 @@ def tools_of(host, prompts, sampler):
     async def reference(path):
         return await host.models.reference(path or prompts.tokenizer.name_or_path)
 
-    nothing: dict[str, Any] = dict.fromkeys(("taught", "context", "teacher", "teacher_name"))
-    return Tools(
+    nothing: dict[str, Any] = dict.fromkeys(("train_budgets", "context", "teacher", "teacher_name"))
+    return StepTools(
         seed=5, prompts=prompts, student=student, verifier=verifier, reference=reference, **nothing
     )
 
@@ -185,8 +187,8 @@ def test_likelihoods_are_those_of_a_forward_pass(host, runner, models, prompts):
         ((tokens_T, _),) = prompts.token_ends([think])
         records.append(Candidate(question, think, question.answer, tokens_T))
     step = STEPS.build("likelihoods", {"teacher": models[2], "boundary": "(?=[a-z])"})
-    judged = runner.run(step.run(records, tools))
-    for record, _ in judged:
+    results = runner.run(step.run(records, tools))
+    for record, _ in results:
         assert len(record.sentence_ends) == len(chain_of(record.question).ops)
         for path, found_T in (
             (models[1], record.student_logprobs_T),
@@ -206,19 +208,19 @@ def _forward(path, record, prompts):
     return taken[prompt_T.size - 1 :]
 
 
-def test_a_lost_worker_is_replaced_in_its_place_and_asked_again(host, backend, teacher, runner):
+def test_a_lost_worker_is_replaced_and_its_request_sent_again(host, backend, teacher, runner):
     import ray
 
     sampler, host_prompts = runner.run(host.engines(backend.spec))
-    ask = TeacherRequest(QUESTIONS[0].messages, 30, 1.0, seed=8)
-    asked = EngineTeacher("again", sampler, host_prompts, 4)  # whose replies nobody keeps
-    before = runner.run(asked.reply(ask))
+    request = TeacherRequest(QUESTIONS[0].messages, 30, 1.0, seed=8)
+    uncached = EngineTeacher("again", sampler, host_prompts, 4)
+    before = runner.run(uncached.reply(request))
     ray.kill(sampler._fleet.slots[0].handle)
-    assert runner.run(asked.reply(ask)) == before
+    assert runner.run(uncached.reply(request)) == before
     assert sampler.replaced == 1
 
 
-def test_one_asked_for_too_much_is_told_what_to_lower(host, runner, models):
+def test_a_cluster_that_is_too_small_is_an_error_with_the_fields_to_lower(host, runner, models):
     spec = EngineSpec(models[1], workers=2, cpus=50.0)
     with pytest.raises(ResourceError, match=r"100 CPU.*2 x 50 CPU.*lower workers, cpus or gpus"):
         runner.run(host.engines(spec))

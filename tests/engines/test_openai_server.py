@@ -82,7 +82,7 @@ def _wait(process, port, log):
     raise AssertionError(f"no server within {START_LIMIT_S} s: {log.read_text()[-2000:]}")
 
 
-def asks():
+def requests():
     """Chains wanted, several a question; rewriting; a thought to be closed; one to go on with."""
     wanted = []
     for number in range(6):
@@ -100,14 +100,14 @@ def asks():
     return wanted
 
 
-def prompt_tokens(ask):
+def prompt_tokens(request):
     """The tiny template: every token of the turns, eos behind the assistant's, one open tag."""
-    turns = 2 * len(ask.question.meta["ops"]) + 2
-    turns += 14 if len(ask.messages) > 1 else 0  # <think>, 6, </think>, 3, eos; b and ?
-    return turns + 1 + (6 if ask.think else 0) + ask.close_think
+    turns = 2 * len(request.question.meta["ops"]) + 2
+    turns += 14 if len(request.messages) > 1 else 0  # <think>, 6, </think>, 3, eos; b and ?
+    return turns + 1 + (6 if request.think else 0) + request.close_think
 
 
-async def ask_all(url, directory, wanted, **params):
+async def request_all(url, directory, wanted, **params):
     entry = {"backend": "openai", "model": "tiny", "base_url": url, "starts_in_thought": True}
     backends = make_backends({"t": entry | {"continues": True, "timeout_s": 60.0} | params})
     teacher = await backends["t"].open("t", DirectoryHost(directory))
@@ -122,26 +122,29 @@ async def ask_all(url, directory, wanted, **params):
 async def test_vllms_server_serves_teacher_and_writer_through_faults(port, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("bard_ray.distill.rate_limiter.FIRST_BACKOFF_S", 0.05)
-    wanted = asks()
+    wanted = requests()
     async with ChatServer(forward(port), FAULTS) as proxy:
-        replies, counters = await ask_all(proxy.url, tmp_path / "a", wanted, concurrency=4)
+        replies, counters = await request_all(proxy.url, tmp_path / "a", wanted, concurrency=4)
         assert sorted(proxy.delivered.values()) == [1] * len(wanted) == [1] * 20
         assert sum(proxy.lost.values()) == 2
-        assert (counters["requests"], counters["without_usage"]) == (26, 0)
-        again, reused = await ask_all(proxy.url, tmp_path / "a", wanted)
+        assert (counters["requests"], counters["http_requests"]) == (20, 26)
+        assert counters["without_usage"] == 0
+        again, reused = await request_all(proxy.url, tmp_path / "a", wanted)
         assert again == replies
         assert (reused["reused"], reused["requests"]) == (20, 0)
-    for ask, reply in zip(wanted, replies, strict=True):
-        assert reply.ended in ("stop", "length")
-        assert (reply.ended == "length") == (reply.completion_tokens == ask.max_tokens)
-        # The server read turns and given thought as they stand, and no second open tag.
-        assert reply.prompt_tokens == prompt_tokens(ask)
+    for request, reply in zip(wanted, replies, strict=True):
+        assert reply.finish in ("stop", "length")
+        assert (reply.finish == "length") == (reply.completion_tokens == request.max_tokens)
+        # The server reads turns and think prefix unchanged, and no second open tag.
+        assert reply.prompt_tokens == prompt_tokens(request)
     assert counters["prompt_tokens"] == sum(map(prompt_tokens, wanted))
     assert replies[-2].think == ""
-    # Two seeds are two chains; the same seeds, asked without faults, are the same chains.
+    # Two seeds give two chains; the same seeds without faults give the same chains.
     assert all(replies[i].think != replies[i + 1].think for i in range(0, 18, 3))
     # (All but one at most: other neighbors in the batch may change the last bit of a logit.)
-    direct, _ = await ask_all(f"http://127.0.0.1:{port}/v1", tmp_path / "b", wanted, concurrency=1)
+    direct, _ = await request_all(
+        f"http://127.0.0.1:{port}/v1", tmp_path / "b", wanted, concurrency=1
+    )
     assert sum(one == other for one, other in zip(direct, replies, strict=True)) >= 19
     await _refusals(port, tmp_path)
 
@@ -149,14 +152,14 @@ async def test_vllms_server_serves_teacher_and_writer_through_faults(port, tmp_p
 async def _refusals(port, directory):
     url = f"http://127.0.0.1:{port}/v1"
     long = TeacherRequest((Message("user", "8a+1?" * 100),), 8)
-    ((reply,), _) = await ask_all(
+    ((reply,), _) = await request_all(
         url,
         directory / "c",
         [
             long,
         ],
     )
-    assert reply.ended == "failed"
+    assert reply.finish == "failed"
     assert "maximum context length is 256 tokens" in reply.failure
     with pytest.raises(ConfigError, match=r"distill\.teachers\.t\.model = 'other'"):
-        await ask_all(url, directory / "d", asks()[:1], model="other")
+        await request_all(url, directory / "d", requests()[:1], model="other")

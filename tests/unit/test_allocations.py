@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bard_ray.distill.allocations.tied import Tied
-from bard_ray.distill.compressor import ALLOCATIONS, fit_allocation
+from bard_ray.distill.allocation import ALLOCATIONS, fit_allocation
+from bard_ray.distill.allocations.tied import TiedAllocation
 from bard_ray.distill.identity import digest, identity
-from bard_ray.distill.weighted_draws import MOST_LENGTHS, draw_budgets
+from bard_ray.distill.weighted_draws import MAX_LENGTHS, draw_budgets
 from bard_ray.errors import ConfigError
 
-TAUGHT = [500, 1000, 2000, 4000, 8000]
+BUDGETS = [500, 1000, 2000, 4000, 8000]
 SETTINGS = {"listed": {"budgets": [1000, 4000]}}
 
 
@@ -22,10 +22,10 @@ def allocation(name, params=None, lengths=()):
     return fit_allocation(made, lengths) if len(lengths) else made
 
 
-def draws(chosen, count=2, natural=9000, number=2000, taught=TAUGHT):
+def draws(chosen, count=2, natural=9000, number=2000, budgets=BUDGETS):
     """How often each budget came, and all that was chosen."""
     generator = np.random.default_rng(0)
-    picks = [chosen.choose(natural, taught, count, generator) for _ in range(number)]
+    picks = [chosen.choose(natural, budgets, count, generator) for _ in range(number)]
     return Counter(budget for pick in picks for budget in pick), picks
 
 
@@ -37,24 +37,26 @@ def draws(chosen, count=2, natural=9000, number=2000, taught=TAUGHT):
     st.integers(0, 99),
 )
 @settings(max_examples=200, deadline=None)
-def test_every_spread_gives_different_taught_budgets_ascending(name, taught, count, natural, seed):
-    params = {"budgets": taught[::2]} if name == "listed" else {}
+def test_every_allocation_gives_different_training_budgets_ascending(
+    name, budgets, count, natural, seed
+):
+    params = {"budgets": budgets[::2]} if name == "listed" else {}
     chosen = allocation(name, params, [10, 300, 300, 4000])
-    picks = chosen.choose(natural, taught, count, np.random.default_rng(seed))
+    picks = chosen.choose(natural, budgets, count, np.random.default_rng(seed))
     assert picks == sorted(set(picks))
-    assert set(picks) <= set(taught)
+    assert set(picks) <= set(budgets)
     assert 1 <= len(picks) <= count
     assert all(type(budget) is int for budget in picks)
-    assert picks == chosen.choose(natural, taught, count, np.random.default_rng(seed))
+    assert picks == chosen.choose(natural, budgets, count, np.random.default_rng(seed))
 
 
 def test_uniform_covers_budgets_and_pairs_alike():
     counts, picks = draws(allocation("uniform"), count=2, number=5000)
-    assert all(1850 < counts[budget] < 2150 for budget in TAUGHT)  # 2000, four deviations
+    assert all(1850 < counts[budget] < 2150 for budget in BUDGETS)  # 2000, four deviations
     pairs = Counter(map(tuple, picks))
     assert len(pairs) == 10
     assert all(400 < n < 600 for n in pairs.values())
-    assert draws(allocation("uniform"), count=9, number=1)[1] == [TAUGHT]
+    assert draws(allocation("uniform"), count=9, number=1)[1] == [BUDGETS]
 
 
 def test_listed_keeps_to_its_list():
@@ -79,20 +81,20 @@ def test_weighted_draws_follow_the_weights_one_after_the_other():
     assert draw_budgets([1, 2, 3], [0, 2, 7], 3, generator) == [2, 3]
 
 
-def test_log_uniform_goes_by_orders_of_magnitude():
+def test_log_uniform_is_uniform_in_the_logarithm():
     counts, _ = draws(allocation("log_uniform"), count=1, number=8000)
     # The grid doubles: all inner budgets alike, half of that at the ends.
-    for budget, share in zip(TAUGHT, (1, 2, 2, 2, 1), strict=True):
+    for budget, share in zip(BUDGETS, (1, 2, 2, 2, 1), strict=True):
         assert counts[budget] == pytest.approx(1000 * share, abs=150)
     even = list(range(10, 101, 10))
-    counts, _ = draws(allocation("log_uniform"), count=1, number=20_000, taught=even)
+    counts, _ = draws(allocation("log_uniform"), count=1, number=20_000, budgets=even)
     assert counts[20] / counts[90] == pytest.approx(np.log(3) / np.log(100 / 80), rel=0.15)
-    assert draws(allocation("log_uniform"), count=1, number=1, taught=[7])[1] == [[7]]
+    assert draws(allocation("log_uniform"), count=1, number=1, budgets=[7])[1] == [[7]]
 
 
-def test_power_weighs_by_a_power_of_the_budget():
+def test_power_weights_by_a_power_of_the_budget():
     counts, _ = draws(allocation("power"), count=1, number=15_500)
-    for budget, share in zip(TAUGHT, (16, 8, 4, 2, 1), strict=True):
+    for budget, share in zip(BUDGETS, (16, 8, 4, 2, 1), strict=True):
         assert counts[budget] == pytest.approx(500 * share, rel=0.15)
     counts, _ = draws(allocation("power", {"exponent": 1}), count=1, number=15_500)
     assert counts[8000] == pytest.approx(8000, rel=0.05)
@@ -114,13 +116,13 @@ def test_quantile_takes_shares_of_the_natural_length(params, natural, count, exp
 
 
 def test_spaced_covers_budgets_alike_and_the_range_in_every_question():
-    taught = list(range(27))
-    counts, picks = draws(allocation("spaced"), count=4, number=10_000, taught=taught)
-    assert all(counts[b] == pytest.approx(10_000 * 4 / 27, abs=180) for b in taught)
+    budgets = list(range(27))
+    counts, picks = draws(allocation("spaced"), count=4, number=10_000, budgets=budgets)
+    assert all(counts[b] == pytest.approx(10_000 * 4 / 27, abs=180) for b in budgets)
     for pick in picks:
         assert min(np.diff(pick)) >= 6
         assert pick[0] < 27 / 4
-    assert draws(allocation("spaced"), count=9, number=1)[1] == [TAUGHT]
+    assert draws(allocation("spaced"), count=9, number=1)[1] == [BUDGETS]
 
 
 def lengths_of_chains(number=4000):
@@ -132,27 +134,27 @@ def test_tied_gives_one_budget_by_rank_and_covers_all_alike():
     lengths = lengths_of_chains()
     chosen = allocation("tied", {}, lengths)
     generator = np.random.default_rng(0)
-    picks = [chosen.choose(length, TAUGHT, 4, generator) for length in lengths]
+    picks = [chosen.choose(length, BUDGETS, 4, generator) for length in lengths]
     assert {len(pick) for pick in picks} == {1}
     counts = Counter(pick[0] for pick in picks)
-    assert all(counts[budget] == pytest.approx(800, abs=8) for budget in TAUGHT)
+    assert all(counts[budget] == pytest.approx(800, abs=8) for budget in BUDGETS)
     by_length = [picks[place][0] for place in np.argsort(lengths)]
     assert by_length == sorted(by_length)
 
 
-def test_tied_spreads_chains_of_one_length_over_its_quantiles():
+def test_tied_distributes_chains_of_one_length_over_its_quantiles():
     # The tiny task: five lengths, each a fifth of all chains, and 27 budgets.
-    taught = list(range(4, 31))
+    budgets = list(range(4, 31))
     lengths = [30, 33, 36, 39, 42] * 2000
     chosen = allocation("tied", {}, lengths)
     generator = np.random.default_rng(0)
-    got = {n: [chosen.choose(n, taught, 1, generator)[0] for _ in range(2700)] for n in (30, 36)}
+    got = {n: [chosen.choose(n, budgets, 1, generator)[0] for _ in range(2700)] for n in (30, 36)}
     assert set(got[30]) == {4, 5, 6, 7, 8, 9}
     assert set(got[36]) == {14, 15, 16, 17, 18, 19, 20}
     counts = Counter(got[30])
     assert all(counts[b] == pytest.approx(500, abs=100) for b in range(4, 9))  # 9: 0.4 of it
-    assert chosen.choose(1, taught, 1, generator) == [4]
-    assert chosen.choose(99, taught, 1, generator) == [30]
+    assert chosen.choose(1, budgets, 1, generator) == [4]
+    assert chosen.choose(99, budgets, 1, generator) == [30]
 
 
 def test_the_jitter_of_tied_loosens_the_tie_and_keeps_the_coverage():
@@ -174,9 +176,9 @@ def test_the_jitter_of_tied_loosens_the_tie_and_keeps_the_coverage():
         assert all(500 < tenths[place] < 700 for place in range(10))
 
 
-def test_spreads_that_go_by_all_chains_have_to_see_them():
+def test_allocations_that_depend_on_all_chains_must_be_fitted():
     for name in ("tied", "balanced"):
-        with pytest.raises(ConfigError, match="natural chains first") as caught:
+        with pytest.raises(ConfigError, match="depends on natural lengths") as caught:
             draws(allocation(name), number=1)
         assert caught.value.field == "distill.allocation.params.lengths"
         assert draws(allocation(name, {"lengths": [500, 9000]}), number=1)[1][0]
@@ -188,9 +190,9 @@ def test_spreads_that_go_by_all_chains_have_to_see_them():
 def test_fitting_keeps_the_ranks_of_many_chains_in_few_numbers():
     lengths = lengths_of_chains(50_000)
     made = allocation("tied", {"jitter": 0.25}, lengths)
-    assert isinstance(made, Tied)
+    assert isinstance(made, TiedAllocation)
     assert made.jitter == 0.25
-    assert len(made.lengths) == MOST_LENGTHS
+    assert len(made.lengths) == MAX_LENGTHS
     assert (made.lengths[0], made.lengths[-1]) == (min(lengths), max(lengths))
     assert made.lengths[500] == pytest.approx(np.median(lengths), rel=0.01)
     # What was seen decides what comes out, so it belongs to the identity.
@@ -200,13 +202,13 @@ def test_fitting_keeps_the_ranks_of_many_chains_in_few_numbers():
     )
 
 
-def test_balanced_asks_no_chain_for_more_than_it_has_and_evens_out_the_rest():
+def test_balanced_gives_no_chain_more_than_it_can_fill_and_evens_out_the_rest():
     lengths = lengths_of_chains()
 
     def rows(name):
         """Rows by budget that can be made: nothing longer than its natural chain allows."""
         chosen, generator = allocation(name, {}, lengths), np.random.default_rng(0)
-        asked = [(n, b) for n in lengths for b in chosen.choose(n, TAUGHT, 2, generator)]
+        asked = [(n, b) for n in lengths for b in chosen.choose(n, BUDGETS, 2, generator)]
         return Counter(b for n, b in asked if n >= 0.75 * b), len(asked)
 
     balanced, asked = rows("balanced")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bard_ray.distill.compressor import ALLOCATIONS, COMPRESSORS, chooses_budget
+from bard_ray.distill.allocation import ALLOCATIONS
+from bard_ray.distill.compressor import COMPRESSORS, own_budgets
 from bard_ray.distill.compressors.rewrite import Rewrite
 from bard_ray.distill.prompt_templates import sections
 
@@ -22,7 +23,7 @@ def table(title):
 
 
 def parameters(cell):
-    """Names to defaults, as text; empty where none is told."""
+    """Names to defaults, as text; empty where none is found."""
     named = [part.split() for part in cell.split(", ") if part != "none" and "all of" not in part]
     return {name: " ".join(value) for name, *value in named}
 
@@ -32,8 +33,8 @@ def defaults(cls):
 
 
 def test_documented_names_are_the_registered_ones():
-    told = [name for name in table("Compressors") if not name.endswith(".txt")]
-    assert sorted(told) == COMPRESSORS.names()
+    found = [name for name in table("Compressors") if not name.endswith(".txt")]
+    assert sorted(found) == COMPRESSORS.names()
     assert sorted(table("Allocations")) == ALLOCATIONS.names()
 
 
@@ -42,24 +43,24 @@ def test_a_compressor_is_documented_as_it_is(name):
     cls = COMPRESSORS.find(name)
     _, writer, budgets, params, reasons = table("Compressors")[name]
     inherited = defaults(Rewrite) if "all of `rewrite`" in params else {}
-    told = parameters(params)
-    assert set(told) | set(inherited) == set(defaults(cls))
-    for key, value in told.items():
+    found = parameters(params)
+    assert set(found) | set(inherited) == set(defaults(cls))
+    for key, value in found.items():
         assert not value or value == str(defaults(cls)[key]).lower(), key
     text = cls.__doc__ or ""
     assert "Source: " in text
     for reason in re.findall(r"`(\w+)`", reasons):
         assert f"`{reason}`" in text, reason
     assert (writer == "yes") == (name in ("rewrite", "by_difficulty", "truncate"))
-    assert budgets.startswith("itself") == chooses_budget(COMPRESSORS.build(name, {}))
+    assert budgets.startswith("itself") == (own_budgets(COMPRESSORS.build(name, {})) > 0)
 
 
 @pytest.mark.parametrize("name", ALLOCATIONS.names())
-def test_a_spread_is_documented_as_it_is(name):
+def test_an_allocation_is_documented_as_it_is(name):
     cls = ALLOCATIONS.find(name)
-    told = parameters(table("Allocations")[name][1])
-    assert set(told) == set(defaults(cls))
-    for key, value in told.items():
+    found = parameters(table("Allocations")[name][1])
+    assert set(found) == set(defaults(cls))
+    for key, value in found.items():
         assert not value or value == str(defaults(cls)[key]), key
     assert "Source: ours" in " ".join((cls.__doc__ or "").split())
 
@@ -74,15 +75,15 @@ def test_parameters_are_explained_where_they_are_defined(name):
 
 
 def test_prompt_files_are_documented_as_they_are():
-    told = {name: cells for name, cells in table("Compressors").items() if name.endswith(".txt")}
+    found = {name: cells for name, cells in table("Compressors").items() if name.endswith(".txt")}
     folder = files("bard_ray.distill.prompts")
-    assert set(told) == {entry.name for entry in folder.iterdir() if entry.name.endswith(".txt")}
-    for name, (_, needed, allowed) in told.items():
+    assert set(found) == {entry.name for entry in folder.iterdir() if entry.name.endswith(".txt")}
+    for name, (_, needed, allowed) in found.items():
         text = (folder / name).read_text("utf-8")
         used = {word for word in re.findall(r"\{(\w+)\}", text) if name != "feedback.txt"}
         assert used <= set(re.findall(r"\{(\w+)\}", needed + allowed))
         for word in re.findall(r"\{(\w+)\}", needed):
             assert word in used
-    assert set(re.findall(r"\[(\w+)\]", told["feedback.txt"][1])) == set(
+    assert set(re.findall(r"\[(\w+)\]", found["feedback.txt"][1])) == set(
         sections(Rewrite().remarks)
     )

@@ -21,7 +21,7 @@ from bard_ray.distill.compressor import (
     Compressed,
     CompressorTools,
     Reason,
-    chooses_budget,
+    own_budgets,
 )
 from bard_ray.distill.compressors.by_difficulty import parse_rating
 from bard_ray.distill.compressors.drop_steps import drop_steps, jittered_target, written_values
@@ -30,7 +30,7 @@ from bard_ray.distill.compressors.rewrite import Rewrite
 from bard_ray.distill.filter import Candidate
 from bard_ray.distill.identity import digest, identity
 from bard_ray.distill.prompt_templates import conversation_text, fill, sections
-from bard_ray.distill.split_points import STEP, cut_ends
+from bard_ray.distill.split_points import STEP, split_points
 from bard_ray.distill.teacher import Reply
 from bard_ray.distill.writing import Window, parse_rewritten
 from bard_ray.errors import ConfigError, InfrastructureError, first_error
@@ -43,13 +43,13 @@ def generator(seed=0):
 
 
 class Script:
-    """A writer that says what it is told to say, in turn; an exception is raised."""
+    """A writer with scripted replies, in turn; an exception is raised."""
 
     def __init__(self, *replies):
-        self.replies, self.asks = list(replies), []
+        self.replies, self.requests = list(replies), []
 
-    async def reply(self, ask):
-        self.asks.append(ask)
+    async def reply(self, request):
+        self.requests.append(request)
         said = self.replies.pop(0)
         if isinstance(said, Exception):
             raise said
@@ -61,14 +61,14 @@ def rewritten(num_words, answer="\\boxed{42}", word="new"):
     return f"<reasoning>{think}</reasoning>\n<answer>{answer}</answer>"
 
 
-def bench(writer=None, seed=0, grade=grade_here):
+def tools(writer=None, seed=0, grade=grade_here):
     return CompressorTools(writer, count_words, grade, generator(seed))
 
 
 async def compress(name, params, writer, budgets, natural=100, seed=0):
     """Results at the budgets, of a chain of `natural` words."""
     rule = COMPRESSORS.build(name, params)
-    return await rule.compress(chain_of_length(0, natural), budgets, bench(writer, seed))
+    return await rule.compress(chain_of_length(0, natural), budgets, tools(writer, seed))
 
 
 def facts(results):
@@ -144,29 +144,29 @@ async def test_drop_steps_keeps_what_the_teacher_wrote_right_or_wrong():
     assert drop_steps(chain, 9, generator(), {0: 8, 1: 6, 3: 4}) == "a+18b*36d-34"
     rule = COMPRESSORS.build("drop_steps", {"jitter": 0.0})
     wrong = task_chain(think="a1b2c3", answer="\\boxed{9}")
-    (row,) = await rule.compress(wrong, [6], bench())
+    (row,) = await rule.compress(wrong, [6], tools())
     assert row == Compressed(6, "a1b2c3", "\\boxed{9}")
-    results = await rule.compress(task_chain(think="Hm."), [6, 8], bench())
+    results = await rule.compress(task_chain(think="Hm."), [6, 8], tools())
     assert facts(results) == [(6, 0, "bad_format", 0), (8, 0, "bad_format", 0)]
 
 
 async def test_drop_steps_gives_every_budget_within_the_jitter():
     rule = COMPRESSORS.build("drop_steps", {})
     for index in range(50):
-        results = await rule.compress(task_chain(index), [4, 16, 28], bench(seed=index))
+        results = await rule.compress(task_chain(index), [4, 16, 28], tools(seed=index))
         for row in results:
             assert not row.reason
             assert round(0.85 * row.budget) <= task_tokens(row.think) <= round(1.15 * row.budget)
-    again = await rule.compress(task_chain(49), [4, 16, 28], bench(seed=49))
+    again = await rule.compress(task_chain(49), [4, 16, 28], tools(seed=49))
     assert again == results
 
 
 async def test_drop_steps_names_what_it_cannot_do():
     rule = COMPRESSORS.build("drop_steps", {})
     with pytest.raises(ConfigError, match="synthetic task"):
-        await rule.compress(chain_of_length(0, 10), [4], bench())
+        await rule.compress(chain_of_length(0, 10), [4], tools())
     with pytest.raises(ConfigError, match="smaller than one step"):
-        await rule.compress(task_chain(), [1], bench())
+        await rule.compress(task_chain(), [1], tools())
     with pytest.raises(ConfigError, match=r"jitter must be at least 0 and at most 0\.99, not 1"):
         COMPRESSORS.build("drop_steps", {"jitter": 1.0})
 
@@ -180,7 +180,7 @@ def test_hindsight_rounds_up(length, budget):
     assert hindsight_budget(10, [4, 9]) == NO_BUDGET
 
 
-async def test_hindsight_files_a_chain_under_the_one_budget_it_fits():
+async def test_hindsight_uses_the_smallest_budget_that_holds_the_chain():
     results = await compress("hindsight", {}, None, [4, 8, 16], natural=5)
     assert facts(results) == [(4, 0, "other_budget", 0), (8, 5, "", 0), (16, 0, "other_budget", 0)]
     assert results[1].answer_text == "\\boxed{42}"
@@ -188,10 +188,12 @@ async def test_hindsight_files_a_chain_under_the_one_budget_it_fits():
     assert facts(results) == [(4, 0, "other_budget", 0), (8, 9, "too_long", 0)]
 
 
-def test_who_chooses_the_budget_itself():
-    chooses = {name for name in COMPRESSORS.names() if chooses_budget(COMPRESSORS.build(name, {}))}
-    assert chooses == {"hindsight", "by_difficulty"}
-    assert chooses_budget(COMPRESSORS.build("truncate", {"ratios": [0.5]}))
+def test_compressors_that_pick_budgets_say_how_many():
+    picked = {name: own_budgets(COMPRESSORS.build(name, {})) for name in COMPRESSORS.names()}
+    assert picked == {
+        "hindsight": 1, "by_difficulty": 1, "rewrite": 0, "truncate": 0, "drop_steps": 0,
+    }  # fmt: skip
+    assert own_budgets(COMPRESSORS.build("truncate", {"ratios": [0.5, 1.0]})) == 2
 
 
 # the window
@@ -200,7 +202,7 @@ def test_who_chooses_the_budget_itself():
 def test_window_bounds_are_good_themselves():
     window = Window(0.75, 1.0)
     assert window.bounds(10) == (8, 10)
-    assert [window.judge(10, n) for n in (7, 8, 10, 11)] == ["too_short", "", "", "too_long"]
+    assert [window.check(10, n) for n in (7, 8, 10, 11)] == ["too_short", "", "", "too_long"]
     assert Window(0.07, 1.1).bounds(100) == (7, 110)  # in floats 7.000000000000001 and 110.0...1
 
 
@@ -258,7 +260,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), min_size=
 
 @given(WORDS, st.text(st.sampled_from("<>/ reasoningw\n")), WORDS)
 @settings(max_examples=60, deadline=None)
-def test_a_reply_in_the_form_asked_for_is_read_back_whatever_is_said_before(think, talk, answer):
+def test_a_reply_in_the_requested_form_is_read_back_whatever_comes_before(think, talk, answer):
     reply = f"{talk}\n<reasoning>{think}</reasoning><answer>{answer}\n\\boxed{{1}}</answer>"
     expected = (think.strip(), f"{answer}\n\\boxed{{1}}".strip(), "")
     assert parse_rewritten(reply) == expected
@@ -267,7 +269,7 @@ def test_a_reply_in_the_form_asked_for_is_read_back_whatever_is_said_before(thin
 # rewrite
 
 
-async def test_rewrite_takes_natural_chains_that_fit_and_stretches_none():
+async def test_rewrite_takes_natural_chains_that_fit_and_lengthens_none():
     writer = Script(rewritten(35))
     results = await compress("rewrite", {}, writer, [40, 100, 133, 134])
     assert facts(results) == [
@@ -277,14 +279,14 @@ async def test_rewrite_takes_natural_chains_that_fit_and_stretches_none():
         (134, 0, "chain_too_short", 0),
     ]
     assert results[1].think.startswith("w0 w1 ")
-    assert len(writer.asks) == 1
+    assert len(writer.requests) == 1
 
 
-async def test_rewrite_asks_with_the_numbers_it_wants():
+async def test_rewrite_requests_with_its_parameters():
     writer = Script(rewritten(35))
     await compress("rewrite", {"temperature": 0.2, "max_tokens": 99}, writer, [40])
-    (ask,) = writer.asks
-    (message,) = ask.messages
+    (request,) = writer.requests
+    (message,) = request.messages
     assert "about 35 words, 35 % of the original" in message.content
     assert (
         "for a budget of 40 tokens, between 30 and 40 of them; the original has 100"
@@ -292,24 +294,29 @@ async def test_rewrite_asks_with_the_numbers_it_wants():
     )
     assert "6 * 7?" in message.content
     assert "w0 w1 w2" in message.content
-    assert (ask.temperature, ask.max_tokens, ask.think, ask.close_think) == (0.2, 99, None, False)
+    assert (request.temperature, request.max_tokens, request.think, request.close_think) == (
+        0.2,
+        99,
+        None,
+        False,
+    )
     assert "{" not in message.content.replace("\\boxed{}", "")
 
 
-async def test_rewrite_starts_behind_an_empty_thought_where_the_writer_is_not_to_think():
+async def test_without_thinking_the_writer_starts_after_an_empty_think_prefix():
     writer = Script(rewritten(35))
     await compress("rewrite", {"think": False}, writer, [40])
-    assert (writer.asks[0].think, writer.asks[0].close_think) == ("", True)
+    assert (writer.requests[0].think, writer.requests[0].close_think) == ("", True)
     writer = Script("<difficulty>1</difficulty>", rewritten(35))
     await compress("by_difficulty", {"think": False}, writer, [40])
-    assert [(ask.think, ask.close_think) for ask in writer.asks] == [("", True)] * 2
+    assert [(request.think, request.close_think) for request in writer.requests] == [("", True)] * 2
 
 
-async def test_rewrite_tells_what_was_wrong_and_how_long_the_text_was():
+async def test_feedback_has_the_reasons_and_the_measured_length():
     writer = Script(rewritten(80), rewritten(20), rewritten(36))
     (result,) = await compress("rewrite", {}, writer, [40])
     assert facts([result]) == [(40, 36, "", 3)]
-    first, second, third = (ask.messages for ask in writer.asks)
+    first, second, third = (request.messages for request in writer.requests)
     assert [m.role for m in second] == ["user", "assistant", "user"]
     assert second[0] == third[0] == first[0]
     assert second[1].content == rewritten(80)
@@ -320,17 +327,17 @@ async def test_rewrite_tells_what_was_wrong_and_how_long_the_text_was():
     assert [m.content for m in third[1:2]] == [rewritten(20)]
     assert "too short: it has 20 tokens, and it must have at least 30" in third[2].content
     assert "about 75 % more" in third[2].content  # 20 to 35
-    assert len({ask.seed for ask in writer.asks}) == 3
+    assert len({request.seed for request in writer.requests}) == 3
 
 
-async def test_rewrite_tells_of_a_wrong_answer_and_of_the_length_at_once():
+async def test_feedback_names_a_wrong_answer_and_a_wrong_length_together():
     writer = Script(rewritten(80, "\\boxed{41}"), rewritten(30))
     (result,) = await compress("rewrite", {}, writer, [40])
     assert facts([result]) == [(40, 30, "", 2)]
-    told = writer.asks[1].messages[2].content
-    assert "not the correct one" in told
-    assert "it has 80 tokens" in told
-    assert "42" not in told  # the answer is not given away
+    feedback = writer.requests[1].messages[2].content
+    assert "not the correct one" in feedback
+    assert "it has 80 tokens" in feedback
+    assert "42" not in feedback  # the answer is not given away
 
 
 @pytest.mark.parametrize(
@@ -347,12 +354,12 @@ async def test_rewrite_tells_of_a_wrong_answer_and_of_the_length_at_once():
         ([Reply("", rewritten(35), "length")] * 3, 0, "cut_off"),
     ],
 )
-async def test_rewrite_keeps_the_nearest_try_and_its_reason(replies, length, reason):
+async def test_rewrite_keeps_the_best_attempt_and_its_reason(replies, length, reason):
     (result,) = await compress("rewrite", {"attempts": 3}, Script(*replies), [40])
     assert facts([result]) == [(40, length, reason, 3)]
 
 
-async def test_rewrite_gives_up_where_asking_again_does_not_help():
+async def test_rewrite_stops_where_another_attempt_would_not_help():
     failed = Reply("", "", "failed", "content filter")
     (result,) = await compress("rewrite", {}, Script(failed), [40])
     assert facts([result]) == [(40, 0, "failed", 1)]
@@ -363,17 +370,17 @@ async def test_rewrite_gives_up_where_asking_again_does_not_help():
         return [Verdict(Outcome.BROKEN)] * len(items)
 
     rule = COMPRESSORS.build("rewrite", {})
-    work = bench(Script(rewritten(35)), grade=broken)
+    work = tools(Script(rewritten(35)), grade=broken)
     (result,) = await rule.compress(chain_of_length(0, 100), [40], work)
     assert facts([result]) == [(40, 35, "not_graded", 1)]
 
 
-async def test_rewrite_asks_afresh_after_a_reply_without_text():
+async def test_after_a_reply_without_text_rewrite_repeats_the_request():
     writer = Script(Reply("", "half", "length"), "", rewritten(35))
     (result,) = await compress("rewrite", {}, writer, [40])
     assert facts([result]) == [(40, 35, "", 3)]
-    assert len({ask.messages for ask in writer.asks}) == 1
-    assert len({ask.key() for ask in writer.asks}) == 3
+    assert len({request.messages for request in writer.requests}) == 1
+    assert len({request.key() for request in writer.requests}) == 3
 
 
 async def test_a_copy_is_no_rewriting_even_inside_the_window():
@@ -382,20 +389,20 @@ async def test_a_copy_is_no_rewriting_even_inside_the_window():
     chain = replace(chain_of_length(0, 44), tokens_T=np.zeros(49, np.int32))
     copy = f"<reasoning>{chain.think}\n</reasoning><answer>\\boxed{{42}}</answer>"
     writer = Script(copy, copy)
-    (result,) = await rule.compress(chain, [40], bench(writer))
+    (result,) = await rule.compress(chain, [40], tools(writer))
     assert (result.reason, result.attempts) == ("copied", 2)
-    assert "You repeated the original" in writer.asks[1].messages[2].content
+    assert "You repeated the original" in writer.requests[1].messages[2].content
 
 
-async def test_rewrite_checks_that_the_thought_alone_leads_to_the_answer():
+async def test_recheck_answers_from_the_rewritten_chain_alone():
     writer = Script(rewritten(35), "\\boxed{41}", rewritten(36), "\\boxed{42}")
     (result,) = await compress("rewrite", {"recheck": True}, writer, [40])
     assert facts([result]) == [(40, 36, "", 2)]
-    check = writer.asks[1]
+    check = writer.requests[1]
     assert check.messages == (Message("user", "6 * 7?"),)
     assert (check.think, check.close_think) == (" ".join(["new"] * 35), True)
     assert check.question is not None
-    assert "arrives at another result" in writer.asks[2].messages[2].content
+    assert "arrives at another result" in writer.requests[2].messages[2].content
     writer = Script(rewritten(35), Reply("", "", "failed", "gone"))
     (result,) = await compress("rewrite", {"recheck": True}, writer, [40])
     assert result.reason == "failed"
@@ -447,7 +454,7 @@ async def test_a_missing_writer_is_named(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "told"),
+    ("name", "params", "message"),
     [
         ("rewrite", {"low": 1.2}, "high must be above 1.2"),
         ("rewrite", {"attempts": 0}, "attempts must be at least 1"),
@@ -458,8 +465,8 @@ async def test_a_missing_writer_is_named(name):
         ("truncate", {"max_tokens": 0}, "max_tokens must be at least 1"),
     ],
 )
-def test_wrong_parameters_are_named(name, params, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_wrong_parameters_are_named(name, params, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         COMPRESSORS.build(name, params)
 
 
@@ -484,8 +491,8 @@ async def test_braces_in_questions_and_chains_reach_the_writer_unchanged():
     think = r"{chain} {question} \frac{a}{b} " * 10
     chain = Candidate(question, think, "42", np.zeros(100, np.int32))
     writer = Script(rewritten(35))
-    await COMPRESSORS.build("rewrite", {}).compress(chain, [40], bench(writer))
-    sent = writer.asks[0].messages[0].content
+    await COMPRESSORS.build("rewrite", {}).compress(chain, [40], tools(writer))
+    sent = writer.requests[0].messages[0].content
     assert r"Let {budget} = \{x\} and {0}?" in sent
     assert think.strip() in sent
 
@@ -496,19 +503,19 @@ def test_questions_of_several_messages_keep_their_roles():
     assert conversation_text(turns[1:]) == "1+1?"
 
 
-async def test_a_prompt_of_ones_own_is_used(tmp_path):
-    own, told = tmp_path / "own.txt", tmp_path / "told.txt"
+async def test_templates_of_the_user_are_used(tmp_path):
+    own, feedback = tmp_path / "own.txt", tmp_path / "feedback.txt"
     own.write_text("Kürze {chain} zu {question} auf {budget}: {answer}, {words}", "utf-8")
     built_in = Rewrite().remarks
-    told.write_text(
+    feedback.write_text(
         re.sub(r"(?s)\[too_long\].*?\[", "[too_long]\nZu lang: {measured}\n\n[", built_in)
     )
     writer = Script(rewritten(80), rewritten(35))
-    params = {"prompt": str(own), "feedback": str(told)}
+    params = {"prompt": str(own), "feedback": str(feedback)}
     await compress("rewrite", params, writer, [40], natural=100)
     words = " ".join(f"w{n}" for n in range(100))
-    assert writer.asks[0].messages[0].content == f"Kürze {words} zu 6 * 7? auf 40: 42, 35"
-    assert writer.asks[1].messages[2].content.startswith("Zu lang: 80\n\nWrite the whole")
+    assert writer.requests[0].messages[0].content == f"Kürze {words} zu 6 * 7? auf 40: 42, 35"
+    assert writer.requests[1].messages[2].content.startswith("Zu lang: 80\n\nWrite the whole")
 
 
 def test_what_a_prompt_says_decides_the_identity_and_not_where_it_lies(tmp_path):
@@ -528,7 +535,7 @@ def test_what_a_prompt_says_decides_the_identity_and_not_where_it_lies(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "parameter", "text", "told"),
+    ("name", "parameter", "text", "message"),
     [
         ("rewrite", "prompt", "{question} {chain}", "lacks the placeholder {budget}"),
         ("rewrite", "prompt", "{chain} {budget}", "lacks the placeholder {question}"),
@@ -538,11 +545,11 @@ def test_what_a_prompt_says_decides_the_identity_and_not_where_it_lies(tmp_path)
         ("rewrite", "prompt", b"\xff", "cannot be read (it is not UTF-8)"),
     ],
 )
-def test_a_prompt_that_will_not_do_is_named(tmp_path, name, parameter, text, told):
+def test_an_unusable_template_is_named(tmp_path, name, parameter, text, message):
     path = tmp_path / "own.txt"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         COMPRESSORS.build(name, {parameter: str(path)})
     assert caught.value.field == f"distill.compressor.params.{parameter}"
     assert caught.value.value == str(path)
@@ -606,7 +613,7 @@ async def test_difficulty_decides_the_one_budget(rating, natural, chosen):
     natural_fits = 0.75 * chosen <= natural <= chosen
     assert good == [(chosen, natural if natural_fits else length, "", 1 if natural_fits else 2)]
     assert [r.budget for r in results] == taught
-    assert "from 1 (a single obvious step) to 5" in writer.asks[0].messages[0].content
+    assert "from 1 (a single obvious step) to 5" in writer.requests[0].messages[0].content
 
 
 async def test_lengths_of_easy_and_hard_questions_can_be_set():
@@ -624,7 +631,7 @@ async def test_without_a_rating_nothing_is_rewritten():
     writer = Script("hard", Reply("", "", "failed", "filter"))
     results = await compress("by_difficulty", {}, writer, [100], 500)
     assert results[0].reason == "no_rating"
-    assert len(writer.asks) == 2
+    assert len(writer.requests) == 2
 
 
 # truncate
@@ -633,19 +640,19 @@ TEXT = "One two three. Four five\nsix seven eight! Is 3.5 nine? Ten."
 
 
 def test_cuts_are_behind_sentences_lines_and_steps():
-    ends = [TEXT[:end].split()[-1] for end in cut_ends(TEXT)]
+    ends = [TEXT[:end].split()[-1] for end in split_points(TEXT)]
     assert ends == ["three.", "five", "eight!", "nine?"]
-    assert cut_ends("a+19b7c-35") == [4, 6]
-    assert cut_ends("a b c") == []
+    assert split_points("a+19b7c-35") == [4, 6]
+    assert split_points("a b c") == []
     display = "So\n\\[\nx = 1. \\text{ok}\n\\]\nhence. $$a\nb. c$$ End."
-    assert [display[:end][-6:] for end in cut_ends(display)] == ["So", "ok}\n\\]", "hence."]
-    assert cut_ends("甲。乙。丙") == [2, 4]
+    assert [display[:end][-6:] for end in split_points(display)] == ["So", "ok}\n\\]", "hence."]
+    assert split_points("甲。乙。丙") == [2, 4]
 
 
 @given(st.text(st.sampled_from("ab .\n!?$\\[]")))
 @settings(max_examples=100, deadline=None)
 def test_cuts_lie_inside_the_text_and_ascend(text):
-    ends = cut_ends(text)
+    ends = split_points(text)
     assert ends == sorted(set(ends))
     assert all(text[:end].strip() and text[end:].strip() for end in ends)
 
@@ -658,7 +665,7 @@ def text_chain(think=TEXT):
 async def test_truncate_cuts_at_the_budget_and_has_the_answer_written():
     writer = Script("\\boxed{42}", "\\boxed{42}")
     rule = COMPRESSORS.build("truncate", {"connect": " Stop now.", "low": 0.6})
-    results = await rule.compress(text_chain(), [5, 8, 12, 13, 30], bench(writer))
+    results = await rule.compress(text_chain(), [5, 8, 12, 13, 30], tools(writer))
     assert [(r.budget, r.think, r.reason, r.attempts) for r in results] == [
         (5, "One two three. Stop now.", "", 1),
         (8, "One two three. Four five Stop now.", "", 1),
@@ -666,35 +673,35 @@ async def test_truncate_cuts_at_the_budget_and_has_the_answer_written():
         (13, TEXT, "", 0),
         (30, "", "chain_too_short", 0),
     ]
-    (first, _) = writer.asks
+    (first, _) = writer.requests
     assert first.messages == (Message("user", "6 * 7?"),)
     assert (first.think, first.close_think) == ("One two three. Stop now.", True)
 
 
-async def test_truncate_asks_again_after_a_wrong_answer_and_drops_what_stays_wrong():
+async def test_truncate_retries_after_a_wrong_answer_and_reports_the_last_one():
     params = {"connect": "", "low": 0.5}
     rule = COMPRESSORS.build("truncate", params)
     writer = Script("\\boxed{41}", "\\boxed{42}")
-    (result,) = await rule.compress(text_chain(), [8], bench(writer))
+    (result,) = await rule.compress(text_chain(), [8], tools(writer))
     assert (result.reason, result.attempts, result.answer_text) == ("", 2, "\\boxed{42}")
-    assert writer.asks[0].seed != writer.asks[1].seed
+    assert writer.requests[0].seed != writer.requests[1].seed
     for reply, reason, attempts in [
         ("\\boxed{41}", "wrong_answer", 2),
         ("No idea.", "no_answer", 2),
         (Reply("", "\\boxed{", "length"), "cut_off", 2),
         (Reply("", "", "failed", "x"), "failed", 1),
     ]:
-        (result,) = await rule.compress(text_chain(), [8], bench(Script(reply, reply)))
+        (result,) = await rule.compress(text_chain(), [8], tools(Script(reply, reply)))
         assert (result.reason, result.attempts) == (reason, attempts)
 
 
 async def test_truncate_finds_no_place_to_cut():
     rule = COMPRESSORS.build("truncate", {"connect": ""})
-    (result,) = await rule.compress(text_chain("a b c d e f. g h"), [3], bench(Script()))
+    (result,) = await rule.compress(text_chain("a b c d e f. g h"), [3], tools(Script()))
     assert (result.think, result.reason) == ("", "too_short")
-    (result,) = await rule.compress(text_chain(), [4], bench(Script("\\boxed{42}")))
+    (result,) = await rule.compress(text_chain(), [4], tools(Script("\\boxed{42}")))
     assert (result.think, result.reason) == ("One two three.", "")
-    (result,) = await rule.compress(text_chain(), [7], bench(Script()))
+    (result,) = await rule.compress(text_chain(), [7], tools(Script()))
     assert (result.think, result.reason) == ("One two three. Four five", "too_short")
 
 
@@ -702,7 +709,7 @@ async def test_ratios_cut_at_shares_of_the_chain_and_tell_the_budget():
     rule = COMPRESSORS.build("truncate", {"ratios": [1, 0.5, 0.25], "connect": "", "low": 0.5})
     writer = Script("\\boxed{42}", "\\boxed{42}")
     # 12 words: cuts at 3 and 6, which belong to 4 and 8; the whole chain to 16.
-    results = await rule.compress(text_chain(), [4, 8, 16, 32], bench(writer))
+    results = await rule.compress(text_chain(), [4, 8, 16, 32], tools(writer))
     assert [(r.budget, len(r.think.split()), r.reason, r.attempts) for r in results] == [
         (4, 3, "", 1),
         (8, 5, "", 1),
@@ -711,7 +718,7 @@ async def test_ratios_cut_at_shares_of_the_chain_and_tell_the_budget():
     ]
     # Both fall to one budget: the longer one counts. What fits none is left out.
     rule = COMPRESSORS.build("truncate", {"ratios": [0.3, 0.5, 1.0], "connect": "", "low": 0.5})
-    results = await rule.compress(text_chain(), [8], bench(Script("\\boxed{42}")))
+    results = await rule.compress(text_chain(), [8], tools(Script("\\boxed{42}")))
     assert [len(r.think.split()) for r in results] == [5]
 
 
@@ -730,7 +737,7 @@ def test_acceptance_by_budget():
     ]
     assert json.loads(json.dumps(AcceptanceTable.of(results).to_json())) == {
         "50": {
-            "asked": 1,
+            "requested": 1,
             "accepted": 0,
             "share": 0.0,
             "reasons": {"failed": 1},
@@ -740,7 +747,7 @@ def test_acceptance_by_budget():
             "spare": 0,
         },
         "100": {
-            "asked": 4,
+            "requested": 4,
             "accepted": 2,
             "share": 0.5,
             "reasons": {"too_long": 1, "wrong_answer": 1},

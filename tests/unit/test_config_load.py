@@ -113,3 +113,14 @@ def test_fields_reach_into_every_section():
     assert fields()["rl.reward.name"] is str
     assert fields()["student.tiny.layers"] is int
     assert "rl" not in fields()
+
+
+@pytest.mark.parametrize("key", ["distill.contrastive", "distil.contrastive"])
+def test_a_field_that_was_removed_says_what_to_do_instead(key):
+    with pytest.raises(ConfigError, match="does not exist any more") as caught:
+        load(Config(), [f"{key}=false"])
+    assert caught.value.field == key
+    assert "distill.allocation.name=tied" in caught.value.fix
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match="does not exist any more"):
+        from_yaml(f"{section}:\n  {name}: true\n")

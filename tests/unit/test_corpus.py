@@ -25,7 +25,7 @@ from bard_ray.distill.corpus import (
     to_sequences,
     write_corpus,
 )
-from bard_ray.distill.source import bare, record_source
+from bard_ray.distill.source import question_record, record_source
 from bard_ray.errors import ConfigError, DataError
 from bard_ray.records import NO_BUDGET, TokenBudget
 
@@ -41,7 +41,9 @@ def prompts(tmp_path_factory):
 def natural():
     questions = [chain_question(ChainConfig(), 0, "train", index) for index in range(300)]
     return [
-        replace(bare(q), think=gold_think(chain_of(q)), answer_text=f"\\boxed{{{q.answer}}}")
+        replace(
+            question_record(q), think=gold_think(chain_of(q)), answer_text=f"\\boxed{{{q.answer}}}"
+        )
         for q in questions
     ]
 
@@ -223,3 +225,15 @@ def test_the_key_of_a_source_follows_from_its_content(prompts, rows_data):
     with open(rows_data.rows.path, "a") as file:
         file.write(json.dumps({"id": "q9", "question": "9?", "answer": "1"}) + "\n")
     assert key() != before
+
+
+def test_chains_under_another_tokenizer_are_another_source(tmp_path, prompts, rows_data):
+    path = tmp_path / "other"
+    write_tiny_model(path, TinyModelConfig(), ChainConfig(ops=["+1"]), seed=0, max_len=128)
+    other = load_prompt_format(str(path), StudentConfig(), "digits")
+
+    def keys(chains):
+        return {record_source(rows_data, 2, 0, p, chains=chains).key for p in (prompts, other)}
+
+    assert len(keys(chains=True)) == 2
+    assert len(keys(chains=False)) == 1  # questions alone have no tokens

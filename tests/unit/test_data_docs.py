@@ -34,8 +34,8 @@ def code(cell):
 
 def test_documented_names_are_the_registered_ones():
     assert sorted(rows("Formats")) == SOURCES.names()
-    assert sorted(rows("Selections", DISTILLATION)) == FILTERS.names()
-    assert sorted(rows("Steps that ask models", DISTILLATION)) == STEPS.names()
+    assert sorted(rows("Filters", DISTILLATION)) == FILTERS.names()
+    assert sorted(rows("Steps that use models", DISTILLATION)) == STEPS.names()
     backends = rows("Teachers", DISTILLATION.replace("\n### The exact", "\n## The exact"))
     assert sorted(backends) == TEACHERS.names()
 
@@ -43,15 +43,15 @@ def test_documented_names_are_the_registered_ones():
 @pytest.mark.parametrize("name", TEACHERS.names())
 def test_a_backend_is_documented_with_all_its_parameters(name):
     _, params = rows("Teachers", DISTILLATION.replace("\n### The exact", "\n## The exact"))[name]
-    told = [part.split()[0] for part in params.split(", ")]
-    assert told == [f.name for f in dataclasses.fields(TEACHERS.find(name))]
+    found = [part.split()[0] for part in params.split(", ")]
+    assert found == [f.name for f in dataclasses.fields(TEACHERS.find(name))]
 
 
 @pytest.mark.parametrize("name", STEPS.names())
 def test_a_step_is_documented_as_it_is(name):
-    _, params, reasons = rows("Steps that ask models", DISTILLATION)[name]
-    told = [part.split()[0] for part in params.split(", ")]
-    assert set(told) == {f.name for f in dataclasses.fields(STEPS.find(name))}
+    _, params, reasons = rows("Steps that use models", DISTILLATION)[name]
+    found = [part.split()[0] for part in params.split(", ")]
+    assert set(found) == {f.name for f in dataclasses.fields(STEPS.find(name))}
     for reason in code(reasons):
         assert reason in (STEPS.find(name).__doc__ or ""), reason
 
@@ -72,13 +72,13 @@ def test_a_format_is_documented_as_it_is(name):
 
 
 @pytest.mark.parametrize("name", FILTERS.names())
-def test_a_stage_is_documented_as_it_is(name):
-    stage = FILTERS.find(name)
-    _, params, reasons = rows("Selections", DISTILLATION)[name]
-    defaults = {f.name: f.default for f in dataclasses.fields(stage)}
+def test_a_filter_is_documented_as_it_is(name):
+    plugin = FILTERS.find(name)
+    _, params, reasons = rows("Filters", DISTILLATION)[name]
+    defaults = {f.name: f.default for f in dataclasses.fields(plugin)}
     for param, value in re.findall(r"(\w+) ([\d.]+)", params):
         assert defaults[param] == float(value), param
-    text = stage.__doc__ or ""
+    text = plugin.__doc__ or ""
     assert "Source: " in text
     for reason in code(reasons):
         assert reason in text, reason

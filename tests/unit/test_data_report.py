@@ -101,7 +101,7 @@ def report():
             seconds=1800.0,
             parts=2,
             reused=2,
-            counters={"asked": 4100, "usd": 1.25},
+            counters={"requests": 4100, "usd": 1.25},
         ),
         StepFacts(
             HOSTILE,
@@ -129,7 +129,7 @@ def report():
         pass_rates=[0.0, 0.25, 0.25, 0.5, 1.0],
         diversity=Diversity((0.5, 0.6), (0.4, 0.3)),
         choice=choice(),
-        teachers={"clean": {"asked": 4100, "completion_tokens": 1.5e6}, HOSTILE: {"usd": 1.25}},
+        teachers={"clean": {"requests": 4100, "completion_tokens": 1.5e6}, HOSTILE: {"usd": 1.25}},
         examples=examples(made, words, 2),
     )
 

@@ -11,7 +11,8 @@ import pytest
 from bard_ray.budget.draw import SAMPLERS, SCHEDULES
 from bard_ray.config.load import fields
 from bard_ray.data.source import SOURCES
-from bard_ray.distill.compressor import ALLOCATIONS, COMPRESSORS
+from bard_ray.distill.allocation import ALLOCATIONS
+from bard_ray.distill.compressor import COMPRESSORS
 from bard_ray.distill.filter import FILTERS
 from bard_ray.distill.step import STEPS
 from bard_ray.distill.teacher import TEACHERS

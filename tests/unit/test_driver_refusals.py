@@ -164,3 +164,10 @@ def test_the_command_line_of_the_recipe_reports_errors_without_a_traceback(tmp_p
     assert done.returncode == 2
     assert "rl.steps" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_corpus_without_contrast_is_a_warning_not_a_refusal(run):
+    code, out = run("distill.compressor.name=hindsight", "--dry-run")
+    assert code == 0
+    assert "warning: distill.compressor hindsight picks one budget per chain" in out
+    assert "warning" not in run("--dry-run")[1]

@@ -1,16 +1,16 @@
-"""Curation: what each stage keeps, drops and says, on chains with known answers."""
+"""Filters: what each one keeps and why it drops the rest, on chains with known answers."""
 
 import itertools
 
 import numpy as np
 import pytest
 
+from bard_ray.distill.build_steps import FilterStep, apply_filter, build_steps
 from bard_ray.distill.distance import levenshtein_matrix
 from bard_ray.distill.filter import FILTERS, Candidate, FilterContext
 from bard_ray.distill.filters.diverse import farthest_points
 from bard_ray.distill.filters.repetition import repeated_share
-from bard_ray.distill.likelihood import Provenance, provenance, sentence_probabilities
-from bard_ray.distill.select import FilterStep, judge, make_steps
+from bard_ray.distill.likelihood import sentence_probabilities
 from bard_ray.distill.shingles import jaccard, ngrams, words
 from bard_ray.distill.store import kept, tally
 from bard_ray.errors import ConfigError, DataError
@@ -23,8 +23,8 @@ def chain(item_id="q", tokens=(1, 2, 3), text="1+1?", think="One.", answer="2", 
 
 
 def reasons(name, records, params=None, context=None):
-    judged = FILTERS.build(name, params or {}).judge(records, context or FilterContext())
-    return [reason for _, reason in judged]
+    results = FILTERS.build(name, params or {}).apply(records, context or FilterContext())
+    return [reason for _, reason in results]
 
 
 def test_length_counts_student_tokens_and_keeps_both_ends():
@@ -251,7 +251,7 @@ def test_sentence_probabilities_are_geometric_means():
     found = sentence_probabilities(logprobs, (2, 4, 5))
     np.testing.assert_allclose(found, [0.5, 0.3, 0.4], rtol=1e-6)
     for ends in ((2, 4), (2, 2, 5), (0, 5), (6,)):
-        with pytest.raises(ValueError, match="do not cut 5 tokens"):
+        with pytest.raises(ValueError, match="do not split 5 tokens"):
             sentence_probabilities(logprobs, ends)
 
 
@@ -276,22 +276,7 @@ def test_divergence_keeps_the_chain_with_most_teacher_sentences():
         reasons("divergence", [chain()])
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "expected"),
-    [
-        ((0.9, 0.2, 0.8), Provenance.TEACHER),
-        ((0.2, 0.9, 0.8), Provenance.STUDENT),
-        ((0.8, 0.85, 0.8), Provenance.SHARED),
-        ((0.3, 0.5, 0.9), Provenance.BOOSTED),
-    ],
-)
-def test_provenance(probabilities, expected):
-    teacher, student, distilled = probabilities
-    assert provenance(teacher, student, distilled, margin=0.1) is expected
-
-
-# As steps of the pipeline.
-def test_selections_in_a_row():
+def test_filters_in_a_row_count_what_each_one_drops():
     records = [
         chain("a", tokens=range(20), verdict=Outcome.CORRECT),
         chain("a", tokens=range(2), verdict=Outcome.CORRECT),
@@ -299,13 +284,13 @@ def test_selections_in_a_row():
         chain("c", tokens=range(9), verdict=Outcome.CORRECT, text="3+3?"),
         chain("d", tokens=range(9), verdict=Outcome.CORRECT, text="1 + 1 ?"),
     ]
-    steps = make_steps([{"length": {"min_tokens": 5, "max_tokens": 15}}, "correct"])
+    steps = build_steps([{"length": {"min_tokens": 5, "max_tokens": 15}}, "correct"])
     facts = []
     for name, step in steps:
         assert isinstance(step, FilterStep)
-        judged = judge(step.stage, records, FilterContext())
-        facts.append(tally(name, "key", records, judged))
-        records = kept(judged)
+        results, _ = apply_filter(step.filter, records, FilterContext())
+        facts.append(tally(name, "key", records, results))
+        records = kept(results)
     assert [record.question.id for record in records] == ["c", "d"]
     assert [(f.kept, f.dropped) for f in facts] == [
         (3, {"too_long": 1, "too_short": 1}),
@@ -317,4 +302,4 @@ def test_selections_in_a_row():
 
 def test_unknown_parameters_are_refused():
     with pytest.raises(ConfigError, match="is not a parameter of length"):
-        make_steps([{"length": {"max": 3}}])
+        build_steps([{"length": {"max": 3}}])

@@ -24,10 +24,12 @@ def request(number: int) -> GroupRequest:
 class StreamWorker:
     """Returns a group for each request, in order; after `lives` groups it is lost."""
 
-    def __init__(self, lives: int = 1000, refuse: Exception | None = None) -> None:
+    def __init__(
+        self, lives: int = 1000, refuse: Exception | None = None, silent: bool = False
+    ) -> None:
         self.seen: list[int] = []
         self.batches = 0
-        self._lives, self._refuse = lives, refuse
+        self._lives, self._refuse, self._silent = lives, refuse, silent
         self._out: asyncio.Queue[bytes] = asyncio.Queue()
         self.submit = SimpleNamespace(remote=self._submit)
         options = SimpleNamespace(remote=self._groups)
@@ -39,6 +41,8 @@ class StreamWorker:
         self.batches += 1
         for ticket, item in items:
             self.seen.append(item.number)
+            if self._silent:
+                continue
             self._out.put_nowait(pack_groups([(ticket, Group(item))]))
 
     async def _groups(self):
@@ -79,6 +83,27 @@ async def test_each_caller_gets_its_own_groups_even_under_the_same_numbers():
     assert [g.number for g in second] == [0, 1]
     assert fleet.slots[0].load == 0
     assert fleet.slots[0].handle.batches == 1, "requests submitted together are sent as one batch"
+
+
+async def test_requests_are_sent_in_one_batch_for_each_way_of_sampling():
+    fleet = fleet_of(StreamWorker)
+    stream = GroupStream(fleet, 0, 5.0)
+    out: asyncio.Queue[Group | BaseException] = asyncio.Queue()
+    for number in range(6):  # as a teacher does, one request per call
+        stream.submit([request(number)], SamplingSpec(temperature=number % 2), out)
+    groups = [await asyncio.wait_for(out.get(), 5) for _ in range(6)]
+    assert not any(isinstance(group, BaseException) for group in groups)
+    assert fleet.slots[0].handle.batches == 2
+
+
+async def test_callers_are_notified_when_the_stream_stops():
+    fleet = fleet_of(lambda: StreamWorker(silent=True))
+    stream = GroupStream(fleet, 0, 5.0)
+    waiting = asyncio.create_task(collect(stream, range(2)))
+    await asyncio.sleep(0.02)
+    stream.stop(InfrastructureError("these rollout workers were stopped"))
+    with pytest.raises(InfrastructureError, match="were stopped"):
+        await asyncio.wait_for(waiting, 5)
 
 
 async def test_requests_of_a_lost_worker_are_sent_once_to_its_replacement():

@@ -1,4 +1,4 @@
-"""Sentences of a thought and their log-probs, under one tokenizer and under two."""
+"""Sentences of a chain and their log-probs, under one tokenizer and under two."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from bard_ray.config.schema import ChainConfig, StudentConfig, TinyModelConfig
 from bard_ray.data.prompt import load_prompt_format
 from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.distill.build_steps import apply_filter
 from bard_ray.distill.filter import FILTERS, Candidate, FilterContext
-from bard_ray.distill.likelihood import aligned_ends, sentence_cuts, spread_means
-from bard_ray.distill.select import judge
-from bard_ray.distill.step import STEPS, Tools
+from bard_ray.distill.likelihood import aligned_ends, broadcast_means, sentence_boundaries
+from bard_ray.distill.step import STEPS, StepTools
 from bard_ray.errors import ConfigError, DataError
 from bard_ray.records import NO_BUDGET, Message, Question, TokenBudget
 
@@ -25,19 +25,19 @@ def ints(*values):
     return np.array(values, np.int32)
 
 
-def test_sentences_end_behind_full_stops_and_lines():
+def test_sentences_end_after_full_stops_and_lines():
     text = "So x = 3.5. Is it?\n\nYes"
-    ends = sentence_cuts(text, DEFAULT)
+    ends = sentence_boundaries(text, DEFAULT)
     assert [text[a:b] for a, b in zip([0, *ends], ends, strict=False)] == [
         "So x = 3.5. ",
         "Is it?\n\n",
         "Yes",
     ]
-    assert sentence_cuts("a+19b*37", STEPS_OF_CHAIN) == [4, 8]
-    assert sentence_cuts("one", DEFAULT) == [3]
+    assert sentence_boundaries("a+19b*37", STEPS_OF_CHAIN) == [4, 8]
+    assert sentence_boundaries("one", DEFAULT) == [3]
 
 
-def test_a_token_is_of_the_sentence_in_which_it_ends():
+def test_a_token_belongs_to_the_sentence_in_which_it_ends():
     # "Hi. Yo" as Hi | . | _Yo and as Hi. | _ | Yo
     assert aligned_ends([4, 6], ints(2, 3, 6), ints(3, 4, 6)) == ([2, 3], [2, 3])
     # One tokenizer has a token over three sentences: they are one under both.
@@ -48,9 +48,9 @@ def test_a_token_is_of_the_sentence_in_which_it_ends():
     assert aligned_ends([2, 4], ints(4), ints(1, 2, 3, 4)) == ([1], [4])
 
 
-def test_the_mean_of_a_sentence_is_spread_over_other_tokens():
+def test_the_mean_of_a_sentence_is_broadcast_to_other_tokens():
     logprobs_U = np.array([-1, -3, -500, -300], np.float32)
-    assert spread_means(logprobs_U, [2, 4], [3, 4]).tolist() == [-2, -2, -2, -400]
+    assert broadcast_means(logprobs_U, [2, 4], [3, 4]).tolist() == [-2, -2, -2, -400]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def models(tmp_path_factory):
 
 
 class Policies:
-    """One reference worker for all models, as `Tools.reference` may be: the last one asked for is
+    """One reference worker for all models, as `StepTools.reference` may be: the last one is
     loaded. Token t has log-prob -t / 10 under the student, -t / 20 under others.
     """
 
@@ -85,10 +85,10 @@ def tools(student_path, policies):
         return policies
 
     nothing: dict[str, Any] = dict.fromkeys(
-        ("teacher_name", "taught", "context", "teacher", "student", "verifier")
+        ("teacher_name", "train_budgets", "context", "teacher", "student", "verifier")
     )
     prompts = load_prompt_format(student_path, StudentConfig(), "digits")
-    return Tools(seed=0, prompts=prompts, reference=reference, **nothing)
+    return StepTools(seed=0, prompts=prompts, reference=reference, **nothing)
 
 
 def record(with_tools, think="a+19b*37", item_id="q", budget=NO_BUDGET):
@@ -102,7 +102,7 @@ async def run(with_tools, teacher, records, **params):
     return await step.run(records, with_tools)
 
 
-async def test_each_model_reads_the_thought_behind_its_own_prompt(models):
+async def test_each_model_sees_the_thinking_after_its_own_prompt(models):
     policies = Policies()
     given = tools(models[0], policies)
     ((done, reason),) = await run(given, models[1], [record(given, budget=TokenBudget(12))])
@@ -131,12 +131,14 @@ async def test_under_another_tokenizer_a_sentence_has_its_own_mean(models):
     assert done.teacher_logprobs_T.tolist() == pytest.approx([means[0]] * 3 + [means[1]] * 3)
 
 
-async def test_what_comes_out_can_be_selected_by_divergence(models):
+async def test_the_output_can_be_filtered_by_divergence(models):
     given = tools(models[0], Policies())
     records = [record(given, think) for think in ("a+19b*37", "a9b7", "a+19")]
-    judged = await run(given, models[2], records)
-    stage = FILTERS.build("divergence", {"keep": 1, "margin": 0.0})
-    reasons = [reason for _, reason in judge(stage, [r for r, _ in judged], FilterContext())]
+    results = await run(given, models[2], records)
+    plugin = FILTERS.build("divergence", {"keep": 1, "margin": 0.0})
+    reasons = [
+        reason for _, reason in apply_filter(plugin, [r for r, _ in results], FilterContext())[0]
+    ]
     assert sorted(reasons) == ["", "little_to_learn", "little_to_learn"]
 
 
@@ -155,13 +157,13 @@ async def test_calls_are_bounded_in_tokens_and_lose_nothing(models):
         assert one.student_logprobs_T.tolist() == other.student_logprobs_T.tolist()
 
 
-async def test_what_cannot_be_scored_goes_with_a_reason(models):
+async def test_chains_that_cannot_be_scored_are_dropped_with_a_reason(models):
     policies = Policies()
     given = tools(models[0], policies)
     records = [record(given, think) for think in ("", "a9b7" * 9, "a9")]
-    judged = await run(given, models[1], records, max_tokens=20)
-    assert [reason for _, reason in judged] == ["no_thought", "too_long", ""]
-    assert judged[0][0].sentence_ends == ()
+    results = await run(given, models[1], records, max_tokens=20)
+    assert [reason for _, reason in results] == ["no_thought", "too_long", ""]
+    assert results[0][0].sentence_ends == ()
     assert [len(s) for s in policies.sequences.values()] == [1, 1]
     assert await run(given, models[1], []) == []
 

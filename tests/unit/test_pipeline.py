@@ -1,4 +1,4 @@
-"""Tests of the data pipeline: what is made, kept, made again, and how much is in work at a time."""
+"""The data pipeline: what is computed, stored and computed again, and how much is in flight."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
+from bard_ray.distill.build_steps import FilterStep, build_steps
+from bard_ray.distill.filter import Candidate, FilterContext, StepResult
 from bard_ray.distill.pipeline import BusyClock, Pipeline, RecordSource
-from bard_ray.distill.select import FilterStep, make_steps
-from bard_ray.distill.step import Step, Tools
+from bard_ray.distill.step import Step, StepTools, chunk_questions
 from bard_ray.distill.store import StepFacts
-from bard_ray.distill.table import read_judged, write_judged
-from bard_ray.errors import ConfigError, DataError, InvariantError
+from bard_ray.distill.table import read_records, write_records
+from bard_ray.errors import ConfigError, DataError
 from bard_ray.records import NO_BUDGET, Message, Outcome, Question, TokenBudget
 
 QUESTIONS, CHAINS = 10, 2
@@ -48,10 +48,10 @@ class Upper:
     NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("log",)
 
     @property
-    def questions(self) -> int:
+    def chunk_questions(self) -> int:
         return self.size
 
-    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
         self.log.append(records[0].question.id)
         await asyncio.sleep(0)
         return [
@@ -62,12 +62,12 @@ class Upper:
 
 @dataclass(frozen=True)
 class Breaks(Upper):
-    """Fails at one question, as a process that is killed there."""
+    """Fails at one question, like a process that is killed there."""
 
     at: str = ""
     NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("log", "at")
 
-    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
         if any(r.question.id == self.at for r in records):
             msg = "killed"
             raise ConnectionError(msg)
@@ -75,13 +75,13 @@ class Breaks(Upper):
 
 
 async def never(*_: object) -> Any:
-    msg = "no test asks for this"
+    msg = "no test requests for this"
     raise AssertionError(msg)
 
 
-def tools() -> Tools:
+def tools() -> StepTools:
     missing = cast("Callable[..., Awaitable[Any]]", never)
-    return Tools(
+    return StepTools(
         0,
         "",
         cast(Any, None),
@@ -104,7 +104,7 @@ def run(line: Pipeline) -> list[StepFacts]:
     return asyncio.run(line.run())
 
 
-def thinks(line: Pipeline, after: int = -1) -> list[tuple[str, str]]:
+def thinks(line: Pipeline, after: int | None = None) -> list[tuple[str, str]]:
     return [(r.question.id, r.think) for r in line.records(after)]
 
 
@@ -129,7 +129,7 @@ def test_records_go_through_all_steps_in_order(tmp_path: Path) -> None:
     assert thinks(line) == wanted
 
 
-def test_a_second_command_makes_nothing_again(tmp_path: Path) -> None:
+def test_a_second_command_computes_nothing(tmp_path: Path) -> None:
     run(pipeline(tmp_path, Upper(), Upper(4)))
     steps = Upper(), Upper(4)
     line = pipeline(tmp_path, *steps)
@@ -139,14 +139,14 @@ def test_a_second_command_makes_nothing_again(tmp_path: Path) -> None:
     assert len(thinks(line)) == 20
 
 
-def test_a_changed_step_makes_only_itself_and_what_follows_again(tmp_path: Path) -> None:
+def test_a_changed_step_recomputes_only_itself_and_later_steps(tmp_path: Path) -> None:
     run(pipeline(tmp_path, Upper(), Upper(4), Upper(5)))
     steps = Upper(), Upper(4, bad=3), Upper(5)
     run(pipeline(tmp_path, *steps))
     assert [bool(step.log) for step in steps] == [False, True, True]
 
 
-def test_another_seed_or_source_makes_all_again(tmp_path: Path) -> None:
+def test_another_seed_or_source_recomputes_everything(tmp_path: Path) -> None:
     run(pipeline(tmp_path, Upper()))
     other = pipeline(tmp_path, step := Upper(), questions=4)
     run(other)
@@ -158,7 +158,7 @@ def test_another_seed_or_source_makes_all_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", ["q0", "q4", "q9"])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, at: str) -> None:
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path: Path, at: str) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(pipeline(whole, Breaks(3), Breaks(2)))
     with pytest.raises(ConnectionError):
@@ -177,7 +177,7 @@ def pipeline_done(root: Path) -> Pipeline:
     return line
 
 
-def test_half_a_part_and_a_damaged_one_are_made_again(tmp_path: Path) -> None:
+def test_incomplete_and_damaged_parts_are_computed_again(tmp_path: Path) -> None:
     line = pipeline(tmp_path, Upper(3))
     run(line)
     before = contents(tmp_path)
@@ -190,7 +190,7 @@ def test_half_a_part_and_a_damaged_one_are_made_again(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_of_a_complete_step_a_lost_file_is_made_again_and_a_damaged_one_is_told(
+def test_of_a_complete_step_a_lost_file_is_computed_again_and_a_damaged_one_is_an_error(
     tmp_path: Path,
 ) -> None:
     line = pipeline(tmp_path, Upper(3))
@@ -207,7 +207,7 @@ def test_of_a_complete_step_a_lost_file_is_made_again_and_a_damaged_one_is_told(
         list(again.records())
 
 
-def test_a_step_that_compares_questions_gets_them_all(tmp_path: Path) -> None:
+def test_a_step_with_chunks_of_0_gets_all_questions(tmp_path: Path) -> None:
     line = pipeline(tmp_path, Upper(2), step := Upper(0), Upper(3))
     facts = run(line)
     assert step.log == ["q0"]
@@ -224,12 +224,12 @@ def test_chains_of_a_question_stay_together_whatever_the_chunks(tmp_path: Path) 
         assert all(len(part) % CHAINS == 0 for part in parts)
 
 
-def test_no_more_chunks_are_in_work_than_allowed(tmp_path: Path) -> None:
+def test_the_number_of_chunks_in_flight_is_bounded(tmp_path: Path) -> None:
     at_work = most = 0
 
     @dataclass(frozen=True)
     class Slow(Upper):
-        async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+        async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
             nonlocal at_work, most
             at_work += 1
             most = max(most, at_work)
@@ -241,31 +241,31 @@ def test_no_more_chunks_are_in_work_than_allowed(tmp_path: Path) -> None:
     assert most == 3
 
 
-def test_a_slow_step_holds_the_steps_before_it_back(tmp_path: Path) -> None:
-    """Back-pressure: nobody reads the whole source while the last step is at its first chunk."""
+def test_a_slow_step_holds_earlier_steps_back(tmp_path: Path) -> None:
+    """Back-pressure: the source is not read ahead while the last step is at its first chunk."""
     first = Upper(1)
     seen: list[int] = []
 
     @dataclass(frozen=True)
-    class Slow(Upper):
-        async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+    class SlowLast(Upper):
+        async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
             await asyncio.sleep(0.02)
             seen.append(len(first.log))
             return [(r, "") for r in records]
 
-    run(pipeline(tmp_path, first, Slow(1), questions=60, ahead=2))
+    run(pipeline(tmp_path, first, SlowLast(1), questions=60, ahead=2))
     assert seen[0] <= 10
     assert seen[-1] == 60
 
 
 def test_progress_rises_to_one(tmp_path: Path) -> None:
-    told: list[float] = []
-    run(pipeline(tmp_path, Upper(2), Upper(3), on_progress=lambda share, _: told.append(share)))
-    assert told[0] < 0.5
-    assert told[-1] == 1.0
+    shares: list[float] = []
+    run(pipeline(tmp_path, Upper(2), Upper(3), on_progress=lambda share, _: shares.append(share)))
+    assert shares[0] < 0.5
+    assert shares[-1] == 1.0
 
 
-def test_nothing_left_is_no_error_of_the_pipeline(tmp_path: Path) -> None:
+def test_a_pipeline_may_drop_everything(tmp_path: Path) -> None:
     first = FilterStep("all", cast(Any, DropAll()))
     line = pipeline(tmp_path, first, Upper(3))
     facts = run(line)
@@ -277,16 +277,16 @@ def test_nothing_left_is_no_error_of_the_pipeline(tmp_path: Path) -> None:
 class DropAll:
     """Keeps nothing."""
 
-    def judge(self, records: Sequence[Candidate], context: FilterContext) -> Iterator[Judged]:
+    def apply(self, records: Sequence[Candidate], context: FilterContext) -> Iterator[StepResult]:
         yield from ((r, "no") for r in records)
 
 
-def test_what_a_step_says_it_uses_must_be_known(tmp_path: Path) -> None:
+def test_an_unknown_name_in_depends_on_is_refused(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Wrong(Upper):
         DEPENDS_ON: ClassVar[tuple[str, ...]] = ("weather",)
 
-    with pytest.raises(InvariantError, match="weather"):
+    with pytest.raises(ConfigError, match=r"Wrong\.DEPENDS_ON .* 'weather', which is unknown"):
         pipeline(tmp_path, Wrong())
 
 
@@ -297,8 +297,8 @@ def test_every_field_survives_the_files(tmp_path: Path) -> None:
         Outcome.UNPARSABLE, 0.25, np.array([-0.5, -1.25], np.float32), None, (1, 2),
     )  # fmt: skip
     bare = Candidate(Question("b", (), "1"), "", "", np.empty(0, np.int32))
-    write_judged(tmp_path / "x.parquet", [(full, "too_long"), (bare, "")])
-    (back, reason), (back_bare, none) = read_judged(tmp_path / "x.parquet")
+    write_records(tmp_path / "x.parquet", [(full, "too_long"), (bare, "")])
+    (back, reason), (back_bare, none) = read_records(tmp_path / "x.parquet")
     assert (reason, none) == ("too_long", "")
     assert back.question == full.question
     assert back.tokens_T.tolist() == [3, 1]
@@ -311,35 +311,63 @@ def test_every_field_survives_the_files(tmp_path: Path) -> None:
     assert (back_bare.budget, back_bare.verdict, back_bare.pass_rate) == (NO_BUDGET, None, None)
 
 
-def test_a_configuration_names_steps_and_selections() -> None:
-    steps = make_steps(["grade", {"length": {"max_tokens": 4}}, "near_duplicates"])
+def test_a_configuration_names_steps_and_filters() -> None:
+    steps = build_steps(["grade", {"length": {"max_tokens": 4}}, "near_duplicates"])
     assert [name for name, _ in steps] == ["grade", "length", "near_duplicates"]
-    assert [step.questions > 0 for _, step in steps] == [True, True, False]
-    line = asyncio.run(steps[1][1].run(list(records(6)), tools()))
-    assert [r.question.id for r, reason in line if reason] == ["q0", "q4", "q5", "q5"]
+    assert [chunk_questions(step) > 0 for _, step in steps] == [True, True, False]
+    results = asyncio.run(steps[1][1].run(list(records(6)), tools()))
+    assert [r.question.id for r, reason in results if reason] == ["q0", "q4", "q5", "q5"]
 
 
 @pytest.mark.parametrize(
-    ("entry", "words"),
+    ("entry", "field", "words"),
     [
-        ("lenght", "no known step"),
-        ({"length": {}, "correct": {}}, "must be a step's name"),
-        ({"length": {"max": 3}}, "not a parameter of length"),
-        (7, "must be a step's name"),
+        ("lenght", "distill.steps[1]", "not a known step"),
+        ({"length": {}, "correct": {}}, "distill.steps[1]", "must be a step's name"),
+        ({"length": {"max": 3}}, "distill.steps[1].length.max", "not a parameter of length"),
+        ({"length": {"min_tokens": -1}}, "distill.steps[1].length", "must be at least 0"),
+        (7, "distill.steps[1]", "must be a step's name"),
+        ("no_such_module:Filter", "distill.steps[1]", "cannot be imported"),
     ],
 )
-def test_a_wrong_entry_is_named(entry: object, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        make_steps([entry])
+def test_a_wrong_entry_is_named(entry: object, field: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        build_steps(["grade", entry])
+    assert caught.value.field == field
+    assert "params" not in caught.value.fix
 
 
-def test_selections_that_compare_questions_are_known_as_such() -> None:
-    from bard_ray.distill.select import WHOLE
+@dataclass(frozen=True)
+class Counts(Upper):
+    """Counts its records, some of them as a share."""
 
-    assert set(WHOLE) <= set(FILTERS.names())
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
+        tools.counters["seen"] += len(records)
+        if records[0].question.id == "q0":
+            tools.counters["first"] += 0.5
+        return await super().run(records, tools)
 
 
-def test_overlapping_work_counts_once_and_pauses_not_at_all():
+def test_counters_of_a_step_are_summed_over_its_chunks_and_survive_a_kill(tmp_path: Path) -> None:
+    first, second = run(pipeline(tmp_path, Counts(3), Upper(3)))
+    assert first.counters == {"seen": 20, "first": 0.5}
+    assert second.counters == {}
+    manifest = tmp_path / f"s0-{first.key[:16]}" / "manifest.json"
+    manifest.unlink()  # as if killed before the end: parts are read again
+    again = run(pipeline(tmp_path, step := Counts(3), Upper(3)))
+    assert step.log == []
+    assert again[0].counters == first.counters
+
+
+def test_records_before_the_first_step_are_those_of_the_source(tmp_path: Path) -> None:
+    line = pipeline(tmp_path, Upper(3))
+    run(line)
+    assert thinks(line, after=0)[:2] == [("q0", "thought 0"), ("q0", "thought 1")]
+    assert thinks(line, after=1) == thinks(line)
+    assert thinks(line)[0] == ("q0", "THOUGHT 0")
+
+
+def test_overlapping_work_counts_once_and_pauses_not_at_all() -> None:
     times = iter([1.0, 5.0, 6.0, 9.0, 11.0])
     clock = BusyClock(lambda: next(times))
     clock.start()  # at 1
@@ -357,16 +385,16 @@ class Waits(Upper):
     together: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
     NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("log", "together")
 
-    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
-        judged = await super().run(records, tools)
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
+        results = await super().run(records, tools)
         if len(self.log) == 4:
             await asyncio.sleep(0.2)
             self.together.set()
         await self.together.wait()
-        return judged
+        return results
 
 
-def test_the_time_of_a_step_is_wall_time_and_stays_with_its_parts(tmp_path):
+def test_the_time_of_a_step_is_wall_time_and_stays_with_its_parts(tmp_path: Path) -> None:
     (facts,) = run(pipeline(tmp_path, Waits(), ahead=4))
     alone = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("part-*.json"))]
     parts_s = [part["facts"]["seconds"] for part in alone]

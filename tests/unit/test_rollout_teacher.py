@@ -1,6 +1,4 @@
-"""A teacher behind a sampler: asks travel together, texts come apart at the tags, given thoughts
-are gone on from.
-"""
+"""A teacher behind a sampler: one group per request, texts split at the tags, think prefixes."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ def prompts(tmp_path_factory):
     return prompt_format(str(path), EngineSpec(str(path)))
 
 
-class Scripted:
+class ScriptedSampler:
     """Samples what `writes` says for a request's seed, through the worker's own code."""
 
     def __init__(self, prompts, writes=lambda seed: "a1</think>2", fails=None, hold=None):
@@ -73,7 +71,7 @@ class Scripted:
         return group
 
 
-def ask(seed=0, text="8a+1?", max_tokens=40, temperature=0.6, **given):
+def request(seed=0, text="8a+1?", max_tokens=40, temperature=0.6, **given):
     return TeacherRequest((Message("user", text),), max_tokens, temperature, seed, **given)
 
 
@@ -81,37 +79,39 @@ def teacher_of(sampler, in_flight=100):
     return EngineTeacher("t", sampler, sampler.prompts, in_flight)
 
 
-async def test_asks_travel_together_and_each_gets_its_own_reply(prompts):
-    sampler = Scripted(prompts, lambda seed: f"a{seed}</think>{seed}")
+async def test_each_request_is_sampled_with_its_own_seed_and_temperature(prompts):
+    sampler = ScriptedSampler(prompts, lambda seed: f"a{seed}</think>{seed}")
     teacher = teacher_of(sampler)
-    asks = [ask(seed, temperature=0.0 if seed % 3 == 0 else 0.6) for seed in range(9)]
-    replies = await asyncio.gather(*map(teacher.reply, asks))
+    requests = [request(seed, temperature=0.0 if seed % 3 == 0 else 0.6) for seed in range(9)]
+    replies = await asyncio.gather(*map(teacher.reply, requests))
     assert [(r.think, r.answer_text) for r in replies] == [(f"a{s}", str(s)) for s in range(9)]
-    sent = {spec.temperature: seeds for spec, seeds in sampler.calls}
-    assert sent == {0.0: [0, 3, 6], 0.6: [1, 2, 4, 5, 7, 8]}
-    assert teacher.counters()["asked"] == 9
+    sent = {seed: spec.temperature for spec, seeds in sampler.calls for seed in seeds}
+    assert sent == {seed: 0.0 if seed % 3 == 0 else 0.6 for seed in range(9)}
+    assert teacher.counters()["requests"] == 9
 
 
-async def test_only_so_many_asks_are_with_the_workers_at_a_time(prompts):
-    sampler = Scripted(prompts)
+async def test_the_number_of_requests_in_flight_is_bounded(prompts):
+    sampler = ScriptedSampler(prompts)
     teacher = teacher_of(sampler, in_flight=3)
-    replies = await asyncio.gather(*(teacher.reply(ask(seed)) for seed in range(10)))
-    assert all(r.ended == "stop" for r in replies)
+    replies = await asyncio.gather(*(teacher.reply(request(seed)) for seed in range(10)))
+    assert all(r.finish == "stop" for r in replies)
     assert sampler.most_running == 3
 
 
-async def test_a_reply_is_cut_at_the_tags_and_says_how_it_ended(prompts):
-    sampler = Scripted(prompts, lambda seed: ["a9b7</think>7", "a9b7c8"][seed])
+async def test_a_reply_is_split_at_the_tags_and_says_how_it_finished(prompts):
+    sampler = ScriptedSampler(prompts, lambda seed: ["a9b7</think>7", "a9b7c8"][seed])
     teacher = teacher_of(sampler)
     whole, cut, endless = await asyncio.gather(
-        teacher.reply(ask(0)), teacher.reply(ask(0, max_tokens=3)), teacher.reply(ask(1))
+        teacher.reply(request(0)),
+        teacher.reply(request(0, max_tokens=3)),
+        teacher.reply(request(1)),
     )
-    assert (whole.think, whole.answer_text, whole.ended) == ("a9b7", "7", "stop")
-    assert (cut.think, cut.answer_text, cut.ended) == ("a9b", "", "length")
-    assert (endless.think, endless.answer_text, endless.ended) == ("a9b7c8", "", "stop")
+    assert (whole.think, whole.answer_text, whole.finish) == ("a9b7", "7", "stop")
+    assert (cut.think, cut.answer_text, cut.finish) == ("a9b", "", "length")
+    assert (endless.think, endless.answer_text, endless.finish) == ("a9b7c8", "", "stop")
     assert (whole.prompt_tokens, whole.completion_tokens) == (5, 7)
     assert teacher.counters() == {
-        "asked": 3,
+        "requests": 3,
         "failed": 0,
         "cut_off": 1,
         "prompt_tokens": 15,
@@ -119,9 +119,9 @@ async def test_a_reply_is_cut_at_the_tags_and_says_how_it_ended(prompts):
     }
 
 
-async def test_a_given_thought_is_gone_on_from_and_not_repeated(prompts):
-    sampler = Scripted(prompts, lambda seed: "b7</think>7")
-    reply = await teacher_of(sampler).reply(ask(think="a9"))
+async def test_a_think_prefix_is_continued_and_not_repeated(prompts):
+    sampler = ScriptedSampler(prompts, lambda seed: "b7</think>7")
+    reply = await teacher_of(sampler).reply(request(think="a9"))
     assert sampler.prompt_texts == ["8a+1?<think>a9"]
     assert (reply.think, reply.answer_text) == ("b7", "7")
     (rollout,) = sampler.groups[0].rollouts
@@ -132,52 +132,51 @@ async def test_a_given_thought_is_gone_on_from_and_not_repeated(prompts):
 
 
 @pytest.mark.parametrize(("given", "forced"), [("a9b7", 5), ("", 1)])
-async def test_behind_a_closed_thought_comes_the_answer(prompts, given, forced):
-    sampler = Scripted(prompts, lambda seed: "7")
-    reply = await teacher_of(sampler).reply(ask(think=given, close_think=True))
+async def test_a_closed_think_prefix_is_followed_by_the_answer(prompts, given, forced):
+    sampler = ScriptedSampler(prompts, lambda seed: "7")
+    reply = await teacher_of(sampler).reply(request(think=given, close_think=True))
     assert sampler.prompt_texts == [f"8a+1?<think>{given}</think>"]
-    assert (reply.think, reply.answer_text, reply.ended) == ("", "7", "stop")
+    assert (reply.think, reply.answer_text, reply.finish) == ("", "7", "stop")
     (rollout,) = sampler.groups[0].rollouts
     sizes = [(s.role, s.tokens_T.size) for s in rollout.segments[1:]]
     assert sizes == [("forced", forced), ("answer", 2)]
     assert (reply.prompt_tokens, reply.completion_tokens) == (5 + forced, 2)
 
 
-async def test_what_no_retry_would_mend_is_a_failed_reply(prompts):
-    sampler = Scripted(prompts, fails=Failure(FailureKind.NO_ROOM, "its prompt leaves no room"))
-    teacher = teacher_of(sampler)
-    reply = await teacher.reply(ask())
-    assert (reply.ended, reply.failure) == ("failed", "its prompt leaves no room")
+async def test_a_request_that_no_retry_would_help_is_a_failed_reply(prompts):
+    failure = Failure(FailureKind.NO_ROOM, "its prompt leaves no room")
+    teacher = teacher_of(ScriptedSampler(prompts, fails=failure))
+    reply = await teacher.reply(request())
+    assert (reply.finish, reply.failure) == ("failed", "its prompt leaves no room")
     alone = await teacher.reply(TeacherRequest((Message("system", "Be brief."),), 10))
-    assert (alone.ended, alone.failure) == ("failed", "its messages hold none of a user")
+    assert (alone.finish, alone.failure) == ("failed", "it has no message of a user")
     assert teacher.counters()["failed"] == 2
 
 
 @pytest.mark.parametrize(
     "fails", [Failure(FailureKind.WORKER_LOST, "lost 3 times"), InfrastructureError("x")]
 )
-async def test_a_lost_engine_is_raised_to_everyone_and_never_a_reply(prompts, fails):
-    teacher = teacher_of(Scripted(prompts, fails=fails))
+async def test_a_lost_engine_raises_in_every_request_and_is_never_a_reply(prompts, fails):
+    teacher = teacher_of(ScriptedSampler(prompts, fails=fails), in_flight=2)
     replies = await asyncio.gather(
-        *(teacher.reply(ask(seed)) for seed in range(3)), return_exceptions=True
+        *(teacher.reply(request(seed)) for seed in range(5)), return_exceptions=True
     )
-    assert [type(reply) for reply in replies] == [InfrastructureError] * 3
+    assert [type(reply) for reply in replies] == [InfrastructureError] * 5
 
 
-async def test_whoever_waits_is_told_when_the_teacher_is_closed(prompts):
-    teacher = teacher_of(Scripted(prompts, hold=asyncio.Event()), in_flight=2)
-    tasks = [asyncio.create_task(teacher.reply(ask(seed))) for seed in range(2)]
-    await asyncio.sleep(0.02)
-    tasks.append(asyncio.create_task(teacher.reply(ask(2))))
-    await asyncio.sleep(0)
-    tasks[2].cancel()  # one who gave up before
-    await teacher.close()
-    replies = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
-    kinds = [InfrastructureError, InfrastructureError, asyncio.CancelledError]
-    assert [type(reply) for reply in replies] == kinds
+async def test_a_canceled_request_makes_room_for_the_next_one(prompts):
+    hold = asyncio.Event()
+    teacher = teacher_of(ScriptedSampler(prompts, hold=hold), in_flight=1)
+    first = asyncio.create_task(teacher.reply(request(0)))
+    second = asyncio.create_task(teacher.reply(request(1)))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    hold.set()
+    assert (await asyncio.wait_for(second, 5)).finish == "stop"
 
 
-def test_a_configuration_names_it_and_its_speed_is_no_part_of_what_it_writes():
+def test_speed_parameters_are_not_fingerprinted():
     entry = {"backend": "rollout", "model": "m", "gpus": 2, "tensor_parallel": 2}
     backends = make_backends({"a": entry, "b": {**entry, "workers": 4, "in_flight": 9}})
     assert identity(backends["a"]) == identity(backends["b"])

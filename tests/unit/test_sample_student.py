@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bard_ray.distill.filter import Candidate
-from bard_ray.distill.step import STEPS, Tools
+from bard_ray.distill.step import STEPS, StepTools
 from bard_ray.errors import ConfigError, InfrastructureError
 from bard_ray.records import (
     NO_BUDGET,
@@ -34,16 +34,16 @@ def records(*ids):
     return [Candidate(question(i), f"chain {n}", "2", NO_TOKENS) for n, i in enumerate(ids)]
 
 
-class Student:
+class ScriptedStudent:
     """Right in as many of its samples as the seed says; completes the last request first."""
 
     def __init__(self, fails=None):
-        self.fails, self.asked, self.specs = fails or {}, [], []
+        self.fails, self.requests, self.specs = fails or {}, [], []
 
     async def sample(self, requests, spec):
         self.specs.append(spec)
         for request in reversed(requests):
-            self.asked.append(request)
+            self.requests.append(request)
             failure = self.fails.get(request.question.id)
             generator = np.random.default_rng(request.seed)
             rollouts = () if failure else tuple(self._rollouts(request, generator))
@@ -69,9 +69,9 @@ def tools(student, seed=0):
         return Exact()
 
     nothing: dict[str, Any] = dict.fromkeys(
-        ("teacher_name", "prompts", "taught", "context", "teacher", "reference")
+        ("teacher_name", "prompts", "train_budgets", "context", "teacher", "reference")
     )
-    return Tools(seed=seed, verifier=verifier, student=sampler, **nothing)
+    return StepTools(seed=seed, verifier=verifier, student=sampler, **nothing)
 
 
 def step(**params):
@@ -79,52 +79,52 @@ def step(**params):
 
 
 async def test_every_chain_carries_the_rate_of_its_question_which_is_sampled_once():
-    student = Student()
-    judged = await step(samples=40).run(records("a", "a", "b", "a2"), tools(student))
-    assert sorted(r.question.id for r in student.asked) == ["a", "a2", "b"]
-    assert [r.think for r, _ in judged] == ["chain 0", "chain 1", "chain 2", "chain 3"]
-    rates = [r.pass_rate for r, _ in judged]
+    student = ScriptedStudent()
+    results = await step(samples=40).run(records("a", "a", "b", "a2"), tools(student))
+    assert sorted(r.question.id for r in student.requests) == ["a", "a2", "b"]
+    assert [r.think for r, _ in results] == ["chain 0", "chain 1", "chain 2", "chain 3"]
+    rates = [r.pass_rate for r, _ in results]
     assert rates[0] == rates[1]
     assert len({rates[0], rates[2], rates[3]}) == 3, "each question has a stream of its own"
-    by_hand = np.random.default_rng(next(r.seed for r in student.asked if r.question.id == "b"))
+    by_hand = np.random.default_rng(next(r.seed for r in student.requests if r.question.id == "b"))
     assert rates[2] == pytest.approx(np.mean(by_hand.random(40) < 0.5))
-    assert all(reason == "" for _, reason in judged)
+    assert all(reason == "" for _, reason in results)
 
 
-async def test_rates_follow_from_seed_and_question_whatever_else_is_sampled():
+async def test_rates_depend_on_seed_and_question_only():
     ids = [f"q{n}" for n in range(12)]
-    at_once = await step().run(records(*ids), tools(Student()))
+    at_once = await step().run(records(*ids), tools(ScriptedStudent()))
     in_parts = []
     for part in (ids[7:], ids[:2], ids[2:7]):
-        in_parts += await step().run(records(*part), tools(Student()))
+        in_parts += await step().run(records(*part), tools(ScriptedStudent()))
     rates = {r.question.id: r.pass_rate for r, _ in at_once}
     assert {r.question.id: r.pass_rate for r, _ in in_parts} == rates
-    other = await step().run(records(*ids), tools(Student(), seed=1))
+    other = await step().run(records(*ids), tools(ScriptedStudent(), seed=1))
     assert {r.question.id: r.pass_rate for r, _ in other} != rates
 
 
-async def test_the_student_is_asked_as_the_parameters_say():
-    student = Student()
+async def test_the_requests_have_the_steps_parameters():
+    student = ScriptedStudent()
     await step(samples=3, max_new_tokens=50, temperature=0.0).run(records("a"), tools(student))
     await step(samples=2, budget=20).run(records("a"), tools(student))
-    assert [r.budgets for r in student.asked] == [(NO_BUDGET,) * 3, (TokenBudget(20),) * 2]
+    assert [r.budgets for r in student.requests] == [(NO_BUDGET,) * 3, (TokenBudget(20),) * 2]
     assert (student.specs[0].temperature, student.specs[0].max_new_tokens) == (0.0, 50)
     with pytest.raises(ConfigError, match="samples must be at least 1"):
         step(samples=0)
 
 
-async def test_a_question_that_cannot_be_sampled_goes_and_says_so():
-    student = Student({"b": Failure(FailureKind.NO_ROOM, "its prompt leaves no room")})
-    judged = await step().run(records("a", "b", "b"), tools(student))
-    assert [reason for _, reason in judged] == ["", "not_sampled", "not_sampled"]
-    assert judged[1][0].pass_rate is None
+async def test_a_question_that_cannot_be_sampled_is_dropped_with_a_reason():
+    student = ScriptedStudent({"b": Failure(FailureKind.NO_ROOM, "its prompt leaves no room")})
+    results = await step().run(records("a", "b", "b"), tools(student))
+    assert [reason for _, reason in results] == ["", "not_sampled", "not_sampled"]
+    assert results[1][0].pass_rate is None
     assert await step().run(records("b"), tools(student)) == [(records("b")[0], "not_sampled")]
     assert await step().run([], tools(student)) == []
 
 
 async def test_a_lost_engine_drops_no_questions():
     lost = Failure(FailureKind.WORKER_LOST, "lost with its rollout worker 3 times")
-    judged = await step().run(records("a", "b"), tools(Student({"b": lost})))
-    assert [reason for _, reason in judged] == ["", "not_sampled"]
+    results = await step().run(records("a", "b"), tools(ScriptedStudent({"b": lost})))
+    assert [reason for _, reason in results] == ["", "not_sampled"]
     with pytest.raises(InfrastructureError, match="any of 2 questions: lost with"):
-        await step().run(records("a", "b"), tools(Student({"a": lost, "b": lost})))
+        await step().run(records("a", "b"), tools(ScriptedStudent({"a": lost, "b": lost})))

@@ -168,7 +168,7 @@ class Lab:
             plan=smoke_plan(EvalConfig(), BUDGETS, seed=3),
             seed=1,
         )
-        self.told = []
+        self.progress = []
 
     def next_version(self):
         self.version += 1
@@ -176,7 +176,7 @@ class Lab:
 
     async def choose(self):
         return await choose_teacher(
-            self.corpora, self.roles, self.spec, lambda *told: self.told.append(told)
+            self.corpora, self.roles, self.spec, lambda *now: self.progress.append(now)
         )
 
 
@@ -206,7 +206,7 @@ async def test_every_student_starts_from_the_same_weights_and_answers_the_same_q
     assert lab.sampler.asked[0] == lab.sampler.asked[1] == lab.sampler.asked[2]
     assert len(lab.sampler.asked[0]) == 64 * 2
     assert lab.sampler.versions == [6, 7, 8]
-    assert [done for done, _, _ in lab.told] == list(range(6))
+    assert [done for done, _, _ in lab.progress] == list(range(6))
 
 
 async def test_a_smaller_corpus_is_read_more_often_not_trained_less():
@@ -243,7 +243,7 @@ async def test_no_candidate_at_all_is_the_users_mistake():
         await Lab({"a": [], "b": corpus(3)}).choose()
 
 
-async def test_equal_students_are_told_apart_by_their_tokens_then_by_their_place():
+async def test_ties_go_to_the_student_with_fewer_tokens_then_to_the_first_candidate():
     shorter = {"full": corpus(64), "shorter": corpus(64, over=-4)}
     choice = await Lab(shorter).choose()
     assert (choice.winner, choice.lead, choice.beyond_noise) == ("shorter", 0.0, False)
@@ -307,24 +307,24 @@ async def test_diagnostics_stand_beside_the_choice(tmp_path):
     reference = TellingReference()
     lab = Lab({**THREE, "empty": []}, reference=reference, scratch=tmp_path)
     choice = await lab.choose()
-    told = {c.name: c.diagnostics for c in choice.candidates}
-    assert told["empty"] is None
-    assert told["clean"].lengths.mean == 15.0
-    assert told["verbose"].lengths.mean == 23.0
-    assert told["clean"].nll == pytest.approx(0.5)
+    found = {c.name: c.diagnostics for c in choice.candidates}
+    assert found["empty"] is None
+    assert found["clean"].lengths.mean == 15.0
+    assert found["verbose"].lengths.mean == 23.0
+    assert found["clean"].nll == pytest.approx(0.5)
     # "a1a1...": every token but the first is certain
-    assert told["clean"].entropy == pytest.approx(0.0, abs=1e-9)
-    assert told["sloppy"].shift < told["clean"].shift < told["verbose"].shift
+    assert found["clean"].entropy == pytest.approx(0.0, abs=1e-9)
+    assert found["sloppy"].shift < found["clean"].shift < found["verbose"].shift
     assert reference.paths == ["untrained", *lab.learner.exported]
     assert list(tmp_path.iterdir()) == []  # weights are large
 
 
 async def test_without_a_reference_worker_entropy_and_lengths_are_left():
     choice = await Lab(THREE).choose()
-    told = choice.candidates[1].diagnostics
-    assert told.nll is None
-    assert told.shift is None
-    assert told.entropy is not None
+    found = choice.candidates[1].diagnostics
+    assert found.nll is None
+    assert found.shift is None
+    assert found.entropy is not None
 
 
 async def test_one_question_is_refused():
@@ -361,7 +361,7 @@ def test_an_answer_whose_thinking_never_closed_is_wrong_and_a_broken_verdict_is_
     assert answers_by_question([group], 2) == {}
 
 
-def test_the_short_stage_takes_what_it_is_not_told_from_the_supervised_one():
+def test_the_short_stage_takes_settings_without_a_value_from_the_supervised_one():
     sft = SFTConfig(lr=2e-3, batch_rows=16, epochs=3)
     assert smoke_sft(SmokeConfig(), sft) == replace(sft, epochs=1.0)
     assert smoke_sft(SmokeConfig(lr=1e-4, batch_rows=4), sft).lr == 1e-4

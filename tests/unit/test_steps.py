@@ -1,4 +1,4 @@
-"""The steps teach, grade and compress: what they ask for, what they keep, and why not."""
+"""The steps teach, grade and compress: what they request for, what they keep, and why not."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from bard_ray.distill.allocation import ALLOCATIONS
 from bard_ray.distill.compressor import (
-    ALLOCATIONS,
     COMPRESSORS,
     Compressed,
     CompressorTools,
     Reason,
 )
-from bard_ray.distill.filter import Candidate, FilterContext, Judged
-from bard_ray.distill.step import STEPS, Step, Tools
+from bard_ray.distill.filter import Candidate, FilterContext, StepResult
+from bard_ray.distill.step import STEPS, Step, StepTools
 from bard_ray.distill.steps.compress import Compress
 from bard_ray.distill.teacher import Reply, TeacherRequest
+from bard_ray.distill.traits import Traits
 from bard_ray.errors import ConfigError
 from bard_ray.records import GradeItem, Ints, Message, Outcome, Question, TokenBudget, Verdict
 
 
-class Words:
+class WordTokenizer:
     """A tokenizer whose tokens are words."""
 
     def text_ids(self, texts: Sequence[str]) -> list[Ints]:
@@ -36,24 +37,24 @@ class Words:
         return [len(text.split()) for text in texts]
 
 
-class Scripted:
-    """A teacher that says what it was asked, and cannot answer the question `lost`."""
+class ScriptedTeacher:
+    """A teacher that repeats its request, and cannot answer the question `lost`."""
 
     def __init__(self) -> None:
-        self.asks: list[TeacherRequest] = []
+        self.requests: list[TeacherRequest] = []
 
-    async def reply(self, ask: TeacherRequest) -> Reply:
-        self.asks.append(ask)
-        await asyncio.sleep(0.001 * (5 - len(self.asks) % 5))  # replies come in another order
-        assert ask.question is not None
-        if ask.question.id == "lost":
+    async def reply(self, request: TeacherRequest) -> Reply:
+        self.requests.append(request)
+        await asyncio.sleep(0.001 * (5 - len(self.requests) % 5))  # replies come in another order
+        assert request.question is not None
+        if request.question.id == "lost":
             return Reply("", "", "failed", "no")
-        if ask.question.id == "long":
+        if request.question.id == "long":
             return Reply("on and on", "", "length")
-        return Reply(f" {ask.question.id} {ask.seed} ", "\\boxed{1}\n")
+        return Reply(f" {request.question.id} {request.seed} ", "\\boxed{1}\n")
 
     def counters(self) -> Mapping[str, float]:
-        return {"asked": len(self.asks)}
+        return {"requests": len(self.requests)}
 
     async def close(self) -> None:
         pass
@@ -75,7 +76,7 @@ class Even:
         return Outcome.WRONG if int(item.text[7]) % 2 else Outcome.CORRECT
 
 
-def tools(teacher: Scripted | None = None, seed: int = 0) -> Tools:
+def tools(teacher: ScriptedTeacher | None = None, seed: int = 0) -> StepTools:
     async def give_teacher(name: str) -> Any:
         assert name == "scripted"
         return teacher
@@ -83,10 +84,10 @@ def tools(teacher: Scripted | None = None, seed: int = 0) -> Tools:
     async def give_verifier() -> Any:
         return Even()
 
-    prompts: Any = Words()
+    prompts: Any = WordTokenizer()
     nobody: Any = None
     given = (give_verifier, give_teacher, nobody, nobody)
-    return Tools(seed, "scripted", prompts, (4, 8, 16), FilterContext(), *given)
+    return StepTools(seed, "scripted", prompts, (4, 8, 16), FilterContext(), *given)
 
 
 def question(name: str) -> Question:
@@ -99,30 +100,30 @@ def chain(name: str, words: int, answer: int = 1) -> Candidate:
     return Candidate(question(name), think, f"\\boxed{{{answer}}}", ids_T)
 
 
-def run(step: Step, records: Sequence[Candidate], with_tools: Tools) -> list[Judged]:
+def run(step: Step, records: Sequence[Candidate], with_tools: StepTools) -> list[StepResult]:
     return asyncio.run(step.run(records, with_tools))
 
 
 def test_every_question_gets_its_chains_in_order_whatever_order_replies_come_in() -> None:
     step = STEPS.build("teach", {"chains": 3, "temperature": 0.0, "max_tokens": 9})
     asked = [chain(name, 0) for name in ("a", "lost", "a", "b", "long")]
-    judged = run(step, asked, tools(teacher := Scripted()))
-    names = [record.question.id for record, _ in judged]
+    results = run(step, asked, tools(teacher := ScriptedTeacher()))
+    names = [record.question.id for record, _ in results]
     assert names == ["a"] * 3 + ["lost"] * 3 + ["b"] * 3 + ["long"] * 3
-    reasons = {record.question.id: reason for record, reason in judged}
+    reasons = {record.question.id: reason for record, reason in results}
     assert reasons == {"a": "", "lost": "no_reply", "b": "", "long": "cut_off"}
-    first, _ = judged[0]
+    first, _ = results[0]
     assert (first.answer_text, first.origin) == ("\\boxed{1}", "scripted")
     assert first.think.split()[0] == "a"
     assert first.tokens_T.size == 2
-    assert {(ask.temperature, ask.max_tokens) for ask in teacher.asks} == {(0.0, 9)}
+    assert {(request.temperature, request.max_tokens) for request in teacher.requests} == {(0.0, 9)}
 
 
-def test_seeds_follow_from_run_question_and_turn_alone() -> None:
+def test_seeds_depend_on_run_question_and_turn_only() -> None:
     def thinks(seed: int, *names: str) -> dict[str, list[str]]:
         step = STEPS.build("teach", {"chains": 4})
         found: dict[str, list[str]] = {}
-        for record, _ in run(step, [chain(n, 0) for n in names], tools(Scripted(), seed)):
+        for record, _ in run(step, [chain(n, 0) for n in names], tools(ScriptedTeacher(), seed)):
             found.setdefault(record.question.id, []).append(record.think)
         return found
 
@@ -134,23 +135,23 @@ def test_seeds_follow_from_run_question_and_turn_alone() -> None:
 
 def test_an_instruction_follows_the_question() -> None:
     step = STEPS.build("teach", {"instruction": "Box it."})
-    run(step, [chain("a", 0)], tools(teacher := Scripted()))
-    assert [m.content for m in teacher.asks[0].messages] == ["be brief", "a?\n\nBox it."]
-    assert teacher.asks[0].question == question("a")  # what is graded stays the question
+    run(step, [chain("a", 0)], tools(teacher := ScriptedTeacher()))
+    assert [m.content for m in teacher.requests[0].messages] == ["be brief", "a?\n\nBox it."]
+    assert teacher.requests[0].question == question("a")  # what is graded stays the question
 
 
 @pytest.mark.parametrize("params", [{"chains": 0}, {"temperature": -1.0}, {"max_tokens": 0}])
-def test_parameters_of_teach_are_judged(params: dict[str, Any]) -> None:
+def test_wrong_parameters_of_teach_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         STEPS.build("teach", params)
 
 
-def test_grading_notes_verdicts_and_grades_again_what_broke() -> None:
-    judged = run(STEPS.build("grade", {}), [chain("a", 1, n) for n in (1, 2, 4)], tools())
-    assert [record.verdict for record, _ in judged] == [
+def test_grading_stores_verdicts_and_grades_broken_ones_again() -> None:
+    results = run(STEPS.build("grade", {}), [chain("a", 1, n) for n in (1, 2, 4)], tools())
+    assert [record.verdict for record, _ in results] == [
         Outcome.WRONG, Outcome.CORRECT, Outcome.CORRECT,
     ]  # fmt: skip
-    assert all(not reason for _, reason in judged)
+    assert all(not reason for _, reason in results)
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,10 @@ class Halving:
     """Cuts to half of the budget, cannot do budget 16, and notes what it was given."""
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
+        self, chain: Candidate, budgets: Sequence[int], tools: CompressorTools
     ) -> list[Compressed]:
         words = chain.think.split()
-        number = int(bench.generator.integers(1000))
+        number = int(tools.generator.integers(1000))
         return [
             Compressed(b, f"{number} " + " ".join(words[: b // 2 - 1]), chain.answer_text)
             if b < 16
@@ -174,10 +175,10 @@ class Halving:
 class Labels:
     """Every chain belongs to the budget of its length."""
 
-    chooses: ClassVar[bool] = True
+    own_budgets: ClassVar[int] = 1
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
+        self, chain: Candidate, budgets: Sequence[int], tools: CompressorTools
     ) -> list[Compressed]:
         fits = [b for b in budgets if b >= chain.tokens_T.size][:1]
         other = [Compressed(b, reason=Reason.OTHER_BUDGET) for b in budgets if b not in fits]
@@ -188,19 +189,19 @@ def compress(compressor: Any, allocation: str = "uniform", count: int = 3) -> Co
     return Compress(compressor, ALLOCATIONS.build(allocation, {}), count)
 
 
-def test_a_chain_becomes_one_record_a_budget() -> None:
-    judged = run(compress(Halving()), [chain("a", 20)], tools())
-    assert [(r.budget, r.tokens_T.size, r.attempts, reason) for r, reason in judged] == [
+def test_a_chain_becomes_one_record_per_budget() -> None:
+    results = run(compress(Halving()), [chain("a", 20)], tools())
+    assert [(r.budget, r.tokens_T.size, r.attempts, reason) for r, reason in results] == [
         (TokenBudget(4), 2, 0, ""),
         (TokenBudget(8), 4, 0, ""),
         (TokenBudget(16), 0, 3, "too_long"),
     ]
 
 
-def test_random_numbers_of_a_chain_follow_from_its_place_among_those_of_its_question() -> None:
+def test_random_numbers_of_a_chain_depend_on_its_place_in_its_question() -> None:
     def numbers(*chains: Candidate) -> list[tuple[str, str]]:
-        judged = run(compress(Halving()), chains, tools())
-        return [(r.question.id, r.think.split()[0]) for r, reason in judged if not reason]
+        results = run(compress(Halving()), chains, tools())
+        return [(r.question.id, r.think.split()[0]) for r, reason in results if not reason]
 
     one, two = chain("a", 20), chain("b", 20)
     both = numbers(one, one, two)
@@ -208,29 +209,30 @@ def test_random_numbers_of_a_chain_follow_from_its_place_among_those_of_its_ques
     assert len({number for _, number in both}) == 3  # one a chain, the same at its two budgets
 
 
-def test_who_finds_budgets_itself_is_asked_for_all_and_gives_one_chain_a_budget() -> None:
+def test_a_compressor_that_picks_budgets_gets_all_and_leaves_one_chain_per_budget() -> None:
     chains = [chain("a", n) for n in (3, 4, 7, 30, 12)] + [chain("b", 2)]
-    judged = run(compress(Labels(), count=2), chains, tools())
-    kept = [(r.question.id, r.budget, r.tokens_T.size) for r, reason in judged if not reason]
+    results = run(compress(Labels(), count=2), chains, tools())
+    kept = [(r.question.id, r.budget, r.tokens_T.size) for r, reason in results if not reason]
     assert kept == [
         ("a", TokenBudget(4), 3), ("a", TokenBudget(8), 7), ("b", TokenBudget(4), 2),
     ]  # fmt: skip
     # The second at 4, and one of a third budget; what was never tried is not there.
-    assert Counter(reason for _, reason in judged if reason) == {"spare": 2}
+    assert Counter(reason for _, reason in results if reason) == {"spare": 2}
 
 
-def test_a_spread_that_goes_by_all_lengths_sees_all_questions_at_once() -> None:
+def test_a_fitted_allocation_sees_all_questions_at_once() -> None:
     step = compress(Halving(), "tied", 1)
-    assert step.questions == 0
-    assert compress(Halving()).questions > 0
+    assert step.chunk_questions == 0
+    assert compress(Halving()).chunk_questions > 0
     chains = [chain(f"q{n}", n + 1) for n in range(30)]
-    judged = run(step, chains, tools())
-    budgets = [r.budget.tokens for r, _ in judged if isinstance(r.budget, TokenBudget)]
+    results = run(step, chains, tools())
+    budgets = [r.budget.tokens for r, _ in results if isinstance(r.budget, TokenBudget)]
     assert budgets == sorted(budgets)  # longer for longer chains
     assert Counter(budgets) == {4: 10, 8: 10, 16: 10}
 
 
 def test_built_in_compressors_say_what_they_need() -> None:
-    names = ("rewrite", "by_difficulty", "truncate")
-    assert all(getattr(COMPRESSORS.find(name), "NEEDS_WRITER", False) for name in names)
-    assert getattr(COMPRESSORS.find("drop_steps"), "CHAIN_ONLY", False)
+    found = {name: Traits.of(COMPRESSORS.find(name)) for name in COMPRESSORS.names()}
+    writers = {name for name, traits in found.items() if "writer" in traits.roles}
+    assert writers == {"rewrite", "by_difficulty", "truncate"}
+    assert {name for name, traits in found.items() if traits.synthetic_only} == {"drop_steps"}

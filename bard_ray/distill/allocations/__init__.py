@@ -1,1 +1,1 @@
-"""Which budgets a question is taught at: one plug-in a file."""
+"""Budget allocations, one per file."""

@@ -1,4 +1,4 @@
-"""Budgets by name."""
+"""An explicit list of budgets."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bard_ray.distill.compressor import ALLOCATIONS
+from bard_ray.distill.allocation import ALLOCATIONS
 from bard_ray.errors import ConfigError
 
 
 @ALLOCATIONS.register("listed")
 @dataclass(frozen=True)
-class Listed:
-    """The budgets of a list; a random subset of them where fewer are wanted.
+class ListedAllocation:
+    """The budgets of a list; a random subset where fewer are wanted.
 
-    Others may be taught all the same, in RL for instance. Source: ours.
+    `budget.train` may hold others too, for RL for instance. Source: ours.
 
     Attributes:
-        budgets: tokens, some of those taught.
+        budgets: tokens, all of them in `budget.train`.
     """
 
     budgets: tuple[int, ...]
@@ -30,15 +30,19 @@ class Listed:
             raise ValueError(msg)
 
     def choose(
-        self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
+        self,
+        natural_tokens: int,
+        budgets: Sequence[int],
+        count: int,
+        generator: np.random.Generator,
     ) -> list[int]:
-        """Independent of the question.
+        """Independent of the chain.
 
         Raises:
-            ConfigError: one of them is not taught.
+            ConfigError: one of them is not in `budget.train`.
         """
-        unknown = sorted(set(self.budgets) - set(taught))
+        unknown = sorted(set(self.budgets) - set(budgets))
         if unknown:
-            fix = "Name them in budget.train too."
-            raise ConfigError("distill.allocation.params.budgets", unknown, "are not taught", fix)
+            rule, fix = "are not in budget.train", "Add them there."
+            raise ConfigError("distill.allocation.params.budgets", unknown, rule, fix)
         return sorted(generator.permutation(np.unique(self.budgets))[:count].tolist())

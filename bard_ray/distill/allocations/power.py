@@ -1,4 +1,4 @@
-"""Budgets by a power of their size."""
+"""Budgets weighted by a power of their size."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bard_ray.distill.compressor import ALLOCATIONS
+from bard_ray.distill.allocation import ALLOCATIONS
 from bard_ray.distill.weighted_draws import draw_budgets
 from bard_ray.plugins import require_within
 
 
 @ALLOCATIONS.register("power")
 @dataclass(frozen=True)
-class Power:
-    """Drawn without replacement with the weights w_b = b^exponent. Source: ours.
+class PowerAllocation:
+    """Budgets drawn without replacement with weights w_b = b^exponent. Source: ours.
 
     Attributes:
         exponent: -1 favors small budgets, 0 is `uniform`, 1 favors large ones.
@@ -27,8 +27,12 @@ class Power:
         require_within("exponent", self.exponent, -10, 10)
 
     def choose(
-        self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
+        self,
+        natural_tokens: int,
+        budgets: Sequence[int],
+        count: int,
+        generator: np.random.Generator,
     ) -> list[int]:
-        """Independent of the question."""
-        weights = [(budget / taught[-1]) ** self.exponent for budget in taught]
-        return draw_budgets(taught, weights, count, generator)
+        """Independent of the chain."""
+        weights = [(budget / budgets[-1]) ** self.exponent for budget in budgets]
+        return draw_budgets(budgets, weights, count, generator)

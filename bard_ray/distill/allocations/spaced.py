@@ -1,4 +1,4 @@
-"""Budgets all over the range, for every question."""
+"""Budgets over the whole range for every chain."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bard_ray.distill.compressor import ALLOCATIONS
+from bard_ray.distill.allocation import ALLOCATIONS
 
 
 @ALLOCATIONS.register("spaced")
 @dataclass(frozen=True)
-class Spaced:
-    """Evenly spaced ranks among the K taught budgets: floor((i + u) * K / count), u ~ U(0, 1).
+class SpacedAllocation:
+    """Budgets of evenly spaced ranks floor((i + u) * K / count), u ~ U(0, 1), of K budgets.
 
-    Every budget is as likely as every other, but no question gets neighbors only, so the budgets
-    of a question differ as much as they can. Source: ours (systematic sampling).
+    All budgets are equally likely, and the budgets of one chain differ as much as they can.
+    Source: ours (systematic sampling).
     """
 
     def choose(
-        self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
+        self,
+        natural_tokens: int,
+        budgets: Sequence[int],
+        count: int,
+        generator: np.random.Generator,
     ) -> list[int]:
-        """Independent of the question."""
-        count = min(count, len(taught))
+        """Independent of the chain."""
+        count = min(count, len(budgets))
         start = generator.random()
-        return [taught[int((i + start) * len(taught) / count)] for i in range(count)]
+        return [budgets[int((i + start) * len(budgets) / count)] for i in range(count)]

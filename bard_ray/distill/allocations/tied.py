@@ -1,4 +1,4 @@
-"""One budget a question, longer for harder ones: the set without contrast."""
+"""One budget per chain, longer for longer chains: a corpus without contrast."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bard_ray.distill.compressor import ALLOCATIONS
+from bard_ray.distill.allocation import ALLOCATIONS
 from bard_ray.distill.weighted_draws import require_lengths, summary
 from bard_ray.plugins import require_within
 
 
 @ALLOCATIONS.register("tied")
 @dataclass(frozen=True)
-class Tied:
-    """One budget: the taught one of rank floor(q * K), q the quantile of N among all chains.
+class TiedAllocation:
+    """One budget: the one of rank floor(q * K), q the quantile of N among all chains.
 
-    N is the natural length, K the number of taught budgets. q = (n_less + u * n_equal) / n with u ~
+    N is the natural length, K the number of budgets. q = (n_less + u * n_equal) / n with u ~
     U(0, 1), moved by U(-jitter, jitter) and reflected at 0 and 1, so that all budgets are covered
-    alike. Natural chains are like that, and it is what contrast mends: one budget drawn
-    independently of the question teaches adherence just as well, so that would be no ablation.
-    Source: ours (tiny task), for BARD's ablation of contrast.
+    equally. In such a corpus the question explains the length, as in natural chains; contrast
+    removes that. (One budget drawn independently of the question would be no ablation: it teaches
+    budget adherence as well.) Source: ours (tiny task), for BARD's ablation of contrast.
 
     Attributes:
         jitter: noise of the quantile, in [0, 1].
-        lengths: natural lengths of all chains, tokens of the student; put there by `fit`.
+        lengths: natural lengths of all chains, tokens of the student; set by `fit`.
     """
 
     jitter: float = 0.0
@@ -35,12 +35,16 @@ class Tied:
     def __post_init__(self) -> None:
         require_within("jitter", self.jitter, 0, 1)
 
-    def fit(self, lengths: Sequence[int]) -> Tied:
-        """Go by these lengths."""
+    def fit(self, lengths: Sequence[int]) -> TiedAllocation:
+        """The same with these lengths."""
         return replace(self, lengths=summary(lengths))
 
     def choose(
-        self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
+        self,
+        natural_tokens: int,
+        budgets: Sequence[int],
+        count: int,
+        generator: np.random.Generator,
     ) -> list[int]:
         """One budget, whatever the count.
 
@@ -53,4 +57,4 @@ class Tied:
         quantile = (less + generator.random() * (up_to - less)) / len(ordered)
         moved = abs(quantile + generator.uniform(-self.jitter, self.jitter))
         inside = min(moved, 2 - moved)
-        return [taught[min(int(inside * len(taught)), len(taught) - 1)]]
+        return [budgets[min(int(inside * len(budgets)), len(budgets) - 1)]]

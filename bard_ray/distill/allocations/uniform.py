@@ -1,4 +1,4 @@
-"""Every budget as often as every other."""
+"""All budgets equally likely."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bard_ray.distill.compressor import ALLOCATIONS
+from bard_ray.distill.allocation import ALLOCATIONS
 
 
 @ALLOCATIONS.register("uniform")
 @dataclass(frozen=True)
-class Uniform:
-    """A random subset of the taught budgets, all subsets alike. Source: ours (tiny task)."""
+class UniformAllocation:
+    """A uniformly random subset of the budgets. Source: ours (tiny task)."""
 
     def choose(
-        self, natural_tokens: int, taught: Sequence[int], count: int, generator: np.random.Generator
+        self,
+        natural_tokens: int,
+        budgets: Sequence[int],
+        count: int,
+        generator: np.random.Generator,
     ) -> list[int]:
-        """Independent of the question."""
-        return sorted(generator.permutation(np.array(taught))[:count].tolist())
+        """Independent of the chain."""
+        return sorted(generator.permutation(np.array(budgets))[:count].tolist())

@@ -1,1 +1,1 @@
-"""Compressors: one plug-in a file."""
+"""Compressors, one per file."""

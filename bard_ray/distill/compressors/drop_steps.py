@@ -1,4 +1,4 @@
-"""Chains of the synthetic task with some of their steps left out."""
+"""Chains of the synthetic task without some of their steps."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from bard_ray.distill.split_points import STEP
 from bard_ray.errors import ConfigError
 from bard_ray.plugins import require_within
 
-PLAIN_TOKENS = 2  # letter, value; a verbose step has the operation too
+PLAIN_TOKENS = 2  # letter, value; a verbose step also has the operation
 
 
 @COMPRESSORS.register("drop_steps")
 @dataclass(frozen=True)
 class DropSteps:
-    """A random part of the steps that the chain has, so many that it is b' tokens long.
+    """A random subset of the chain's steps, b' tokens long; synthetic task only.
 
-    b' = round(b * U(1 - jitter, 1 + jitter)). For the synthetic task. Values and answer are those
-    the teacher wrote, right or wrong; where it wrote a step twice, the later one counts. Reason:
-    `bad_format`, there is no step in it. Source: ours (tiny task).
+    b' = round(b * U(1 - jitter, 1 + jitter)). Values and answer are the teacher's, correct or not;
+    where it wrote a step twice, the later one counts. Reason: `bad_format`, the chain has no step.
+    Source: ours (tiny task).
 
     Attributes:
-        jitter: half width of the relative error of the length, in [0, 1): an LLM that is asked for
-            b tokens misses by some per cent, and RL has that to gain.
+        jitter: half width of the relative error of the length, in [0, 1). It imitates an LLM that
+            misses a requested length by some per cent, which leaves RL something to improve.
     """
 
-    CHAIN_ONLY: ClassVar[bool] = True
+    SYNTHETIC_ONLY: ClassVar[bool] = True
 
     jitter: float = 0.15
 
@@ -40,12 +40,12 @@ class DropSteps:
         require_within("jitter", self.jitter, 0, 0.99)
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
+        self, chain: Candidate, budgets: Sequence[int], tools: CompressorTools
     ) -> list[Compressed]:
-        """One row a budget; a chain that is shorter than the budget keeps all of its steps.
+        """One row per budget; a chain that is shorter than the budget keeps all of its steps.
 
         Raises:
-            ConfigError: the question is none of the synthetic task, or a budget holds no step.
+            ConfigError: the question is not of the synthetic task, or a budget holds no step.
         """
         task = chain_of(chain.question)
         values = written_values(task, chain.think)
@@ -53,14 +53,14 @@ class DropSteps:
             return [Compressed(budget, reason=Reason.BAD_FORMAT) for budget in budgets]
         rows = []
         for budget in budgets:
-            target = jittered_target(budget, self.jitter, bench.generator)
-            think = drop_steps(task, target, bench.generator, values)
+            target = jittered_target(budget, self.jitter, tools.generator)
+            think = drop_steps(task, target, tools.generator, values)
             rows.append(Compressed(budget, think, chain.answer_text))
         return rows
 
 
 def jittered_target(budget: int, jitter: float, generator: np.random.Generator) -> int:
-    """Tokens a compressor really aims at.
+    """Tokens that the compressor aims at for a budget.
 
     b' = round(b * U(1 - jitter, 1 + jitter)), at least one step. Source: ours (tiny task).
 
@@ -84,17 +84,18 @@ def drop_steps(
     generator: np.random.Generator,
     values: Mapping[int, int] | None = None,
 ) -> str:
-    """Chain of thought of exactly min(target, 3N) tokens that keeps a random part of N steps.
+    """Chain of thought of exactly min(target, 3N) tokens with a random subset of N steps.
 
-    s = min(N, target // 2) steps survive: the last one and a uniformly random subset of the others,
-    plain form. v = min(s, target - 2s) of them, random too, are written verbosely. A dropped
-    operation has to be done in the head, so fewer tokens cost accuracy. Source: ours (tiny task).
+    s = min(N, target // 2) steps are kept: the last one and a uniformly random subset of the
+    others, in plain form. v = min(s, target - 2s) of them, random too, are written verbosely. The
+    student must compute a dropped operation without writing it, so fewer tokens cost accuracy.
+    Source: ours (tiny task).
 
     Args:
         chain: the question, parsed.
         target: tokens, at least 2; see `jittered_target`.
         generator: consumed by two draws of N numbers.
-        values: the steps to choose from, as index and value; None: all of them, done right.
+        values: the steps to choose from, as index and value; None: all of them, correct.
     """
     values = dict(enumerate(chain.values)) if values is None else values
     steps = sorted(values)
@@ -112,6 +113,6 @@ def drop_steps(
 
 
 def written_values(chain: Chain, think: str) -> dict[int, int]:
-    """The steps of the task that a chain of thought has: index and the value that it gives."""
+    """The steps of the task that a chain of thought has: index and written value."""
     written = {LETTERS.index(letter): int(value) for letter, _, value in STEP.findall(think)}
     return {step: value for step, value in written.items() if step < len(chain.ops)}

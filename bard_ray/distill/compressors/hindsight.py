@@ -1,4 +1,4 @@
-"""Natural chains under the budgets they happen to fit."""
+"""Natural chains at the budgets that they happen to fit."""
 
 from __future__ import annotations
 
@@ -15,38 +15,35 @@ from bard_ray.records import NO_BUDGET, Budget, TokenBudget, token_limit
 @COMPRESSORS.register("hindsight")
 @dataclass(frozen=True)
 class Hindsight:
-    """The chain as it is, at the smallest taught budget b >= T, T its tokens.
+    """The chain unchanged, at the smallest training budget b >= T, T its tokens.
 
-    It shortens nothing. A question gets several budgets only by several chains of different
-    lengths, so ask the teacher for some. Reasons: `other_budget`; `too_long`, at the largest
-    budget, for a chain that fits none. Source: ours, after hindsight relabeling (the outcome names
-    the goal that it reached).
+    It shortens nothing, so a question has rows at several budgets only if it has several chains of
+    different lengths. Reasons: `other_budget`; `too_long`, at the largest budget, for a chain that
+    fits none. Source: ours, after hindsight relabeling (the outcome defines the goal).
     """
 
-    chooses: ClassVar[bool] = True
+    own_budgets: ClassVar[int] = 1
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
+        self, chain: Candidate, budgets: Sequence[int], tools: CompressorTools
     ) -> list[Compressed]:
-        """One row, at the budget that the chain belongs to."""
+        """One row, at the smallest budget that holds the chain."""
         ordered = sorted(budgets)
         fits = token_limit(hindsight_budget(chain.tokens_T.size, ordered))
-        home, reason = (ordered[-1], Reason.TOO_LONG) if fits is None else (fits, "")
-        row = Compressed(home, chain.think, chain.answer_text, reason)
-        return [row if budget == home else elsewhere(budget) for budget in budgets]
+        chosen, reason = (ordered[-1], Reason.TOO_LONG) if fits is None else (fits, "")
+        row = Compressed(chosen, chain.think, chain.answer_text, reason)
+        return [row if budget == chosen else not_chosen(budget) for budget in budgets]
 
 
-def elsewhere(budget: int) -> Compressed:
+def not_chosen(budget: int) -> Compressed:
     """The result at a budget that was not chosen."""
     return Compressed(budget, reason=Reason.OTHER_BUDGET)
 
 
 def hindsight_budget(num_tokens: int, budgets: Sequence[int]) -> Budget:
-    """The smallest budget that a chain of `num_tokens` tokens fits into.
+    """The smallest budget that holds `num_tokens` tokens, or no budget if none does.
 
-    The row is unconstrained if it fits into none.
-
-    Source: ours, after hindsight relabeling (the outcome names the goal it reached).
+    Source: ours, after hindsight relabeling.
 
     Args:
         num_tokens: length of the thinking in tokens of the student.

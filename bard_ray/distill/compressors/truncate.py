@@ -1,18 +1,18 @@
-"""Chains that are cut off, and answered from what is left."""
+"""Truncated chains, with the writer's answer to them."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bard_ray.distill.compressor import COMPRESSORS, Compressed, CompressorTools, Reason
-from bard_ray.distill.compressors.hindsight import hindsight_budget
+from bard_ray.distill.compressors.hindsight import hindsight_budget, not_chosen
 from bard_ray.distill.filter import Candidate
-from bard_ray.distill.split_points import cut_ends
+from bard_ray.distill.split_points import split_points
 from bard_ray.distill.teacher import TeacherRequest
-from bard_ray.distill.writing import Window, answer_from, at_once, seeds_of, writer_of
+from bard_ray.distill.writing import Window, draw_seeds, gather_all, request_answer, require_writer
 from bard_ray.plugins import require_within
 from bard_ray.records import token_limit
 
@@ -20,26 +20,26 @@ from bard_ray.records import token_limit
 @COMPRESSORS.register("truncate")
 @dataclass(frozen=True)
 class Truncate:
-    """The beginning of the chain, `connect`, and the writer's answer to that, if it is right.
+    """The beginning of the chain, `connect`, and the writer's answer to that, if it is correct.
 
-    The cut is behind the last sentence, line or step that leaves at most high * b tokens of the
-    student, `connect` included, and at least low * b. With `ratios` r a chain of T tokens is cut at
-    r * T instead, and belongs to the smallest taught budget that holds r * T; 1 is the whole chain.
-    Reasons: `too_short`, no place to cut within the window; `wrong_answer`, `no_answer`,
-    `cut_off`, `failed`, `not_graded`, `chain_too_short`, `other_budget`. Source: ThinkDial (arXiv
-    2508.18773) cuts at 1, 1/2 and 1/4, adds a text for each mode and has the answer written anew;
-    `connect` and the window are ours.
+    The chain is truncated after the last sentence, line or step that leaves at most high * b tokens
+    of the student, `connect` included, and at least low * b. With `ratios` r, a chain of T tokens
+    is truncated at r * T instead and gets the smallest training budget that holds r * T; 1 is the
+    whole chain. Reasons: `too_short`, there is no split point within the window; `wrong_answer`,
+    `no_answer`, `cut_off`, `failed`, `not_graded`, `chain_too_short`, `other_budget`.
+    Source: ThinkDial (arXiv 2508.18773) truncates at 1, 1/2 and 1/4, adds a text for each mode and
+    has the answer rewritten; `connect` and the window are ours.
 
     Attributes:
-        ratios: where to cut; none: at the budgets asked for.
-        connect: text between the cut and the closing think tag.
+        ratios: shares of the chain to keep; none: truncate to the requested budgets.
+        connect: text between the truncated chain and the closing think tag.
         low, high: window of accepted lengths, shares of the budget or of r * T.
-        attempts: answers asked for until one is right.
+        attempts: answers requested until one is correct.
         temperature: of the answer; 0 is greedy.
         max_tokens: of the answer, tokens of the writer.
     """
 
-    NEEDS_WRITER: ClassVar[bool] = True
+    ROLES: ClassVar[tuple[str, ...]] = ("writer", "verifier")
 
     ratios: tuple[float, ...] = ()
     connect: str = "\n\nI have to answer now, with what I have so far."
@@ -59,64 +59,70 @@ class Truncate:
         require_within("max_tokens", self.max_tokens, 1)
 
     @property
-    def chooses(self) -> bool:
-        """Ratios tell the budgets."""
-        return bool(self.ratios)
+    def own_budgets(self) -> int:
+        """One per ratio."""
+        return len(self.ratios)
 
     async def compress(
-        self, chain: Candidate, budgets: Sequence[int], bench: CompressorTools
+        self, chain: Candidate, budgets: Sequence[int], tools: CompressorTools
     ) -> list[Compressed]:
-        """All budgets at a time; none depends on another.
+        """All budgets concurrently and independently of each other.
 
         Raises:
             ConfigError: there is no writer.
         """
-        writer_of(bench, "truncate")
-        seeds = seeds_of(budgets, self.attempts, bench.generator)
-        aims = self._aims(chain, budgets)
-        made = [
-            self._cut(chain, budget, aims.get(budget, 0), row, bench)
+        require_writer(tools, "truncate")
+        seeds = draw_seeds(budgets, self.attempts, tools.generator)
+        targets = self._targets(chain, budgets)
+        works = [
+            self._truncate(chain, budget, targets.get(budget, 0), row, tools)
             for budget, row in zip(budgets, seeds, strict=True)
         ]
-        return await at_once(made)
+        return await gather_all(works)
 
-    def _aims(self, chain: Candidate, budgets: Sequence[int]) -> dict[int, int]:
-        """Tokens to leave, by budget; of two ratios that fall to one budget the larger one."""
+    def _targets(self, chain: Candidate, budgets: Sequence[int]) -> dict[int, int]:
+        """Tokens to keep, by budget; of two ratios with the same budget the larger one."""
         if not self.ratios:
             return {budget: budget for budget in budgets}
-        aims: dict[int, int] = {}
+        targets: dict[int, int] = {}
         for ratio in sorted(self.ratios):
-            aim = max(1, round(ratio * chain.tokens_T.size))
-            budget = token_limit(hindsight_budget(aim, sorted(budgets)))
+            target = max(1, round(ratio * chain.tokens_T.size))
+            budget = token_limit(hindsight_budget(target, sorted(budgets)))
             if budget is not None:
-                aims[budget] = aim
-        return aims
+                targets[budget] = target
+        return targets
 
-    async def _cut(
-        self, chain: Candidate, budget: int, aim: int, seeds: Sequence[int], bench: CompressorTools
+    async def _truncate(
+        self,
+        chain: Candidate,
+        budget: int,
+        target: int,
+        seeds: Sequence[int],
+        tools: CompressorTools,
     ) -> Compressed:
-        if not aim:
-            return Compressed(budget, reason=Reason.OTHER_BUDGET)
+        if not target:
+            return not_chosen(budget)
         window = Window(self.low, self.high)
-        if as_it_is := window.as_it_is(chain, aim):
-            return Compressed(budget, as_it_is.think, as_it_is.answer_text, as_it_is.reason)
-        shortest, longest = window.bounds(aim)
-        think, num_tokens = cut_to(chain.think, longest, self.connect, bench)
+        if unchanged := window.unchanged(chain, target):
+            return replace(unchanged, budget=budget)
+        shortest, longest = window.bounds(target)
+        think, num_tokens = truncate_to(chain.think, longest, self.connect, tools)
         if num_tokens < shortest:
             return Compressed(budget, think, reason=Reason.TOO_SHORT)
-        return await self._answered(chain, Compressed(budget, think), seeds, bench)
+        return await self._with_answer(chain, Compressed(budget, think), seeds, tools)
 
-    async def _answered(
-        self, chain: Candidate, cut: Compressed, seeds: Sequence[int], bench: CompressorTools
+    async def _with_answer(
+        self, chain: Candidate, truncated: Compressed, seeds: Sequence[int], tools: CompressorTools
     ) -> Compressed:
-        tries = []
+        answers: list[tuple[str, str]] = []
         for seed in seeds:
-            tries.append(await answer_from(bench, self._ask(chain, cut.think, seed), "truncate"))
-            if tries[-1][1] in ("", Reason.FAILED, Reason.NOT_GRADED):
+            request = self._request(chain, truncated.think, seed)
+            answers.append(await request_answer(tools, request, "truncate"))
+            if answers[-1][1] in ("", Reason.FAILED, Reason.NOT_GRADED):
                 break
-        return Compressed(cut.budget, cut.think, *tries[-1], len(tries))
+        return Compressed(truncated.budget, truncated.think, *answers[-1], len(answers))
 
-    def _ask(self, chain: Candidate, think: str, seed: int) -> TeacherRequest:
+    def _request(self, chain: Candidate, think: str, seed: int) -> TeacherRequest:
         question = chain.question
         return TeacherRequest(
             question.messages,
@@ -129,18 +135,18 @@ class Truncate:
         )
 
 
-def cut_to(text: str, limit: int, connect: str, bench: CompressorTools) -> tuple[str, int]:
-    """The longest beginning of at most `limit` tokens, and how many it has.
+def truncate_to(text: str, limit: int, connect: str, tools: CompressorTools) -> tuple[str, int]:
+    """The longest beginning of at most `limit` tokens, and its number of tokens.
 
-    It ends behind a sentence, line or step, and `connect` follows; both count.
+    It ends after a sentence, line or step, and `connect` follows; both count.
 
     Returns:
-        Empty text and 0 where even the first such place is too far. Source: ours.
+        Empty text and 0 where even the first split point exceeds the limit. Source: ours.
     """
-    ends = cut_ends(text)
+    ends = split_points(text)
 
     def length(end: int) -> int:
-        return bench.count_tokens([text[:end] + connect])[0]
+        return tools.count_tokens([text[:end] + connect])[0]
 
     place = bisect_right(ends, limit, key=length)
     if place == 0:

@@ -1,1 +1,1 @@
-"""Stages of curation, one a file."""
+"""Filters of the data pipeline, one per file."""

@@ -1,4 +1,4 @@
-"""Questions that the evaluation asks too."""
+"""Questions that overlap with the evaluation."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, StepResult
 from bard_ray.distill.shingles import ngrams, words
 from bard_ray.plugins import require_within
 
 
 @FILTERS.register("decontaminate")
 @dataclass(frozen=True)
-class Decontaminate:
-    """Keep questions with s < min_share against every question of the evaluation.
+class DecontaminateFilter:
+    """Keep questions with s < min_share for every question of the evaluation.
 
-    s is the number of word n-grams the two share over those of the one that has fewer, so that a
-    question inside a longer one is found. A text of fewer than n words is one n-gram. Reason:
-    `in_evaluation`. Source: n-gram overlap is common practice; measure and numbers are ours.
+    s is the number of shared word n-grams over the number of n-grams of the question that has
+    fewer, so that a question inside a longer one is found. A text of fewer than n words is one
+    n-gram. Reason: `in_evaluation`. Source: n-gram overlap is common practice; measure and numbers
+    are ours.
 
     Attributes:
         ngram: n, words.
-        min_share: smallest share that is contamination, in (0, 1].
+        min_share: smallest share that counts as contamination, in (0, 1].
     """
 
     ngram: int = 8
@@ -32,8 +33,8 @@ class Decontaminate:
         require_within("ngram", self.ngram, 1)
         require_within("min_share", self.min_share, 0, 1, open_low=True)
 
-    def judge(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[Judged]:
-        """Judge each record by its question."""
+    def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
+        """Each record by its question."""
         sizes: list[int] = []
         places: dict[int, list[int]] = defaultdict(list)
         for place, text in enumerate(context.evaluation):

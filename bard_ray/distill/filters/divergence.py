@@ -1,13 +1,14 @@
-"""Selection by teacher and student likelihood."""
+"""Chains that the teacher finds likely and the student does not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged, by_question
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, StepResult, by_question
 from bard_ray.distill.likelihood import sentence_probabilities
 from bard_ray.errors import DataError
 from bard_ray.plugins import require_within
@@ -16,18 +17,24 @@ from bard_ray.records import Floats
 
 @FILTERS.register("divergence")
 @dataclass(frozen=True)
-class Divergence:
+class DivergenceFilter:
     """Keep the `keep` chains of a question with the largest share of teacher sentences.
 
-    A sentence is the teacher's where p_T - p_S >= margin; p is the geometric mean of its token
+    A sentence is a teacher sentence where p_T - p_S >= margin; p is the geometric mean of its token
     probabilities, under teacher and student. Ties go to the earlier chain. Reason:
     `little_to_learn`. Source: divergence-aware sampling of DASD; it gives no threshold, margin and
     number are ours.
 
     Attributes:
-        keep: chains a question.
-        margin: by how much the teacher has to be surer, in [0, 1].
+        keep: chains per question.
+        margin: smallest difference of the probabilities, in [0, 1].
     """
+
+    REQUIRES: ClassVar[tuple[str, ...]] = (
+        "teacher_logprobs_T",
+        "student_logprobs_T",
+        "sentence_ends",
+    )
 
     keep: int = 4
     margin: float = 0.2
@@ -36,8 +43,8 @@ class Divergence:
         require_within("keep", self.keep, 1)
         require_within("margin", self.margin, 0, 1)
 
-    def judge(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[Judged]:
-        """Judge question by question; the order of the chains stays."""
+    def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
+        """Question by question; the chains keep their order."""
         for group in by_question(records):
             scores = np.array([self._score(record) for record in group])
             chosen = set(np.argsort(-scores, kind="stable")[: self.keep].tolist())
@@ -53,5 +60,5 @@ class Divergence:
 def _probabilities(record: Candidate, logprobs_T: Floats | None, whose: str) -> Floats:
     if logprobs_T is None or not record.sentence_ends:
         problem = f"a chain has no log-probs of the {whose}, or no sentences"
-        raise DataError(record.question.id, problem, "Ask the models first.")
+        raise DataError(record.question.id, problem, "Put likelihoods before divergence.")
     return sentence_probabilities(logprobs_T, record.sentence_ends)

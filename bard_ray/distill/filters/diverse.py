@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from bard_ray.distill.distance import Distances, levenshtein_matrix
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged, by_question
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, StepResult, by_question
 from bard_ray.plugins import require_within
 
 
 @FILTERS.register("diverse")
 @dataclass(frozen=True)
-class Diverse:
+class DiverseFilter:
     """Keep the `keep` chains of a question that are farthest apart.
 
-    The first two are the pair of the largest distance; then each time the chain whose nearest
+    The first two are the pair of the largest distance; then repeatedly the chain whose nearest
     chosen one is farthest: argmax_i min_{j chosen} d(i, j). Ties go to the earlier chain. d is the
     Levenshtein distance of token ids. Reason: `not_diverse`. Source: DED keeps the chains farthest
     apart by Levenshtein distance; the greedy max-min rule and the number are ours.
 
     Attributes:
-        keep: chains a question.
-        relative: divide each distance by the length of the longer chain, so that long chains are
-            not far from everything for their length alone.
+        keep: chains per question.
+        relative: divide each distance by the length of the longer chain; otherwise a long chain is
+            far from all others because of its length.
         workers: threads; -1: all cores.
     """
+
+    REQUIRES: ClassVar[tuple[str, ...]] = ("think",)
+    REPORTS_DIVERSITY: ClassVar[bool] = True
+    NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = ("workers",)
 
     keep: int = 4
     relative: bool = False
@@ -37,8 +42,8 @@ class Diverse:
         require_within("keep", self.keep, 1)
         require_within("workers", self.workers, -1)
 
-    def judge(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[Judged]:
-        """Judge question by question; the order of the chains stays."""
+    def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
+        """Question by question; the chains keep their order."""
         for group in by_question(records):
             chosen = set(range(len(group)))
             if len(group) > self.keep:
@@ -59,7 +64,7 @@ def farthest_points(distances: Distances, keep: int) -> list[int]:
 
     Args:
         distances: [N, N], symmetric, zero on the diagonal.
-        keep: points wanted; all of them if there are no more. One alone is the first of the
+        keep: points wanted; all of them if there are no more. A single one is the first of the
             farthest pair.
 
     Returns:
@@ -69,7 +74,7 @@ def farthest_points(distances: Distances, keep: int) -> list[int]:
     size = len(distances)
     first, second = np.unravel_index(int(np.argmax(distances)), distances.shape)
     chosen = [int(first)] if keep == 1 or size == 1 else [int(first), int(second)]
-    if len(chosen) == 2 and first == second:  # all the same: the first ones
+    if len(chosen) == 2 and first == second:  # all distances are 0: the first ones
         return list(range(min(keep, size)))
     while len(chosen) < min(keep, size):
         nearest = distances[:, chosen].min(axis=1).astype(float)

@@ -1,26 +1,29 @@
-"""Question compression."""
+"""Questions of the right difficulty for the student."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, StepResult
 from bard_ray.plugins import require_within
 
 
 @FILTERS.register("pass_rate")
 @dataclass(frozen=True)
-class PassRate:
+class PassRateFilter:
     """Keep questions with min_rate <= p <= max_rate, p the student's pass rate.
 
-    Reasons: `too_easy`, `too_hard`, `not_sampled`. Source: DED drops questions above a threshold
-    that is not public; both numbers are ours.
+    Reasons: `too_easy`, `too_hard`, `not_sampled`. Source: DED ("question compression") drops
+    questions above a threshold that is not public; both numbers are ours.
 
     Attributes:
-        min_rate: lowest pass rate; 0 keeps questions the student never solves.
+        min_rate: lowest pass rate; 0 keeps questions that the student never solves.
         max_rate: highest pass rate.
     """
+
+    REQUIRES: ClassVar[tuple[str, ...]] = ("pass_rate",)
 
     min_rate: float = 0.0
     max_rate: float = 0.75
@@ -29,8 +32,8 @@ class PassRate:
         require_within("min_rate", self.min_rate, 0, 1)
         require_within("max_rate", self.max_rate, self.min_rate, 1)
 
-    def judge(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[Judged]:
-        """Judge each record by its question."""
+    def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
+        """Each record by its question."""
         for record in records:
             yield record, self._reason(record.pass_rate)
 

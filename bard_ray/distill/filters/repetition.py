@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, StepResult
 from bard_ray.plugins import require_within
 from bard_ray.records import Ints
 
 
 @FILTERS.register("repetition")
 @dataclass(frozen=True)
-class Repetition:
+class RepetitionFilter:
     """Keep chains with r <= max_share, r = 1 - (different n-grams) / (n-grams), on token ids.
 
     A chain shorter than n tokens has r = 0. Reason: `repetitive`. Source: DASD filters by n-gram
@@ -26,6 +27,8 @@ class Repetition:
         max_share: largest share of n-grams that occurred before.
     """
 
+    REQUIRES: ClassVar[tuple[str, ...]] = ("think",)
+
     ngram: int = 20
     max_share: float = 0.2
 
@@ -33,8 +36,8 @@ class Repetition:
         require_within("ngram", self.ngram, 1)
         require_within("max_share", self.max_share, 0, 1)
 
-    def judge(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[Judged]:
-        """Judge each record by itself."""
+    def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
+        """Each record by itself."""
         for record in records:
             share = repeated_share(record.tokens_T, self.ngram)
             yield record, "repetitive" if share > self.max_share else ""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, Judged
+from bard_ray.distill.filter import FILTERS, Candidate, FilterContext, StepResult
 
 
 @FILTERS.register("think_tags")
 @dataclass(frozen=True)
-class ThinkTags:
-    """Keep chains that think, answer, and hold no think tag in either part.
+class ThinkTagsFilter:
+    """Keep chains with thinking and answer, and without a think tag in either.
 
-    A second tag inside would end the student's thinking early, or open it again in the answer.
-    Reasons: `no_thought`, `no_answer`, `stray_tag`. Source: DED.
+    A tag inside would end the student's thinking early, or open it again in the answer. Reasons:
+    `no_thought`, `no_answer`, `stray_tag`. Source: DED.
     """
 
-    def judge(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[Judged]:
-        """Judge each record by itself."""
+    REQUIRES: ClassVar[tuple[str, ...]] = ("think",)
+
+    def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
+        """Each record by itself."""
         for record in records:
             yield record, _reason(record, (context.think_open, context.think_close))
 

@@ -1,1 +1,1 @@
-"""Steps of the data pipeline: one plug-in a file."""
+"""Steps of the data pipeline, one per file."""

@@ -1,4 +1,4 @@
-"""The last step: chains at several budgets, as `distill.compressor` and `.allocation` say."""
+"""The last step: chains at several budgets, by `distill.compressor` and `distill.allocation`."""
 
 from __future__ import annotations
 
@@ -10,94 +10,91 @@ from typing import ClassVar
 
 import numpy as np
 
+from bard_ray.distill.allocation import BudgetAllocation, FittedAllocation, fit_allocation
 from bard_ray.distill.compressor import (
-    BudgetAllocation,
     Compressed,
     Compressor,
     CompressorTools,
-    FittedAllocation,
     Reason,
-    chooses_budget,
-    fit_allocation,
+    own_budgets,
 )
-from bard_ray.distill.filter import Candidate, Judged
+from bard_ray.distill.filter import Candidate, StepResult
 from bard_ray.distill.identity import digest
-from bard_ray.distill.step import Tools
+from bard_ray.distill.step import CHUNK_QUESTIONS, StepTools
 from bard_ray.records import Budget, GradeItem, TokenBudget, Verdict
 from bard_ray.regrade import grade_with_retries
 
 
 @dataclass(frozen=True)
 class Compress:
-    """Make `count` records of each chain, each at a budget of its own.
+    """Make `count` records of each chain, at different budgets.
 
-    Reasons: those of the compressor (`bard_ray.distill.compressor.Reason`); `spare`, the question
-    has a chain at that budget already, or `count` of them. Source: BARD, the same question at
-    several budgets.
+    Reasons: those of the compressor (`bard_ray.distill.compressor.Reason`); `spare`, where the
+    compressor picks the budgets: the question already has a chain at that budget, or `count` of
+    them. Source: BARD, the same question at several budgets.
 
     Attributes:
-        compressor: shortens.
-        allocation: chooses the budgets.
-        count: budgets a chain.
+        compressor: shortens chains.
+        allocation: chooses the budgets, unless the compressor does.
+        count: budgets per chain; per question where the compressor picks the budgets.
         writer: the teacher that rewrites; empty: none.
-        at_once: questions of a chunk.
     """
 
     compressor: Compressor
     allocation: BudgetAllocation
     count: int
     writer: str = ""
-    at_once: int = 256
     DEPENDS_ON: ClassVar[tuple[str, ...]] = ("seed", "tokenizer", "budgets", "grading", "writer")
 
     @property
-    def questions(self) -> int:
-        """A chunk; all at once where the allocation goes by the lengths of all chains."""
-        return 0 if isinstance(self.allocation, FittedAllocation) else self.at_once
+    def chunk_questions(self) -> int:
+        """All questions at once where the allocation depends on the lengths of all chains."""
+        return 0 if isinstance(self.allocation, FittedAllocation) else CHUNK_QUESTIONS
 
-    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
-        """All chains at once; the writer bounds what it takes on."""
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
+        """All chains concurrently; the writer limits what it works on."""
         allocation = fit_allocation(self.allocation, [record.tokens_T.size for record in records])
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._one(record, place, allocation, tools))
                 for place, record in _numbered(records)
             ]
-        tries = [
-            (record, one)
+        tried = [
+            (record, result)
             for record, task in zip(records, tasks, strict=True)
-            for one in task.result()
-            if one.reason != Reason.OTHER_BUDGET
+            for result in task.result()
+            if result.reason != Reason.OTHER_BUDGET
         ]
-        thoughts = tools.prompts.text_ids([one.think for _, one in tries])
-        made: list[Judged] = [
-            (_candidate(record, one, tokens_T), str(one.reason))
-            for (record, one), tokens_T in zip(tries, thoughts, strict=True)
+        ids = tools.prompts.text_ids([result.think for _, result in tried])
+        results: list[StepResult] = [
+            (_candidate(record, result, tokens_T), str(result.reason))
+            for (record, result), tokens_T in zip(tried, ids, strict=True)
         ]
-        return self._first_of_each(made) if chooses_budget(self.compressor) else made
+        return self._without_spares(results) if own_budgets(self.compressor) else results
 
-    def _first_of_each(self, made: Sequence[Judged]) -> list[Judged]:
-        """Chains that found their budgets themselves: one a budget and `count` a question.
+    def _without_spares(self, results: Sequence[StepResult]) -> list[StepResult]:
+        """Of chains whose compressor picked the budget: one per budget, `count` per question.
 
-        Where budgets are drawn instead, two chains at one budget are two ways to keep to it.
+        Where the allocation draws the budgets instead, two chains of a question at one budget are
+        both kept: they show two ways to use it.
         """
         taken: dict[str, set[Budget]] = defaultdict(set)
-        judged: list[Judged] = []
-        for record, reason in made:
+        checked: list[StepResult] = []
+        for record, reason in results:
             budgets = taken[record.question.id]
             spare = record.budget in budgets or len(budgets) >= self.count
             if not reason and spare:
-                judged.append((record, str(Reason.SPARE)))
+                checked.append((record, str(Reason.SPARE)))
                 continue
             if not reason:
                 budgets.add(record.budget)
-            judged.append((record, reason))
-        return judged
+            checked.append((record, reason))
+        return checked
 
     async def _one(
-        self, record: Candidate, place: int, allocation: BudgetAllocation, tools: Tools
+        self, record: Candidate, place: int, allocation: BudgetAllocation, tools: StepTools
     ) -> list[Compressed]:
-        """One chain; its random numbers follow from run, question and its place there."""
+        """One chain; its random numbers depend on run, question and its place there."""
         seed = int(digest([tools.seed, record.question.id, place]), 16)
         generator = np.random.default_rng(seed)
 
@@ -106,11 +103,12 @@ class Compress:
             return list(verdicts)
 
         writer = await tools.teacher(self.writer) if self.writer else None
-        budgets: Sequence[int] = tools.taught
-        if not chooses_budget(self.compressor):
-            budgets = allocation.choose(record.tokens_T.size, tools.taught, self.count, generator)
-        bench = CompressorTools(writer, tools.prompts.count_tokens, grade, generator)
-        return await self.compressor.compress(record, budgets, bench)
+        budgets: Sequence[int] = tools.train_budgets
+        if not own_budgets(self.compressor):
+            length = record.tokens_T.size
+            budgets = allocation.choose(length, tools.train_budgets, self.count, generator)
+        own = CompressorTools(writer, tools.prompts.count_tokens, grade, generator, tools.counters)
+        return await self.compressor.compress(record, budgets, own)
 
 
 def _numbered(records: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
@@ -124,14 +122,14 @@ def _numbered(records: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
     return numbered
 
 
-def _candidate(record: Candidate, one: Compressed, tokens_T: np.ndarray) -> Candidate:
+def _candidate(record: Candidate, result: Compressed, tokens_T: np.ndarray) -> Candidate:
     return replace(
         record,
-        think=one.think,
-        answer_text=one.answer_text,
+        think=result.think,
+        answer_text=result.answer_text,
         tokens_T=tokens_T,
-        budget=TokenBudget(one.budget),
-        attempts=one.attempts,
+        budget=TokenBudget(result.budget),
+        attempts=result.attempts,
         teacher_logprobs_T=None,
         student_logprobs_T=None,
         sentence_ends=(),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bard_ray.distill.filter import Candidate, Judged
-from bard_ray.distill.step import STEPS, Tools
+from bard_ray.distill.filter import Candidate, StepResult
+from bard_ray.distill.step import STEPS, StepTools
+from bard_ray.plugins import require_within
 from bard_ray.records import GradeItem
 from bard_ray.regrade import grade_with_retries
 
@@ -15,21 +16,22 @@ from bard_ray.regrade import grade_with_retries
 @STEPS.register("grade")
 @dataclass(frozen=True)
 class Grade:
-    """Grade every chain's answer; nothing is dropped, see the selection `correct`.
+    """Grade every chain's answer; nothing is dropped, see the filter `correct`.
 
     Attributes:
-        at_once: questions of a chunk.
+        chunk_questions: questions graded at a time.
     """
 
-    at_once: int = 256
+    chunk_questions: int = 256
+    REQUIRES: ClassVar[tuple[str, ...]] = ("think",)
+    ADDS: ClassVar[tuple[str, ...]] = ("verdict",)
+    ROLES: ClassVar[tuple[str, ...]] = ("verifier",)
     DEPENDS_ON: ClassVar[tuple[str, ...]] = ("grading",)
 
-    @property
-    def questions(self) -> int:
-        """A chunk."""
-        return self.at_once
+    def __post_init__(self) -> None:
+        require_within("chunk_questions", self.chunk_questions, 1)
 
-    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
         """The records with their verdicts."""
         items = [GradeItem(r.answer_text, r.question.answer, r.question.kind) for r in records]
         verdicts, _ = await grade_with_retries(await tools.verifier(), items)

@@ -1,4 +1,4 @@
-"""How often the student is right already."""
+"""The student's pass rate on every question."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bard_ray.distill.filter import Candidate, Judged
+from bard_ray.distill.filter import Candidate, StepResult
 from bard_ray.distill.identity import digest
-from bard_ray.distill.step import STEPS, Tools
+from bard_ray.distill.step import STEPS, StepTools
 from bard_ray.errors import InfrastructureError
 from bard_ray.evals.sweep import sample_graded
 from bard_ray.plugins import require_within
@@ -24,26 +24,27 @@ from bard_ray.records import (
     TokenBudget,
 )
 
-CHUNK_QUESTIONS = 256
 SEED_DIGITS = 15  # of hex: 60 bits
 
 
 @STEPS.register("sample_student")
 @dataclass(frozen=True)
 class SampleStudent:
-    """Note the student's pass rate on every question: correct samples / samples.
+    """Store the student's pass rate on every question: correct samples / samples.
 
-    Each question is sampled once, however many chains it has; its seed follows from that of the
-    run and its id. Answers that cannot be read, or never came, are not correct. Reason:
-    `not_sampled`. Source: question compression of DED (2508.09883); numbers are ours.
+    Each question is sampled once, however many chains it has; its seed depends on the run's seed
+    and its id. Answers that cannot be read, or are missing, are not correct. Reason: `not_sampled`.
+    Source: question compression of DED (2508.09883); numbers are ours.
 
     Attributes:
-        samples: of one question.
-        budget: thinking budget that the student is asked to keep, tokens; 0: none is named.
-        max_new_tokens: of one sample; cut to what fits into `student.max_len`.
+        samples: per question.
+        budget: thinking budget in the student's prompt, tokens; 0: none.
+        max_new_tokens: of one sample; limited to what fits into `student.max_len`.
         temperature: 0 is greedy.
     """
 
+    ADDS: ClassVar[tuple[str, ...]] = ("pass_rate",)
+    ROLES: ClassVar[tuple[str, ...]] = ("student", "verifier")
     DEPENDS_ON: ClassVar[tuple[str, ...]] = ("seed", "student", "tokenizer", "grading")
 
     samples: int = 8
@@ -57,16 +58,11 @@ class SampleStudent:
         require_within("max_new_tokens", self.max_new_tokens, 1)
         require_within("temperature", self.temperature, 0)
 
-    @property
-    def questions(self) -> int:
-        """A chunk."""
-        return CHUNK_QUESTIONS
-
-    async def run(self, records: Sequence[Candidate], tools: Tools) -> list[Judged]:
-        """Sample, grade, and write the rate onto all chains of each question.
+    async def run(self, records: Sequence[Candidate], tools: StepTools) -> list[StepResult]:
+        """Sample, grade, and store the rate with all chains of each question.
 
         Raises:
-            InfrastructureError: not one question could be sampled, whatever its length.
+            InfrastructureError: no question could be sampled because workers were lost.
         """
         questions = list({record.question.id: record.question for record in records}.values())
         spec = SamplingSpec(self.temperature, self.max_new_tokens)
@@ -79,7 +75,7 @@ class SampleStudent:
         )
         _require_any(groups)
         rates = {g.request.question.id: _pass_rate(g) for g in groups if not g.failure}
-        return [_judged(record, rates.get(record.question.id)) for record in records]
+        return [_with_rate(record, rates.get(record.question.id)) for record in records]
 
     def _request(self, number: int, question: Question, seed: int) -> GroupRequest:
         budget: Budget = TokenBudget(self.budget) if self.budget else NO_BUDGET
@@ -92,12 +88,12 @@ def _pass_rate(group: Group) -> float:
     return correct / len(group.verdicts)
 
 
-def _judged(record: Candidate, rate: float | None) -> Judged:
+def _with_rate(record: Candidate, rate: float | None) -> StepResult:
     return (record, "not_sampled") if rate is None else (replace(record, pass_rate=rate), "")
 
 
 def _require_any(groups: Iterable[Group]) -> None:
-    """Engines or verifiers that are gone must not pass for questions nobody can sample."""
+    """Lost engines or verifiers must not look like questions that cannot be sampled."""
     failures = [group.failure for group in groups]
     lost = [f for f in failures if f is not None and f.kind is not FailureKind.NO_ROOM]
     if lost and all(failures):

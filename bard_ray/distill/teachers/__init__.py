@@ -1,1 +1,1 @@
-"""Backends of teachers: one plug-in a file."""
+"""Backends of teachers, one per file."""

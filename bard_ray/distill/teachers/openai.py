@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
-from bard_ray.distill.chat import BadBodyError, Tags, explain, is_of_this_ask, read_completion
+from bard_ray.distill.chat import BadBodyError, Tags, explain, is_request_specific, read_completion
 from bard_ray.distill.rate_limiter import RateLimiter, backoff_s, retry_after_s
 from bard_ray.distill.reply_cache import CachedTeacher, reply_cache_path
 from bard_ray.distill.teacher import TEACHERS, Host, Reply, TeacherRequest
@@ -26,31 +26,31 @@ _UNPAID = "insufficient_quota"  # comes as a 429, but waiting does not help
 
 @TEACHERS.register("openai")
 @dataclass(frozen=True)
-class OpenAIChat:
-    """A model behind an OpenAI-compatible chat endpoint, asked through the `openai` package.
+class OpenAIBackend:
+    """A model behind an OpenAI-compatible chat endpoint, called through the `openai` package.
 
-    Replies are kept in a ledger, so that a killed run pays nothing twice. Retried, after
-    U(0, min(60, 2^attempt)) seconds or what `Retry-After` says: status 408, 409, 429 and 5xx, lost
-    connections, time limits, bodies that are no complete answer. Source: ours.
+    Replies are cached on disk, so that a killed run pays for none twice. Retried after
+    U(0, min(60, 2^attempt)) seconds, or as long as `Retry-After` says: status 408, 409, 429 and
+    5xx, lost connections, timeouts, bodies that are no complete chat completion. Source: ours.
 
     Attributes:
-        model: as the endpoint calls it.
-        base_url: up to and with `/v1`. `$NAME` stands for an environment variable, so that a server
-            that moves keeps its replies; written out, another address is another teacher.
+        model: its name at the endpoint.
+        base_url: up to and including `/v1`. `$NAME` stands for an environment variable, so that a
+            server that moves keeps its cached replies; a literal address identifies the teacher.
         key_env: name of the environment variable that holds the key; empty: none is sent.
-        concurrency: requests under way at a time.
+        concurrency: requests in flight.
         requests_per_minute, tokens_per_minute: limits, 0: none. Tokens are estimated before a
-            request (prompt and `max_tokens`) and put right after it.
+            request (prompt and `max_tokens`) and corrected after it.
         timeout_s: of one request, from sending it to the last byte.
-        retries: of one ask.
-        max_wait_s: a server that asks to be left alone for longer ends the run.
+        retries: of one request.
+        max_wait_s: a server that asks to wait longer than this ends the run.
         prompt_price, completion_price: of a million tokens, in any currency, for `cost`.
-        think_open, think_close: think tags, where thoughts come in the text.
+        think_open, think_close: think tags, where the thinking is part of the text.
         starts_in_thought: the chat template opens the think tag.
-        continues: the server goes on with a last assistant message, with vLLM's fields
-            `continue_final_message` and `add_generation_prompt`. Its chat template must write that
-            message as it stands.
-        limit_field: what the endpoint calls the limit, `max_tokens` or `max_completion_tokens`.
+        continues: the server can continue a last assistant message, with vLLM's fields
+            `continue_final_message` and `add_generation_prompt`. Its chat template must render that
+            message unchanged.
+        limit_field: the endpoint's name of the limit, `max_tokens` or `max_completion_tokens`.
         extra_body: further fields of the request; null leaves one out, such as `seed`.
     """
 
@@ -89,7 +89,7 @@ class OpenAIChat:
             raise ValueError(msg)
 
     async def open(self, name: str, host: Host) -> CachedTeacher:
-        """Ready to ask; nothing is sent yet.
+        """Create the client; nothing is sent yet.
 
         Raises:
             ConfigError: the package, the key or a variable of the address is missing.
@@ -112,7 +112,7 @@ class OpenAIChat:
         if not url.startswith(("http://", "https://")) or "$" in url:
             fix = "Write http://HOST:PORT/v1, and export the variables in it."
             raise ConfigError(f"distill.teachers.{name}.base_url", url, "is no address", fix)
-        # Retries are ours: the client's know neither bad bodies nor counters nor full jitter.
+        # We retry ourselves: the client's retries cover no bad bodies, counters or full jitter.
         return openai.AsyncOpenAI(base_url=url, api_key=key, timeout=self.timeout_s, max_retries=0)
 
 
@@ -121,8 +121,8 @@ class _TryAgainError(Exception):
 
     Attributes:
         reason: a fixed word.
-        detail: what was said about it.
-        after_s: how long the server wants to be left alone.
+        detail: the error message.
+        after_s: how long the server asks to wait.
     """
 
     def __init__(self, reason: str, detail: object, after_s: float = 0.0) -> None:
@@ -131,9 +131,9 @@ class _TryAgainError(Exception):
 
 
 class ChatTeacher:
-    """Sends asks to the endpoint, at its pace, until they are answered."""
+    """Sends requests to the endpoint, within its limits, until they are answered."""
 
-    def __init__(self, name: str, cfg: OpenAIChat, client: Any) -> None:
+    def __init__(self, name: str, cfg: OpenAIBackend, client: Any) -> None:
         self._name, self._cfg, self._client = name, cfg, client
         self._tags = Tags(cfg.think_open, cfg.think_close, cfg.starts_in_thought)
         self._slots = asyncio.Semaphore(cfg.concurrency)
@@ -144,29 +144,29 @@ class ChatTeacher:
         self._draw = random.Random()  # spreads retries, decides no text
         self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
-    async def reply(self, ask: TeacherRequest) -> Reply:
-        """One reply, however many attempts it takes.
+    async def reply(self, request: TeacherRequest) -> Reply:
+        """One reply, with retries.
 
         Raises:
             InfrastructureError: no attempt succeeded.
             ConfigError: the endpoint refuses key, model or parameters.
         """
-        body = self._body(ask)
-        self._counters["asked"] += 1
+        body = self._body(request)
+        self._counters["requests"] += 1
         attempt = 0
         async with self._slots:
             while True:
                 try:
-                    return await self._attempt(ask, body)
+                    return await self._attempt(request, body)
                 except _TryAgainError as fault:
                     await self._wait(fault, attempt)
                     attempt += 1
 
     def counters(self) -> Mapping[str, float]:
-        """What it took so far.
+        """Figures so far.
 
-        `requests` were sent for the `asked`, `retried_REASON` of them once more; `without_usage`
-        replies came without token counts, so that tokens and `cost` are too low.
+        `http_requests` were sent for `requests`, `retried_REASON` of them as retries. Replies
+        `without_usage` came without token counts, which makes tokens and `cost` too low.
         """
         spent = self._counters["prompt_tokens"] * self._cfg.prompt_price
         spent += self._counters["completion_tokens"] * self._cfg.completion_price
@@ -176,23 +176,24 @@ class ChatTeacher:
         """Close the connections."""
         await self._client.close()
 
-    async def _attempt(self, ask: TeacherRequest, body: dict[str, Any]) -> Reply:
-        estimate = ask.max_tokens
+    async def _attempt(self, request: TeacherRequest, body: dict[str, Any]) -> Reply:
+        estimate = request.max_tokens
         estimate += sum(len(turn["content"]) for turn in body["messages"]) // _CHARS_PER_TOKEN
-        await self._requests.take(1)
-        await self._tokens.take(estimate)
-        self._counters["requests"] += 1
-        reply, counted = await self._send(ask, body)
-        if counted or reply.ended == "failed":
-            self._tokens.give_back(estimate - reply.prompt_tokens - reply.completion_tokens)
+        await self._requests.acquire(1)
+        await self._tokens.acquire(estimate)
+        self._counters["http_requests"] += 1
+        reply, counted = await self._send(request, body)
+        failed = reply.finish == "failed"
+        if counted or failed:
+            self._tokens.refund(estimate - reply.prompt_tokens - reply.completion_tokens)
         self._counters["prompt_tokens"] += reply.prompt_tokens
         self._counters["completion_tokens"] += reply.completion_tokens
-        self._counters["failed" if reply.ended == "failed" else "answered"] += 1
-        self._counters["without_usage"] += not counted and reply.ended != "failed"
+        self._counters["failed" if failed else "answered"] += 1
+        self._counters["without_usage"] += not counted and not failed
         return reply
 
-    async def _send(self, ask: TeacherRequest, body: dict[str, Any]) -> tuple[Reply, bool]:
-        """One request; the reply, and whether its tokens were counted.
+    async def _send(self, request: TeacherRequest, body: dict[str, Any]) -> tuple[Reply, bool]:
+        """One HTTP request; the reply, and whether its tokens were counted.
 
         Raises:
             _TryAgainError: another attempt may succeed.
@@ -206,7 +207,7 @@ class ChatTeacher:
                 answer = await self._client.chat.completions.with_raw_response.create(
                     model=body["model"], messages=body["messages"], extra_body=rest
                 )
-            return read_completion(answer.text, ask, self._tags)
+            return read_completion(answer.text, request, self._tags)
         except (TimeoutError, openai.APITimeoutError):
             raise _TryAgainError("timeout", f"{self._cfg.timeout_s:g} s") from None
         except openai.APIConnectionError as error:
@@ -220,12 +221,12 @@ class ChatTeacher:
         code, message = explain(body, self._client.api_key if self._cfg.key_env else "")
         if (status in _RETRIED or status >= 500) and code != _UNPAID:
             raise _TryAgainError(str(status), message, retry_after_s(headers))
-        if is_of_this_ask(status, code, message):
+        if is_request_specific(status, code, message):
             return Reply("", "", "failed", f"{status} {code}: {message}"), False
-        self._give_up(status, message)
+        self._refuse(status, message)
 
-    def _give_up(self, status: int, message: str) -> NoReturn:
-        """The endpoint will not serve these parameters.
+    def _refuse(self, status: int, message: str) -> NoReturn:
+        """Report that the endpoint does not accept these parameters.
 
         Raises:
             ConfigError: always.
@@ -235,61 +236,61 @@ class ChatTeacher:
         raise ConfigError(f"distill.teachers.{self._name}.{name}", value, rule, fix)
 
     async def _wait(self, fault: _TryAgainError, attempt: int) -> None:
-        """Wait as long as is polite before the next attempt.
+        """Wait before the next attempt.
 
         Raises:
-            InfrastructureError: there is none left, or the server wants too much patience.
+            InfrastructureError: no attempt is left, or the server asks to wait too long.
         """
-        last = f"{self._client.base_url}: the last fault was {fault.reason} ({fault.detail})"
+        last = f"{self._client.base_url}: the last error was {fault.reason} ({fault.detail})"
         if attempt >= self._cfg.retries:
             msg = f"teacher {self._name} gave no answer in {attempt + 1} attempts; {last}."
             raise InfrastructureError(f"{msg} {_RESUME}")
         if fault.after_s > self._cfg.max_wait_s:
-            msg = f"teacher {self._name} asks for {fault.after_s:.0f} s without requests; {last}."
+            msg = f"teacher {self._name} asks to wait for {fault.after_s:.0f} s; {last}."
             raise InfrastructureError(f"{msg} {_RESUME}")
         self._counters[f"retried_{fault.reason}"] += 1
-        self._requests.hold(fault.after_s)  # it speaks to all of us, not to this ask alone
+        self._requests.pause(fault.after_s)  # `Retry-After` concerns all requests, not only this
         await asyncio.sleep(fault.after_s + backoff_s(attempt, self._draw))
 
-    def _body(self, ask: TeacherRequest) -> dict[str, Any]:
-        """The request; see the vLLM fields in `continues`.
+    def _body(self, request: TeacherRequest) -> dict[str, Any]:
+        """Fields of the HTTP request; for a think prefix, those of vLLM (see `continues`).
 
         Raises:
-            ConfigError: the ask gives a thought and the endpoint goes on with none.
+            ConfigError: the request has a think prefix and the endpoint cannot continue one.
         """
-        messages = [{"role": turn.role, "content": turn.content} for turn in ask.messages]
-        going_on: dict[str, Any] = {}
-        if ask.think is not None:
+        messages = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        continuation: dict[str, Any] = {}
+        if request.think is not None:
             self._require_continues()
-            close = self._cfg.think_close if ask.close_think else ""
-            thought = f"{self._cfg.think_open}{ask.think}{close}"
-            messages.append({"role": "assistant", "content": thought})
-            going_on = {"continue_final_message": True, "add_generation_prompt": False}
+            close = self._cfg.think_close if request.close_think else ""
+            prefix = f"{self._cfg.think_open}{request.think}{close}"
+            messages.append({"role": "assistant", "content": prefix})
+            continuation = {"continue_final_message": True, "add_generation_prompt": False}
         body = {
             "model": self._cfg.model,
             "messages": messages,
-            self._cfg.limit_field: ask.max_tokens,
-            "temperature": ask.temperature,
-            "seed": ask.seed % _SEEDS,
-            **going_on,
+            self._cfg.limit_field: request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed % _SEEDS,
+            **continuation,
             **self._cfg.extra_body,
         }
         return {key: value for key, value in body.items() if value is not None}
 
     def _require_continues(self) -> None:
         if not self._cfg.continues:
-            rule = "must be on for asks that give the beginning of a thought"
-            fix = "Turn it on for a vLLM server; other endpoints cannot truncate and answer."
+            rule = "must be on for requests with a think prefix"
+            fix = "Turn it on for a vLLM server; other endpoints cannot continue a think prefix."
             raise ConfigError(f"distill.teachers.{self._name}.continues", False, rule, fix)
 
 
 _COUNTERS = (
-    "asked", "requests", "answered", "failed", "without_usage", "prompt_tokens",
+    "requests", "http_requests", "answered", "failed", "without_usage", "prompt_tokens",
     "completion_tokens",
 )  # fmt: skip
-_RESUME = "Replies so far are kept; the same command goes on."
+_RESUME = "Replies so far are stored; the same command resumes."
 _FIELD_AND_FIX = {
-    400: ("extra_body", "Change what is sent: max_tokens, limit_field, or extra_body."),
+    400: ("extra_body", "Change the request: max_tokens, limit_field, or extra_body."),
     401: ("key_env", "Export a valid key, and name its variable in key_env."),
     402: ("key_env", "The account of this key has no credit."),
     403: ("key_env", "The key may not use this model."),

@@ -1,6 +1,6 @@
-"""Asks a teacher with a ledger many things, in a process that a test can kill.
+"""Sends many requests to a teacher with a reply cache, in a process that a test can kill.
 
-Arguments: address, directory of the replies, number of asks.
+Arguments: address, directory of the replies, number of requests.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import sys
 from pathlib import Path
 
 from bard_ray.distill.teacher import TeacherRequest
-from bard_ray.distill.teachers.openai import OpenAIChat
+from bard_ray.distill.teachers.openai import OpenAIBackend
 from bard_ray.records import Message
 from tests.chat_server import DirectoryHost
 
 
 async def main(url: str, directory: str, count: int) -> None:
-    backend = OpenAIChat(model="m", base_url=url, concurrency=4)
+    backend = OpenAIBackend(model="m", base_url=url, concurrency=4)
     teacher = await backend.open("t", DirectoryHost(Path(directory)))
-    asks = [TeacherRequest((Message("user", f"question {i}"),), 16, seed=i) for i in range(count)]
-    replies = await asyncio.gather(*(teacher.reply(ask) for ask in asks))
+    requests = [
+        TeacherRequest((Message("user", f"question {i}"),), 16, seed=i) for i in range(count)
+    ]
+    replies = await asyncio.gather(*(teacher.reply(request) for request in requests))
     texts = [reply.answer_text for reply in replies]
     print(json.dumps({"texts": texts, **teacher.counters()}))
     await teacher.close()
