@@ -18,15 +18,15 @@ from bard_ray.config.schema import Config
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.files import write_text
 from bard_ray.records import NO_BUDGET, TokenBudget
+from bard_ray.report.example import Example, transformers_code, vllm_code
 from bard_ray.report.results import Results
 from bard_ray.report.table import budget_cell, number, share
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-PROMPT_CAP = 4000
 
 
 def write_model_card(
-    export_dir: str | Path, config: Config, results: Results, prompt: str, variant: str = "rl"
+    export_dir: str | Path, config: Config, results: Results, example: Example, variant: str = "rl"
 ) -> Path:
     """Write `README.md` beside the weights; returns its path.
 
@@ -34,20 +34,21 @@ def write_model_card(
         export_dir: Hugging Face model directory.
         config: the resolved configuration of the run.
         results: what the evaluation found; a card without `variant` says that nothing was measured.
-        prompt: one complete prompt as the student was trained on it, chat template and budget
-            included.
+        example: one request for a budget.
         variant: which entry of `results.variants` these weights are.
     """
     path = Path(export_dir) / "README.md"
-    write_text(path, render_model_card(config, results, prompt, variant))
+    write_text(path, render_model_card(config, results, example, variant))
     return path
 
 
-def render_model_card(config: Config, results: Results, prompt: str, variant: str = "rl") -> str:
+def render_model_card(
+    config: Config, results: Results, example: Example, variant: str = "rl"
+) -> str:
     """The card as Markdown with YAML front matter."""
     summary = results.variants.get(variant)
     front = yaml.safe_dump(_front_matter(config, summary), sort_keys=False, allow_unicode=True)
-    parts = [f"---\n{front}---", f"# {config.run.name}", _INTRODUCTION, _usage(config, prompt)]
+    parts = [f"---\n{front}---", f"# {config.run.name}", _INTRODUCTION, _usage(config, example)]
     parts += [_adherence(results, summary) if summary else "## Budget adherence\n\nNot measured."]
     return "\n\n".join([*parts, _training(config)]) + "\n"
 
@@ -61,7 +62,7 @@ _INTRODUCTION = (
 def _front_matter(config: Config, summary: VariantSummary | None) -> dict[str, Any]:
     """Metadata for model hubs.
 
-    Local paths are left out: they mean nothing elsewhere and tell of a machine.
+    Local paths are left out: they mean nothing on another machine.
     """
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if _is_hub_id(config.student.path):
@@ -99,11 +100,11 @@ def _index_entry(config: Config, summary: VariantSummary) -> dict[str, Any]:
     }
 
 
-def _usage(config: Config, prompt: str) -> str:
-    """How a budget is written into a prompt, letter by letter."""
+def _usage(config: Config, example: Example) -> str:
+    """The text of a budget as a string literal, and one request with the prompt it becomes."""
     codec = make_codec(config.budget.codec)
     budget = TokenBudget((config.budget.train or [32])[0])
-    fence = _fence(prompt)
+    trust = config.student.trust_remote_code
     unconstrained = codec.encode(NO_BUDGET) or "nothing is appended"
     return f"""## How to ask for a budget
 
@@ -112,13 +113,20 @@ neither tag counted. It is written at the end of the last user message; for {bud
 
     {codec.encode(budget)!r}
 
-Without a budget, {unconstrained}. A complete prompt:
+Without a budget, {unconstrained}. The chat template does the rest: it renders the prompts of training.
 
-{fence}text
-{prompt[:PROMPT_CAP]}
-{fence}
+{_block("python", transformers_code(example, trust_remote_code=trust))}
 
-Sample at temperature {config.evaluate.temperature:g}, without top-p or top-k: so the numbers below were measured.
+The prompt ends in the open think tag and contains all special tokens, so it is tokenized with `add_special_tokens=False`:
+
+{_block("text", example.prompt)}
+
+The completion is the thinking, `{config.student.think_close}` and the answer. With vLLM:
+
+{_block("python", vllm_code(config.evaluate, trust_remote_code=trust))}
+
+The numbers below were measured at temperature {config.evaluate.temperature:g}, without top-p or top-k; these are also the
+defaults in `generation_config.json`. The student was not trained to answer without thinking (`enable_thinking=false`).
 Trained budgets: {_numbers(config.budget.train)}. Held out: {_numbers(config.budget.held_out)}."""
 
 
@@ -170,10 +178,11 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _fence(text: str) -> str:
-    """A code fence longer than any run of backticks in the text."""
+def _block(language: str, text: str) -> str:
+    """A code block whose fence is longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    return "`" * max(3, longest + 1)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _is_hub_id(path: str) -> bool:

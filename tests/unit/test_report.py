@@ -13,6 +13,7 @@ import yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import RunStateError
 from bard_ray.metrics import read_metrics
+from bard_ray.report.example import Example
 from bard_ray.report.figures import make_figures
 from bard_ray.report.html import Sample, write_report
 from bard_ray.report.model_card import config_hash, render_model_card, write_model_card
@@ -242,6 +243,11 @@ def test_budgets_over_several_octaves_are_drawn_evenly():
     assert max(gaps) - min(gaps) < 1
 
 
+EXAMPLE = Example(
+    [{"role": "user", "content": "8a-3b<budget>08</budget>"}], "8a-3b<budget>08</budget><think>"
+)
+
+
 def config():
     made = Config()
     made.run.name = "bard_tiny"
@@ -254,7 +260,7 @@ def front_matter(card):
 
 
 def test_the_card_has_valid_front_matter_with_the_measured_numbers():
-    front = front_matter(render_model_card(config(), RESULTS, "prompt"))
+    front = front_matter(render_model_card(config(), RESULTS, EXAMPLE))
     assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "text-generation")
     metrics = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
     assert metrics == {"accuracy": 0.69, "in_band": 0.7, "overrun": 0.3, "rel_err": 0.103}
@@ -263,10 +269,10 @@ def test_the_card_has_valid_front_matter_with_the_measured_numbers():
 def test_the_card_names_a_base_model_and_data_of_a_hub_but_no_local_path(tmp_path):
     made = config()
     made.student.path, made.data.source, made.data.rows.path = "org/base-8b", "rows", "org/chains"
-    front = front_matter(render_model_card(made, RESULTS, "prompt"))
+    front = front_matter(render_model_card(made, RESULTS, EXAMPLE))
     assert (front["base_model"], front["datasets"]) == ("org/base-8b", ["org/chains"])
     made.student.path = made.data.rows.path = str(tmp_path)
-    card = render_model_card(made, RESULTS, "prompt")
+    card = render_model_card(made, RESULTS, EXAMPLE)
     assert str(tmp_path) not in card
     assert not {"base_model", "datasets"} & set(front_matter(card))
 
@@ -278,26 +284,26 @@ def test_the_card_names_a_base_model_and_data_of_a_hub_but_no_local_path(tmp_pat
 def test_the_card_gives_the_budget_format_letter_by_letter(codec, text):
     made = config()
     made.budget.codec = codec
-    card = render_model_card(made, RESULTS, "8a-3b<budget>08</budget><think>")
+    card = render_model_card(made, RESULTS, EXAMPLE)
     assert f"    {text}\n" in card
     assert "```text\n8a-3b<budget>08</budget><think>\n```" in card
 
 
 def test_a_prompt_cannot_break_out_of_its_code_block():
-    assert "````text\n```\n# not a heading\n````" in render_model_card(
-        config(), RESULTS, "```\n# not a heading"
-    )
+    example = Example(EXAMPLE.messages, "```\n# not a heading")
+    card = render_model_card(config(), RESULTS, example)
+    assert "````text\n```\n# not a heading\n````" in card
 
 
 def test_the_adherence_table_has_a_row_per_budget_and_marks_the_held_out_one():
-    card = render_model_card(config(), RESULTS, "prompt")
+    card = render_model_card(config(), RESULTS, EXAMPLE)
     rows = [line for line in card.splitlines() if re.match(r"\| (\d|none|mean)", line)]
     assert [row.split("|")[1].strip() for row in rows] == ["4", "8", "13*", "30", "none", "mean"]
     assert rows[-1] == "| mean | | | 0.103 | .70 | .30 | .69 | |"
 
 
 def test_a_card_without_an_evaluation_says_so(tmp_path):
-    card = write_model_card(tmp_path, config(), Results(), "prompt").read_text()
+    card = write_model_card(tmp_path, config(), Results(), EXAMPLE).read_text()
     assert "Not measured" in card
     assert "model-index" not in front_matter(card)
 
