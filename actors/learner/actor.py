@@ -14,10 +14,16 @@ class LearnerActor(LearnerRank):
     """A learner rank that knows its node's address and what travels through the object store."""
 
     def __init__(
-        self, rank: int, world_size: int, config: LearnerConfig, seed: int, loopback: bool
+        self,
+        rank: int,
+        world_size: int,
+        config: LearnerConfig,
+        seed: int,
+        loopback: bool,
+        trust_remote_code: bool = False,
     ) -> None:
         """`loopback`: all ranks live on this machine, so nothing is bound beyond it."""
-        super().__init__(rank, world_size, config, seed)
+        super().__init__(rank, world_size, config, seed, trust_remote_code)
         self._loopback = loopback
 
     def rendezvous(self) -> tuple[str, int]:
