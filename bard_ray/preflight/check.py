@@ -135,13 +135,12 @@ def _custom_code(student: StudentConfig) -> Problems:
     file = find_config(student)
     if student.trust_remote_code or file is None:
         return
-    if "auto_map" not in json.loads(file.read_text(encoding="utf-8")):
-        return
-    from transformers import AutoConfig
-
     try:
-        with custom_code_refused(student.path):
-            AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+        if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+            from transformers import AutoConfig
+
+            with custom_code_refused(student.path):
+                AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
     except ConfigError as problem:
         yield problem
     except (OSError, ValueError) as error:

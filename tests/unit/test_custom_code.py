@@ -60,6 +60,14 @@ def test_the_check_refuses_it_before_anything_starts(plain, custom):
         raise problem
 
 
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
+    for content in ("{broken", '{"auto_map": {}, "model_type": "of tomorrow"}'):
+        (tmp_path / "config.json").write_text(content)
+        (problem,) = problems(load(bard_tiny.config(), [f"student.path={tmp_path}"]))
+        assert problem.field == "student.path"
+        assert "config.json that transformers cannot read" in problem.rule
+
+
 def test_the_tokenizer_is_loaded_only_where_its_code_is_trusted(plain, custom):
     with pytest.raises(ConfigError, match=REFUSED):
         load_prompt_format(custom, StudentConfig(), "digits")
