@@ -14,10 +14,16 @@ class LearnerActor(LearnerRank):
     """A `LearnerRank` that knows its node's address and the object store's formats."""
 
     def __init__(
-        self, rank: int, world_size: int, config: LearnerConfig, seed: int, loopback: bool
+        self,
+        rank: int,
+        world_size: int,
+        config: LearnerConfig,
+        seed: int,
+        loopback: bool,
+        trust_remote_code: bool = False,
     ) -> None:
         """`loopback`: all ranks run on this machine, so they listen on 127.0.0.1 only."""
-        super().__init__(rank, world_size, config, seed)
+        super().__init__(rank, world_size, config, seed, trust_remote_code)
         self._loopback = loopback
 
     def rendezvous(self) -> tuple[str, int]:

@@ -100,8 +100,7 @@ def join_group(config: LearnerConfig, rank: int, world_size: int, store: Any) ->
     from torch import distributed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # One warning a collective otherwise: DeepSpeed calls torch functions by names that torch is
-    # giving up.
+    # One warning a collective otherwise: DeepSpeed calls torch functions by deprecated names.
     warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)
     # The shared-memory kernel serves inference only; building it would need a compiler and half a
     # minute.
@@ -200,28 +199,36 @@ def gathered(weights: NamedWeights, *, write: bool = False) -> Iterator[NamedWei
             yield bucket
 
 
-def empty_policy(path: str, config: LearnerConfig) -> Policy:
-    """A policy of a directory's configuration.
+def empty_policy(path: str, config: LearnerConfig, trust_remote_code: bool = False) -> Policy:
+    """A policy of a directory's configuration, whose weights are filled in later.
 
-    Its weights are still to be filled in, by `read_weights` or a checkpoint.
+    `read_weights` or a checkpoint does so. Under ZeRO-3 it is partitioned while it is built, so
+    that no rank ever holds all of it.
 
-    Under ZeRO-3 it is partitioned while it is built, so that no rank ever holds all of it.
+    Raises:
+        ConfigError: it needs code of its own, which is not trusted.
     """
     import deepspeed
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     from bard_ray.learn.policy import Policy, weight_dtype
+    from bard_ray.model_files import custom_code_refused
 
-    dtype = weight_dtype(config.precision)
     # The weight type comes from the configuration: where a CPU has no float16, the argument `dtype`
     # is ignored and everything becomes bfloat16 (DeepSpeed 0.19.8).
     partition = deepspeed.zero.Init(
         config_dict_or_path=engine_config(config), enabled=config.zero_stage == 3
     )
-    settings = {"dtype": dtype, "attn_implementation": config.attention}
-    with partition, no_init_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), **settings)
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    settings = {
+        "dtype": weight_dtype(config.precision),
+        "attn_implementation": config.attention,
+    } | trust
+    with custom_code_refused(path):
+        described = AutoConfig.from_pretrained(path, **trust)
+        with partition, no_init_weights():
+            model = AutoModelForCausalLM.from_config(described, **settings)
     model.tie_weights()  # belongs to the initialization that was left out
     _restore_buffers(model)
     return Policy(model, config.precision)
@@ -258,8 +265,8 @@ def remove_shared_memory(port: int, directory: str = "/dev/shm") -> list[str]:  
 
     Returns the names deleted.
 
-    Their names end in address, port and rank. None should be there (see `join_group`): this mends
-    what an older process or another setting has left.
+    Their names end in address, port and rank. None should be there (see `join_group`): this
+    removes what an older process or another setting has left.
     """
     stale = [
         file

@@ -25,21 +25,25 @@ Stamp = tuple[str, tuple[tuple[str, int, int], ...]]
 
 LAYOUT_FILE = "layout.json"
 _LAYOUT_KEYS = ("ranks", "zero_stage", "precision")
-# What a model directory holds beside weights and configuration: tokenizer, chat template,
+# What a model directory holds beside weights and configuration: tokenizer, chat templates,
 # generation defaults.
 _SIDE_PATTERNS = (
     "tokenizer*",
     "vocab*",
     "merges.txt",
+    "*.model",
+    "*.tiktoken",
     "*_tokens*.json",
     "chat_template*",
+    "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
+_CODE_PATTERN = "*.py"
 
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """Tokenizer and generation files, kept in memory.
+    """Tokenizer and generation files by relative path, kept in memory.
 
     The directory they came from may be gone at export.
     """
@@ -47,15 +51,12 @@ class SideFiles:
     content: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: str) -> SideFiles:
-        """Read them from a model directory."""
-        files = {
-            file
-            for pattern in _SIDE_PATTERNS
-            for file in Path(path).glob(pattern)
-            if file.is_file()
-        }
-        return cls({file.name: file.read_bytes() for file in sorted(files)})
+    def read(cls, path: str, *, code: bool = False) -> SideFiles:
+        """Read them from a model directory; `code` adds the Python files beside them."""
+        root = Path(path)
+        patterns = (*_SIDE_PATTERNS, _CODE_PATTERN) if code else _SIDE_PATTERNS
+        files = {file for pattern in patterns for file in root.glob(pattern) if file.is_file()}
+        return cls({str(file.relative_to(root)): file.read_bytes() for file in sorted(files)})
 
 
 def stamp(path: str) -> Stamp:
@@ -87,7 +88,9 @@ def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFil
             save_torch_state_dict(tensors, aside, metadata={"format": "pt"})
         _exported_config(model).save_pretrained(aside)
         for name, content in side.content.items():
-            (aside / name).write_bytes(content)
+            file = aside / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
 
 
 def write_layout(path: str, config: LearnerConfig) -> None:

@@ -33,10 +33,20 @@ MODEL_DIR = "model"  # beside it: configuration and tokenizer, without weights
 class LearnerRank:
     """Holds one rank's part of policy and optimizer."""
 
-    def __init__(self, rank: int, world_size: int, config: LearnerConfig, seed: int) -> None:
-        """Remember who we are; nothing heavy is imported before `connect`."""
+    def __init__(
+        self,
+        rank: int,
+        world_size: int,
+        config: LearnerConfig,
+        seed: int,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Keep the settings; nothing heavy is imported before `connect`.
+
+        `trust_remote_code`: run Python code that a model directory contains.
+        """
         self._rank, self._world_size = rank, world_size
-        self._config, self._seed = config, seed
+        self._config, self._seed, self._trust = config, seed, trust_remote_code
         self._spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
         self._store: Any = None
         self._port = 0
@@ -83,6 +93,7 @@ class LearnerRank:
         Returns whether weights had to be read.
 
         Raises:
+            ConfigError: the model needs code of its own, which is not trusted.
             DataError: the directory is incomplete, or its model is of a kind whose log-probs we
                 would get wrong.
         """
@@ -166,7 +177,7 @@ class LearnerRank:
         self._barrier()
 
     def restore(self, path: str, optim: OptimSpec) -> None:
-        """Go on from saved state, with the same number of ranks, ZeRO stage and precision.
+        """Resume from saved state, with the same number of ranks, ZeRO stage and precision.
 
         Raises:
             RunStateError: the state is missing, or was saved by another kind of group.
@@ -174,7 +185,7 @@ class LearnerRank:
         model_dir.check_layout(path, self._config)
         if self._engine is None:
             self._build(str(Path(path) / MODEL_DIR), optim, weights=False)
-        self._files = model_dir.SideFiles.read(str(Path(path) / MODEL_DIR))
+        self._files = model_dir.SideFiles.read(str(Path(path) / MODEL_DIR), code=self._trust)
         found, _ = self._engine.load_checkpoint(path, tag=STATE_TAG)
         if found is None:
             raise RunStateError(
@@ -194,13 +205,13 @@ class LearnerRank:
         torch.manual_seed(self._seed + self._rank)
         config = self._config
         if weights and config.zero_stage < 3:
-            policy = load_policy(path, config.attention, config.precision)
+            policy = load_policy(path, config.attention, config.precision, self._trust)
         else:
-            policy = deepspeed_engine.empty_policy(path, config)
+            policy = deepspeed_engine.empty_policy(path, config, self._trust)
             if weights:
                 deepspeed_engine.read_weights(policy, path)
         self._engine = deepspeed_engine.build_engine(policy, config, optim)
-        self._files = model_dir.SideFiles.read(path)
+        self._files = model_dir.SideFiles.read(path, code=self._trust)
 
     def _drop_engine(self) -> None:
         if self._engine is not None:

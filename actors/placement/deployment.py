@@ -177,7 +177,11 @@ class Starter:
 
         config = self._config
         return self._cluster.spawn(
-            ReferenceWorker, self._spec("reference", index), config.reference, config.learner
+            ReferenceWorker,
+            self._spec("reference", index),
+            config.reference,
+            config.learner,
+            config.student.trust_remote_code,
         )
 
     def learner(self, index: int) -> ActorHandle:
@@ -189,7 +193,14 @@ class Starter:
             "learner", index, learner_env(on_gpu=config.learner.gpus > 0, loopback=local)
         )
         return self._cluster.spawn(
-            LearnerActor, spec, index, config.learner.ranks, config.learner, config.run.seed, local
+            LearnerActor,
+            spec,
+            index,
+            config.learner.ranks,
+            config.learner,
+            config.run.seed,
+            local,
+            config.student.trust_remote_code,
         )
 
     def _spec(self, name: str, index: int, env: dict[str, str] | None = None) -> ActorSpec:

@@ -19,21 +19,31 @@ if TYPE_CHECKING:
 class ReferenceWorker:
     """Computes log-probs with the learner's own packing and log-prob code, without gradients."""
 
-    def __init__(self, config: ReferenceConfig, learner: LearnerConfig) -> None:
-        """Take packing, attention and threads from the learner, so that both compute alike."""
-        self._config, self._learner = config, learner
+    def __init__(
+        self, config: ReferenceConfig, learner: LearnerConfig, trust_remote_code: bool = False
+    ) -> None:
+        """Take packing, attention and threads from the learner, so that log-probs agree.
+
+        `trust_remote_code`: run Python code that a model directory contains.
+        """
+        self._config, self._learner, self._trust = config, learner, trust_remote_code
         self._spec = PackSpec.of(learner.pack_len, learner.micro_tokens, learner.attention)
         self._policy: Policy | None = None
 
     def load(self, path: str) -> None:
-        """Load the frozen policy from a Hugging Face model directory."""
+        """Load the frozen policy from a Hugging Face model directory.
+
+        Raises:
+            ConfigError: the model needs code of its own, which is not trusted.
+        """
         import torch
 
         from bard_ray.learn.policy import load_policy
 
         torch.set_num_threads(self._learner.threads)
-        policy = load_policy(path, self._learner.attention, self._config.precision)
-        self._policy = policy.to("cuda" if self._config.gpus else "cpu")
+        learner, config = self._learner, self._config
+        policy = load_policy(path, learner.attention, config.precision, self._trust)
+        self._policy = policy.to("cuda" if config.gpus else "cpu")
 
     def logprobs(self, sequences: Sequence[Ints], temperature: float) -> list[Floats]:
         """One array [T] of log-probs for each sequence of T tokens.

@@ -1,18 +1,24 @@
-"""What a run hands over.
+"""The exported student: a Hugging Face model directory with a model card.
 
-The trained student as a Hugging Face model directory with a model card.
+Weights and tokenizer are those of the last stage. The chat template is the one of training, so that
+`apply_chat_template` or a server's chat endpoint builds the prompts the student was trained on.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bard_ray.checkpoint import MANIFEST, described_directory
 from bard_ray.config.schema import Config
+from bard_ray.report.example import Example
 from bard_ray.report.model_card import write_model_card
 from bard_ray.report.results import Results
 from bard_ray.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from bard_ray.data.prompt import PromptFormat
 
 # The last stage that trained the budget-aware student.
 STUDENTS = ("rl", "sft")
@@ -20,24 +26,29 @@ STUDENTS = ("rl", "sft")
 
 def export_student(run: RunDirectory, config: Config, results: Results) -> Path | None:
     """Write `export/`; None where no budget-aware student was trained."""
+    from bard_ray.data.chat_files import write_chat_templates, write_generation_config
+    from bard_ray.data.prompt import load_prompt_format
+
     stage = next((name for name in STUDENTS if run.is_done(name)), None)
     if stage is None:
         return None
     source, target = run.checkpoint(stage), run.path / "export"
+    prompts = load_prompt_format(str(source), config.student, config.budget.codec)
     with described_directory(target, stage=stage) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        write_model_card(
-            aside, config, results, _example_prompt(str(source), config), variant=stage
-        )
+        write_chat_templates(aside, prompts.templates)
+        write_generation_config(aside, prompts.eos_id, config.evaluate.temperature)
+        write_model_card(aside, config, results, _example(prompts, config), variant=stage)
     return target
 
 
-def _example_prompt(model_path: str, config: Config) -> str:
-    """One whole prompt as the student was trained on it."""
-    from bard_ray.data.prompt import load_prompt_format
+def _example(prompts: PromptFormat, config: Config) -> Example:
+    """The shortest evaluation question at the middle budget, as asked and as a whole prompt."""
     from bard_ray.data.questions import eval_questions
     from bard_ray.records import TokenBudget
 
-    prompts = load_prompt_format(model_path, config.student, config.budget.codec)
+    questions = eval_questions(config.data, config.run.seed)
+    question = min(questions, key=lambda q: sum(len(m.content) for m in q.messages))
     budget = TokenBudget(sorted(config.evaluate.budgets)[len(config.evaluate.budgets) // 2])
-    return prompts.prompt_text(eval_questions(config.data, config.run.seed)[0], budget)
+    messages = prompts.messages(question, budget)
+    return Example(messages, prompts.prompt_text(question, budget))

@@ -1,6 +1,6 @@
 """What a student reads and writes, as token ids.
 
-This is the one place that knows chat template, budget text and think tags.
+This is the one place that joins chat template, budget text and think tags.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from bard_ray.budget.codec import BudgetCodec, CodecName, make_codec
 from bard_ray.budget.span import ThinkTags
 from bard_ray.config.schema import StudentConfig
+from bard_ray.data.chat_template import DEFAULT, TEMPLATE_ERRORS, render, student_templates
 from bard_ray.errors import ConfigError, DataError
+from bard_ray.model_files import custom_code_refused
 from bard_ray.records import Budget, DistillRow, Ints, Question, ThinkPrefix, budget_label
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class PromptFormat:
         close_id: id of the closing think tag; the thinking span ends where it first occurs.
         eos_id: id that ends a completion.
         tags: both, and the id of the opening think tag if it has one.
+        templates: chat templates by name. Prompts are rendered with the default one; an exported
+            student contains them all.
     """
 
     def __init__(
@@ -42,25 +46,48 @@ class PromptFormat:
         self.close_id = self._single_id(think_close)
         self.eos_id = self._eos_id()
         self.tags = ThinkTags(self.close_id, self._open_id(), self.eos_id)
-        if tokenizer.chat_template is None:
-            raise ConfigError(
-                "student.path",
-                tokenizer.name_or_path,
-                "has a tokenizer without a chat template",
-                "Use a chat model, or add chat_template.jinja to the model directory.",
-            )
+        self.templates = student_templates(tokenizer, think_open, think_close)
 
-    def prompt_text(self, question: Question, budget: Budget, show_budget: bool = True) -> str:
-        """The prompt as text.
-
-        It is the chat template with the budget after the last user message and the open think tag
-        at the end.
+    def messages(
+        self, question: Question, budget: Budget, show_budget: bool = True
+    ) -> list[dict[str, str]]:
+        """The conversation to send: the question's, with the budget after the last user message.
 
         Raises:
             ConfigError: the codec cannot write this budget.
             DataError: the question has no user message.
         """
-        return self._render([self._conversation(question, budget, show_budget)])[0]
+        turns = [{"role": m.role, "content": m.content} for m in question.messages]
+        users = [turn for turn in turns if turn["role"] == "user"]
+        if not users:
+            raise DataError(
+                question.source, f"question {question.id} has no user message", "Add one.", turns
+            )
+        if show_budget:
+            users[-1]["content"] += self._budget_text(budget)
+        return turns
+
+    def prompt_text(self, question: Question, budget: Budget, show_budget: bool = True) -> str:
+        """The prompt as text: `messages` in the chat template, ending in the open think tag.
+
+        Raises:
+            ConfigError: the codec cannot write this budget.
+            DataError: the question has no user message, or the chat template does not accept its
+                messages.
+        """
+        turns = self.messages(question, budget, show_budget)
+        try:
+            text = render(self.tokenizer, self.templates[DEFAULT], turns)
+        except TEMPLATE_ERRORS as error:
+            problem = f"the chat template cannot render question {question.id} ({error})"
+            fix = "Change its messages or the student's chat template."
+            raise DataError(question.source, problem, fix, turns) from error
+        if not text.rstrip().endswith(self.think_open):
+            end = f"{text[-40:]!r}, not in an open {self.think_open}"
+            problem = f"the prompt of question {question.id} ends in {end}"
+            fix = "Remove what switches the thinking off from its messages, or remove the question."
+            raise DataError(question.source, problem, fix, turns)
+        return text
 
     def prompt_ids(self, question: Question, budget: Budget, show_budget: bool = True) -> Ints:
         """The prompt as token ids (T,). Raises as `prompt_text` does."""
@@ -71,7 +98,7 @@ class PromptFormat:
         return self._completions([(think_text, answer_text)])[0]
 
     def prefix_ids(self, prefix: ThinkPrefix) -> Ints:
-        """A given thought as token ids (T,), behind the prompt's; the closing tag if it has one."""
+        """A think prefix as token ids (T,), with the closing tag if it is closed."""
         ids_T = self._tokenize([prefix.text])[0]
         return np.append(ids_T, np.int32(self.close_id)) if prefix.closed else ids_T
 
@@ -79,14 +106,14 @@ class PromptFormat:
         """Token ids of every text, and where in it each of them ends, in characters; (T,) each.
 
         Raises:
-            ConfigError: the tokenizer cannot tell.
+            ConfigError: the tokenizer gives no text offsets.
         """
         if not texts:
             return []
         name = self.tokenizer.name_or_path
         if not self.tokenizer.is_fast:
             fix = "Use a model with a tokenizer.json."
-            raise ConfigError("student.path", name, "its tokenizer knows no text offsets", fix)
+            raise ConfigError("student.path", name, "its tokenizer gives no text offsets", fix)
         batch = self.tokenizer(
             list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -100,9 +127,7 @@ class PromptFormat:
 
         Raises as `prompt_text` does.
         """
-        texts = self._render(
-            [self._conversation(row.question, row.budget, show_budget=True) for row in rows]
-        )
+        texts = [self.prompt_text(row.question, row.budget) for row in rows]
         completions = self._completions([(row.think, row.answer_text) for row in rows])
         return list(zip(self._tokenize(texts), completions, strict=True))
 
@@ -123,19 +148,6 @@ class PromptFormat:
         )
         return cast("str", text)
 
-    def _conversation(
-        self, question: Question, budget: Budget, show_budget: bool
-    ) -> list[dict[str, str]]:
-        turns = [{"role": m.role, "content": m.content} for m in question.messages]
-        users = [turn for turn in turns if turn["role"] == "user"]
-        if not users:
-            raise DataError(
-                question.source, f"question {question.id} has no user message", "Add one.", turns
-            )
-        if show_budget:
-            users[-1]["content"] += self._budget_text(budget)
-        return turns
-
     def _budget_text(self, budget: Budget) -> str:
         try:
             return self.codec.encode(budget)
@@ -148,24 +160,8 @@ class PromptFormat:
                 "Use budget.codec=sentence, or smaller budgets.",
             ) from error
 
-    def _render(self, conversations: list[list[dict[str, str]]]) -> list[str]:
-        if not conversations:
-            return []
-        # Hybrid models close the think tag at once unless told that thinking is wanted;
-        # others ignore the word.
-        texts = cast(
-            "list[str]",
-            self.tokenizer.apply_chat_template(
-                conversations, tokenize=False, add_generation_prompt=True, enable_thinking=True
-            ),
-        )
-        return [
-            text if text.rstrip().endswith(self.think_open) else text + self.think_open
-            for text in texts
-        ]
-
     def _completions(self, pairs: Sequence[tuple[str, str]]) -> list[Ints]:
-        # Joined as ids, so that the closing tag is its one token whatever stands before it.
+        # Joined as ids, so that the closing tag is one token whatever the text before it is.
         thinks = self._tokenize([think for think, _ in pairs])
         answers = self._tokenize([answer for _, answer in pairs])
         close_T, eos_T = np.array([self.close_id], np.int32), np.array([self.eos_id], np.int32)
@@ -225,15 +221,16 @@ def load_prompt_format(
     """Prompt format of a model directory or hub id.
 
     Raises:
-        ConfigError: the tokenizer cannot be read, lacks a template or eos, or splits the closing
-            tag.
+        ConfigError: the tokenizer cannot be read, needs code that is not trusted, lacks a usable
+            chat template or eos, or splits the closing tag.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model_path, revision=student.revision, trust_remote_code=student.trust_remote_code
-        )
+        with custom_code_refused(model_path):
+            tokenizer = AutoTokenizer.from_pretrained(
+                model_path, revision=student.revision, trust_remote_code=student.trust_remote_code
+            )
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bard_ray.errors import DataError
 from bard_ray.learn.logprobs import LogprobHead, loss_positions
 from bard_ray.learn.pack import MicroBatch
+from bard_ray.model_files import custom_code_refused
 from bard_ray.records import Floats
 
 Precision = Literal["float32", "bf16_autocast", "bfloat16"]
@@ -96,19 +97,25 @@ def check_head(model: Any) -> None:
         )
 
 
-def load_policy(path: str, attention: str, precision: Precision) -> Policy:
+def load_policy(
+    path: str, attention: str, precision: Precision, trust_remote_code: bool = False
+) -> Policy:
     """A policy from a Hugging Face model directory, on the CPU, in evaluation mode.
 
     Raises:
+        ConfigError: it needs code of its own, which is not trusted.
         DataError: see `check_head`.
     """
     from transformers import AutoModelForCausalLM
 
-    dtype = weight_dtype(precision)
-    return Policy(
-        AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention),
-        precision,
-    )
+    with custom_code_refused(path):
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=weight_dtype(precision),
+            attn_implementation=attention,
+            trust_remote_code=trust_remote_code,
+        )
+    return Policy(model, precision)
 
 
 @torch.no_grad()

@@ -2,12 +2,13 @@
 
 `bard_ray.preflight.bounds` bounds single fields and `bard_ray.preflight.roles` judges the
 processes; here, one function per section holds the rules that tie fields together. A function
-yields a `ConfigError` (field, value, rule, fix) for each rule that is broken, so a user can be told
-of all of them.
+yields a `ConfigError` (field, value, rule, fix) for each rule that is broken, so that all of them
+can be reported.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -24,8 +25,10 @@ from bard_ray.data.chain import chain_question
 from bard_ray.data.source import make_source
 from bard_ray.errors import ConfigError, DataError
 from bard_ray.learn.correction import CORRECTIONS
+from bard_ray.model_files import custom_code_refused
 from bard_ray.preflight import distill, roles
 from bard_ray.preflight.bounds import BOUNDS, Problems
+from bard_ray.preflight.memory import find_config
 from bard_ray.records import NO_BUDGET, Question, TokenBudget
 from bard_ray.rewards.trial import reward_problems
 
@@ -89,7 +92,7 @@ def _student(config: Config) -> Problems:
     if student.path == "tiny":
         yield from _tiny_student(config)
     else:
-        yield from _model_path(student)
+        yield from list(_model_path(student)) or _custom_code(student)
 
 
 def _tiny_student(config: Config) -> Problems:
@@ -130,6 +133,24 @@ def _model_path(student: StudentConfig) -> Problems:
         yield ConfigError(
             "student.path", student.path, rule, "Check the spelling, or fetch the model first."
         )
+
+
+def _custom_code(student: StudentConfig) -> Problems:
+    """Ask transformers, which needs no code of a model's own where it has the model itself."""
+    file = find_config(student)
+    if student.trust_remote_code or file is None:
+        return
+    try:
+        if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+            from transformers import AutoConfig
+
+            with custom_code_refused(student.path):
+                AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+    except ConfigError as problem:
+        yield problem
+    except (OSError, ValueError) as error:
+        rule = f"has a config.json that transformers cannot read ({str(error).splitlines()[0]})"
+        yield ConfigError("student.path", student.path, rule, "Use a model that it knows.")
 
 
 def _data(config: Config) -> Problems:
@@ -222,7 +243,7 @@ def _trial_question(config: Config) -> Question:
     """A question of the synthetic task, or one of a data set that nobody has read yet."""
     if config.data.source == "rows":
         return Question("trial", (), "", meta=_AnyNumber())
-    # Unless the task is broken, which is told elsewhere, its questions have the same fields.
+    # Unless the task is broken, which is reported elsewhere, its questions have the same fields.
     return chain_question(ChainConfig(), config.run.seed, "rl", 0)
 
 

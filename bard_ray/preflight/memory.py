@@ -117,7 +117,7 @@ def model_shape(config: Config) -> ModelShape:
     student = config.student
     if student.path == "tiny":
         return _tiny_shape(config)
-    config_file = _find_config(student)
+    config_file = find_config(student)
     if config_file is not None:
         return _shape_from_file(student, config_file)
     if student.params > 0:
@@ -143,7 +143,7 @@ def _nearest_shape(params: float) -> ModelShape:
     return replace(nearest, params=int(params))
 
 
-def _find_config(student: StudentConfig) -> Path | None:
+def find_config(student: StudentConfig) -> Path | None:
     """`config.json` in the model directory, or in the local Hugging Face cache.
 
     Nothing is downloaded.

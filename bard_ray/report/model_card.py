@@ -15,17 +15,17 @@ from bard_ray.config.schema import Config
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.files import write_text
 from bard_ray.records import NO_BUDGET, TokenBudget
+from bard_ray.report.example import Example, transformers_code, vllm_code
 from bard_ray.report.page import environment
 from bard_ray.report.results import Results
 from bard_ray.report.table import budget_cell
 from bard_ray.report.text import number, share
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-PROMPT_LIMIT = 4000  # characters
 
 
 def write_model_card(
-    export_dir: str | Path, config: Config, results: Results, prompt: str, variant: str = "rl"
+    export_dir: str | Path, config: Config, results: Results, example: Example, variant: str = "rl"
 ) -> Path:
     """Write `README.md` beside the weights; returns its path.
 
@@ -33,21 +33,22 @@ def write_model_card(
         export_dir: Hugging Face model directory.
         config: the resolved configuration of the run.
         results: what the evaluation found; a card without `variant` says that nothing was measured.
-        prompt: one complete prompt as the student was trained on it, chat template and budget
-            included.
+        example: one request for a budget.
         variant: which entry of `results.variants` these weights are.
     """
     path = Path(export_dir) / "README.md"
-    write_text(path, render_model_card(config, results, prompt, variant))
+    write_text(path, render_model_card(config, results, example, variant))
     return path
 
 
-def render_model_card(config: Config, results: Results, prompt: str, variant: str = "rl") -> str:
+def render_model_card(
+    config: Config, results: Results, example: Example, variant: str = "rl"
+) -> str:
     """The card as Markdown with YAML front matter."""
     summary = results.variants.get(variant)
     codec = make_codec(config.budget.codec)
-    example = TokenBudget((config.budget.train or [32])[0])
-    shown = prompt[:PROMPT_LIMIT]
+    budget = TokenBudget((config.budget.train or [32])[0])
+    trust = config.student.trust_remote_code
     return (
         environment()
         .get_template("model_card.md.j2")
@@ -57,11 +58,12 @@ def render_model_card(config: Config, results: Results, prompt: str, variant: st
             ),
             config=config,
             variant=variant,
-            budget_tokens=example.tokens,
-            budget_literal=repr(codec.encode(example)),
+            budget_tokens=budget.tokens,
+            budget_literal=repr(codec.encode(budget)),
             no_budget_text=codec.encode(NO_BUDGET) or "nothing is appended",
-            prompt=shown,
-            fence=_fence(shown),
+            request_code=_block("python", transformers_code(example, trust_remote_code=trust)),
+            prompt=_block("text", example.prompt),
+            vllm_code=_block("python", vllm_code(config.evaluate, trust_remote_code=trust)),
             rows=_rows(results, summary) if summary else [],
             training=_training(config, variant),
         )
@@ -155,10 +157,11 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _fence(text: str) -> str:
-    """A code fence longer than any run of backticks in the text."""
+def _block(language: str, text: str) -> str:
+    """A code block whose fence is longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    return "`" * max(3, longest + 1)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _is_hub_id(path: str) -> bool:

@@ -12,6 +12,7 @@ import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from bard_ray.learn.pack import PackSpec, plan_step
 from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.metrics import TABLE
 from bard_ray.records import TrainSequence
+from tests.custom_code import FILES as CODE
+from tests.custom_code import write_custom_model
 
 pytestmark = pytest.mark.engines
 
@@ -76,10 +79,10 @@ class Rank:
         self.rank, self.world_size, self.address = rank, world_size, address
         self.learner = LearnerRank(rank, world_size, BASE, seed=0)
 
-    def start(self, config: LearnerConfig) -> LearnerRank:
+    def start(self, config: LearnerConfig, trust_remote_code: bool = False) -> LearnerRank:
         self.learner.close()
         self.config = replace(config, ranks=self.world_size)
-        self.learner = LearnerRank(self.rank, self.world_size, self.config, seed=0)
+        self.learner = LearnerRank(self.rank, self.world_size, self.config, 0, trust_remote_code)
         self.learner.connect(*self.address(self.learner))
         return self.learner
 
@@ -232,6 +235,32 @@ def refused(rank: Rank, model: str) -> dict[str, str]:
     }
 
 
+def custom_code(rank: Rank, model: str, work: Path) -> dict[str, Any]:
+    """A model whose classes are Python files of its directory: refused, and trained if trusted."""
+    from transformers import AutoModelForCausalLM
+
+    own = write_custom_model(model, work / "own")
+    out: dict[str, Any] = {}
+    for stage in (0, 3):
+        config, state = replace(BASE, zero_stage=stage), str(work / f"own-state-{stage}")
+        path = str(work / f"own-export-{stage}")
+        learner = rank.start(config)
+        out[f"refused{stage}"] = raised(partial(learner.begin, own, OPTIM))
+        rank.start(config, trust_remote_code=True).begin(own, OPTIM)
+        rank.steps(2)
+        rank.learner.save(state)
+        rank.start(config, trust_remote_code=True).restore(state, OPTIM)
+        trace = rank.steps(1)
+        rank.learner.export(path)
+        rank.learner.close()
+        again = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True)
+        weights = {name: p.detach().numpy() for name, p in again.named_parameters()}
+        out[f"trained{stage}"] = trace[0], weights
+        out[f"kind{stage}"] = type(again).__name__
+        out[f"files{stage}"] = {file.name for file in Path(path).glob("*.py")}
+    return out
+
+
 def partitioned_buffers(rank: Rank, model: str) -> tuple[Weights, Weights]:
     """Non-trained tensors of the same bfloat16 model, built partitioned and built whole."""
 
@@ -262,6 +291,7 @@ def lone_rank(rank: Rank, model: str, work: Path) -> dict[str, Any]:
         "exported": exported(rank, model, work),
         "buffers": partitioned_buffers(rank, model),
         "refused": refused(rank, model),
+        "custom_code": custom_code(rank, model, work),
     }
 
 
@@ -279,6 +309,7 @@ def rank_process(rank: int, world_size: int, model: str, work: str, pipe: Connec
     os.environ.update(
         OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", GLOO_SOCKET_IFNAME="lo", LOCAL_SIZE="1"
     )
+    os.environ["HF_MODULES_CACHE"] = str(Path(work) / "modules")  # where a model's own code goes
 
     def address(learner: LearnerRank) -> tuple[str, int]:
         if rank == 0:
@@ -546,7 +577,7 @@ def test_a_stage_begun_in_place_equals_one_rebuilt_from_the_files(
 
 
 @pytest.mark.parametrize("case", ["resumed0", "resumed1", "resumed2", "resumed3", "resumed_half2"])
-def test_training_goes_on_from_saved_state_as_if_never_stopped(
+def test_training_resumes_from_saved_state_as_if_never_stopped(
     alone: dict[str, Any], case: str
 ) -> None:
     results = alone[case]
@@ -555,7 +586,7 @@ def test_training_goes_on_from_saved_state_as_if_never_stopped(
     assert "tokenizer.json" in results["files"]
 
 
-def test_two_ranks_go_on_from_saved_state(pair: list[dict[str, Any]]) -> None:
+def test_two_ranks_resume_from_saved_state(pair: list[dict[str, Any]]) -> None:
     assert_same(pair[0]["resumed3"]["again"], pair[0]["resumed3"]["on"])
 
 
@@ -594,6 +625,20 @@ def test_wrong_steps_are_refused(alone: dict[str, Any]) -> None:
     assert "needs advantages_T" in errors["advantages"]
     assert "needs reference_T" in errors["reference"]
     assert errors["precision"].startswith("ConfigError: learner.zero_stage = 0")
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_code_of_a_model_directory_runs_only_where_it_is_trusted(
+    alone: dict[str, Any], model: str, stage: int
+) -> None:
+    results = alone["custom_code"]
+    assert "student.trust_remote_code = False" in results[f"refused{stage}"]
+    assert "Python code of its own" in results[f"refused{stage}"]
+    # Trained, saved, resumed, exported and read again, it is the model that needs no code.
+    steps, weights = plain_loop(model, "nll", 3)
+    assert_close(results[f"trained{stage}"], (steps[2:], weights))
+    assert results[f"kind{stage}"] == "OwnForCausalLM"
+    assert results[f"files{stage}"] == set(CODE)
 
 
 def test_no_shared_memory_is_left(

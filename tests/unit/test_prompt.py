@@ -18,7 +18,7 @@ from bard_ray.records import NO_BUDGET, DistillRow, EffortBudget, Message, Quest
 QUESTION = Question("q", (Message("user", "8a+1b*3?"),), "7", "integer")
 CHAT = Question("q", (Message("system", "Be brief."), Message("user", "What is 1+1?")), "2")
 # The shape of the Qwen3 template: it opens no think tag,
-# and closes an empty one when told not to think.
+# and closes an empty one where thinking is switched off.
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
