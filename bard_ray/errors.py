@@ -31,7 +31,7 @@ class BardError(Exception):
 
 
 class UserError(BardError):
-    """Something the user can mend. The message says what, where, and what to do."""
+    """Something the user can fix. The message says what, where, and what to do."""
 
     exit_code = 2
 
@@ -45,6 +45,25 @@ class ConfigError(UserError):
 
     def __str__(self) -> str:
         return f"{self.field} = {self.value!r}: {self.rule}. {self.fix}"
+
+
+class MultipleConfigError(ConfigError):
+    """Several rules are broken; field, value, rule and fix are those of the first.
+
+    Attributes:
+        problems: one error for each broken rule, at least one.
+    """
+
+    def __init__(self, *problems: ConfigError) -> None:
+        first = problems[0]
+        super().__init__(first.field, first.value, first.rule, first.fix)
+        self.problems = self._init_args = problems
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = [f"{len(self.problems)} settings have to change:", *map(str, self.problems)]
+        return "\n  - ".join(lines)
 
 
 class DataError(UserError):
@@ -75,7 +94,7 @@ class ResourceError(UserError):
 
 
 class RunStateError(UserError):
-    """The run directory holds something that this command cannot go on from."""
+    """The run directory holds something that this command cannot resume from."""
 
     def __init__(self, path: str, problem: str, fix: str) -> None:
         super().__init__(path, problem, fix)

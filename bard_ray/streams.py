@@ -9,8 +9,6 @@ from enum import IntEnum
 
 import numpy as np
 
-from bard_ray.errors import ConfigError
-
 
 class Stream(IntEnum):
     """Who draws. The numbers enter the seeds, so changing one changes every run that uses it."""
@@ -30,11 +28,6 @@ def rng(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
     """Generator of one item of one stream.
 
     Raises:
-        ConfigError: the seed is negative.
-        ValueError: the index is negative.
+        ValueError: the seed or the index is negative.
     """
-    if seed < 0:
-        raise ConfigError(
-            "run.seed", seed, "must not be negative", "Use 0 or a positive whole number."
-        )
     return np.random.default_rng((seed, int(stream), index))

@@ -64,7 +64,7 @@ def from_yaml(text: str) -> Config:
         tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
-            "configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Mend it."
+            "configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Fix it."
         ) from error
     except OSError:  # OmegaConf's answer to a document that is one number
         tree = None

@@ -45,10 +45,6 @@ def eval_questions(data: DataConfig, seed: int) -> list[Question]:
     Raises:
         ConfigError, DataError: the task or the data set is not usable.
     """
-    if data.eval_questions < 1:
-        raise ConfigError(
-            "data.eval_questions", data.eval_questions, "must be at least 1", "The default is 256."
-        )
     if data.source == "chain":
         return [
             chain_question(data.chain, seed, "eval", index) for index in range(data.eval_questions)

@@ -48,6 +48,13 @@ def evaluation_rows(cfg: RowsConfig) -> RowsConfig:
     )
 
 
+def path_problems(path: str) -> Iterator[ConfigError]:
+    """What is wrong with the place of a data set, before anything is read."""
+    if not path:
+        fix = "Give a .jsonl, .json or .parquet file, or a hub id."
+        yield ConfigError("data.rows.path", path, "is needed by data.source=rows", fix)
+
+
 def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list[TeacherRow]:
     """Read a whole data set.
 
@@ -66,10 +73,8 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
         DataError: missing, unreadable, empty or malformed; names source and row.
     """
     name = path or cfg.path
-    if not name:
-        raise ConfigError(
-            "data.rows.path", name, "is empty", "Give a .jsonl or .parquet file, or a hub id."
-        )
+    for problem in path_problems(name):
+        raise problem
     source = make_source(cfg.format, cfg.params, cfg.columns)
     rows: dict[str, TeacherRow] = {}
     skipped: Counter[str] = Counter()
@@ -150,7 +155,7 @@ def _jsonl_records(source: str) -> Iterator[Record]:
                 record = json.loads(line)
             except ValueError as error:
                 raise DataError(
-                    source, f"line {number} is no JSON ({error})", "Mend the line.", line
+                    source, f"line {number} is no JSON ({error})", "Fix the line.", line
                 ) from error
             if not isinstance(record, dict):
                 raise DataError(
@@ -164,12 +169,12 @@ def _json_records(source: str) -> Iterator[Record]:
     try:
         records = json.loads(Path(source).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(source, f"is no JSON ({error})", "Mend it, or write .jsonl.") from error
+        raise DataError(source, f"is no JSON ({error})", "Fix it, or write .jsonl.") from error
     if not isinstance(records, list):
         raise DataError(source, "is no list of rows", "Write one list of objects, or .jsonl.")
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise DataError(source, f"row {number} is no JSON object", "Mend the row.", record)
+            raise DataError(source, f"row {number} is no JSON object", "Fix the row.", record)
         yield record
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bard_ray.config.schema import Config, LearnerConfig, StudentConfig
+from bard_ray.data.tiny_shape import vocabulary
 from bard_ray.errors import ConfigError
 from bard_ray.learn.logprobs import MAX_LOGITS
 from bard_ray.model_files import stored_params
@@ -32,11 +33,6 @@ VERIFIER_BYTES = 0.5 * GIB
 GPU_PROCESS_BYTES = 2.0 * GIB
 # Live copies of one chunk of logits: as computed, in float32, after log-softmax, their gradient.
 LOGIT_COPIES = 4
-
-# Tokens of the tiny student's vocabulary besides the operations:
-# special, budget, digit and letter tokens.
-_TINY_TOKENS = 9 + 10 + 10 + 26
-_TINY_VOCAB_MULTIPLE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +126,7 @@ def model_shape(config: Config) -> ModelShape:
 
 def _tiny_shape(config: Config) -> ModelShape:
     tiny = config.student.tiny
-    tokens = _TINY_TOKENS + len(set(config.data.chain.ops))
-    vocab = math.ceil(tokens / _TINY_VOCAB_MULTIPLE) * _TINY_VOCAB_MULTIPLE
+    vocab = len(vocabulary(config.data.chain.ops))
     head_dim = tiny.hidden // tiny.heads
     sizes = (tiny.layers, tiny.hidden, tiny.mlp, tiny.heads, tiny.heads, head_dim, vocab)
     shape = ModelShape("tiny", *sizes, tied=True)

@@ -117,8 +117,7 @@ def test_the_seed_decides_the_weights_and_the_callers_random_state_is_untouched(
 @pytest.mark.parametrize(
     ("tiny", "ops", "field"),
     [
-        (TinyModelConfig(heads=3), OPS, "student.tiny.heads"),
-        (TinyModelConfig(layers=0), OPS, "student.tiny.layers"),
+        (TinyModelConfig(heads=3), OPS, "student.tiny.hidden"),
         (TinyModelConfig(), ["plus"], "data.chain.ops"),
     ],
 )
