@@ -4,8 +4,8 @@ The one table of names, and the writer of `metrics.jsonl` and the TensorBoard fi
 
 A name that is not in `TABLE` cannot be written, so the table is complete by construction. Every
 stage of a run (`base`, `sft`, `rl`, ...) has its own step counter; a record is one step of one
-stage. Evaluation results are not step
-metrics: they go to `results.json` (`bard_ray.report.results`).
+stage. Evaluation results are not step metrics: they go to `results.json`
+(`bard_ray.report.results`).
 """
 
 from __future__ import annotations

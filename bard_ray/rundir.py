@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from bard_ray.config.load import from_yaml, to_yaml
 from bard_ray.config.schema import Config
-from bard_ray.errors import RunStateError
+from bard_ray.errors import ConfigError, RunStateError
 from bard_ray.files import write_json, write_text
 
 # Sections of the configuration that each stage's output follows from, besides those of the stages
@@ -144,7 +144,7 @@ def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None
     """
     under_way = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
     begun = set(stages) | {stage for stage, traces in under_way.items() if traces.exists()}
-    saved = from_yaml((path / "config.yaml").read_text())
+    saved = _saved_config(path / "config.yaml")
     before, now = (_identity(c, begun) for c in (saved, config))
     changed = [
         f"{key} was {before.get(key)!r}, now {value!r}"
@@ -156,6 +156,20 @@ def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None
         raise RunStateError(
             str(path), f"holds stages made with other settings: {'; '.join(changed[:3])}", fix
         )
+
+
+def _saved_config(file: Path) -> Config:
+    """The configuration that an earlier command wrote.
+
+    Raises:
+        RunStateError: this version cannot read it, because a field has another name now, say.
+    """
+    try:
+        return from_yaml(file.read_text())
+    except ConfigError as error:
+        problem = f"was written with other fields than there are now: {error}"
+        fix = "Use another run.name, or run.fresh=true to start over."
+        raise RunStateError(str(file), problem.removesuffix("."), fix) from error
 
 
 def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:

@@ -64,7 +64,7 @@ class LearnerRank:
         if self._store is None:
             self._store = TCPStore(host, port, self._world_size, is_master=False)
         self._port = port
-        torch.set_num_threads(self._config.threads)
+        torch.set_num_threads(max(1, self._config.threads))  # 0: the plan has not settled it
         deepspeed_engine.join_group(self._config, self._rank, self._world_size, self._store)
 
     def close(self) -> None:

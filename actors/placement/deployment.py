@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from actors.cluster.env import engine_env, learner_env
+from actors.cluster.env import engine_env, learner_env, packed_env
 from actors.cluster.ray_cluster import ActorSpec, Cluster
 from actors.learner.client import RayLearner
 from actors.placement.plan import Plan, RoleName, check_resources, plan_placement, sized
@@ -176,9 +176,8 @@ class Starter:
         from actors.reference.worker import ReferenceWorker
 
         config = self._config
-        return self._cluster.spawn(
-            ReferenceWorker, self._spec("reference", index), config.reference, config.learner
-        )
+        spec = self._spec("reference", index, packed_env())
+        return self._cluster.spawn(ReferenceWorker, spec, config.reference, config.learner)
 
     def learner(self, index: int) -> ActorHandle:
         """Spawn one learner rank."""
@@ -233,7 +232,7 @@ class Deployment:
         if self.cluster.started_here:
             check_resources(self.plan, available)
         else:
-            self.config = sized(self.config, available)
+            self.config = sized(self.config, available, local=False)
             self.plan = plan_placement(self.config)
         return self.plan
 

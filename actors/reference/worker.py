@@ -34,7 +34,7 @@ class ReferenceWorker:
 
         from bard_ray.learn.policy import load_policy
 
-        torch.set_num_threads(self._learner.threads)
+        torch.set_num_threads(max(1, self._learner.threads))  # 0: the plan has not settled it
         policy = load_policy(path, self._learner.attention, self._config.precision)
         self._policy = policy.to("cuda" if self._config.gpus else "cpu")
 

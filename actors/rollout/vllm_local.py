@@ -296,7 +296,8 @@ class LocalEngine:
         """Stamp tokens from now on with `version`, and do to the KV cache what is configured."""
         self._engine.set_weight_version(str(version))
         self._version = version
-        if self._args[1].kv_after_update == "recompute":
+        _, config, *_ = self._args
+        if config.kv_after_update == "recompute":
             self._engine.reset_prefix_cache(reset_running_requests=True)
 
 

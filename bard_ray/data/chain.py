@@ -70,12 +70,13 @@ def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Que
         ConfigError: an operation is unknown, the lengths do not fit, or the task has too few
             different questions.
     """
-    shortest = "base_min_ops" if split == "base" else "min_ops"
-    for problem in chain_problems(cfg, (shortest,)):
+    base = split == "base"
+    for problem in chain_problems(cfg, ("base_min_ops" if base else "min_ops",)):
         raise problem
+    shortest = cfg.base_min_ops if base else cfg.min_ops
     generator = rng(seed, _STREAMS[split], index)
     for _ in range(_MAX_DRAWS):
-        num_ops = int(generator.integers(getattr(cfg, shortest), cfg.max_ops + 1))
+        num_ops = int(generator.integers(shortest, cfg.max_ops + 1))
         picks = generator.integers(len(cfg.ops), size=num_ops).tolist()
         chain = Chain(int(generator.integers(10)), tuple(cfg.ops[pick] for pick in picks))
         if _is_held_out(chain.text) == (split in _HELD_OUT):

@@ -26,6 +26,7 @@ from bard_ray.data.chain import chain_problems, chain_question
 from bard_ray.data.rows import path_problems
 from bard_ray.data.source import make_source
 from bard_ray.data.tiny_shape import shape_problems
+from bard_ray.distill.corpus import base_problems
 from bard_ray.errors import ConfigError, DataError, MultipleConfigError
 from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.preflight import distill, roles, room
@@ -211,10 +212,8 @@ def _duplicates(budget: BudgetConfig) -> Problems:
 
 
 def _training(config: Config) -> Problems:
-    if config.base.enabled and config.base.rows < 1 and config.data.source == "chain":
-        rule = "the synthetic task has no end, so the stage must say how many rows it takes"
-        fix = "Set base.rows to 1 or more, or base.enabled=false."
-        yield ConfigError("base.rows", config.base.rows, rule, fix)
+    if config.base.enabled:
+        yield from base_problems(config.data, config.base.rows)
 
 
 def _correction(config: Config) -> Problems:

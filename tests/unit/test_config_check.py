@@ -101,7 +101,7 @@ def test_every_default_lies_within_its_bound():
         "learner.ranks=0",
         "learner.zero_stage=4",
         "learner.zero_stage=-1",
-        "learner.threads=0",
+        "learner.threads=-1",
         "verifier.workers=-1",
         "verifier.limit_s=0",
         "verifier.memory_mb=16",

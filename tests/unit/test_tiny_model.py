@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bard_ray.budget.codec import DigitsCodec
 from bard_ray.config.schema import ChainConfig, TinyModelConfig
 from bard_ray.data.chain import answer_text, chain_of, chain_question, gold_think
-from bard_ray.data.tiny_model import vocabulary, write_tiny_model
+from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.data.tiny_shape import vocabulary
 from bard_ray.errors import ConfigError
 from bard_ray.records import TokenBudget
 
