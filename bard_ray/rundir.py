@@ -1,10 +1,8 @@
-"""The directory of a run.
+"""The directory of a run: its files, which stages are done, and whether a command may resume it.
 
-What it holds, which stages are done, and whether a command may go on from it.
-
-    config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
-    results.json  report.html
-    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
+results.json  report.html
+state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
 """
 
 from __future__ import annotations
@@ -52,7 +50,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, config: Config) -> RunDirectory:
-        """Create the directory of `run.name`, or go on with what an earlier command left there.
+        """Create the directory of `run.name`, or resume from what an earlier command left there.
 
         Raises:
             RunStateError: another process has it open, or its stages were made with other settings.
@@ -137,13 +135,13 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None:
-    """Compare with the settings that the finished stages, and a stage under way, were made from.
+    """Compare with the settings of the finished stages and of a stage that was begun.
 
     Raises:
         RunStateError: some differ; the message names up to three of them.
     """
-    under_way = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
-    begun = set(stages) | {stage for stage, traces in under_way.items() if traces.exists()}
+    begun_by = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
+    begun = set(stages) | {stage for stage, traces in begun_by.items() if traces.exists()}
     saved = _saved_config(path / "config.yaml")
     before, now = (_identity(c, begun) for c in (saved, config))
     changed = [

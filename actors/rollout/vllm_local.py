@@ -90,11 +90,11 @@ class LocalEngine:
     async def update(self, weights: FlatWeights, version: int) -> float:
         """Load weights under `version`; returns the seconds in which no step could run.
 
-        Where the transfer engine builds weights in the background, steps go on with the old ones
+        Where the transfer engine builds weights in the background, steps continue with the old ones
         until the new ones are ready; otherwise the whole load is one command.
 
         Raises:
-            InfrastructureError: the new weights could not be built and the engine goes on with the
+            InfrastructureError: the new weights could not be built and the engine continues with the
                 old ones, or it is lost and says so to all who wait.
         """
         async with self._updating:
@@ -127,7 +127,7 @@ class LocalEngine:
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
-                return  # whoever called has gone
+                return  # the caller has gone
             try:
                 self._require_open()
                 future.set_result(command())
@@ -163,7 +163,7 @@ class LocalEngine:
             self._drain(wait=not self._engine.has_unfinished_requests())
             if self._engine.has_unfinished_requests() and not self._closing:
                 self._step()
-        self._drain(wait=False)  # whoever still waits for a command learns that it is over
+        self._drain(wait=False)  # callers that still wait are notified that it has ended
 
     def _make_engine(self) -> LLMEngine:
         import logging
@@ -276,7 +276,7 @@ class LocalEngine:
         return time.monotonic() - started
 
     def _abandon(self, error: Exception) -> InfrastructureError:
-        """Nothing was changed: close the update session and go on with the weights in use."""
+        """Nothing was changed: close the update session and keep the weights in use."""
         self._engine.collective_rpc("abandon_weight_update")
         return InfrastructureError(f"weights not loaded, version {self._version} stays: {error!r}")
 

@@ -40,7 +40,7 @@ class BudgetSource:
     """Which budgets the rollouts of a training request ask for.
 
     They follow from the seed, the admission number, the question, and, for samplers that use it,
-    the accuracy so far. The schedule goes by the nominal step, number // prompts_per_step, and
+    the accuracy so far. The schedule uses the nominal step, number // prompts_per_step, and
     stays at its last value after the last step: a number gives the same budgets whenever it is
     asked for, while the step that is really done then depends on the speed of the roles. Groups
     that are not trained on (zero variance, failed, surplus) use up numbers too: with a share f of

@@ -1,6 +1,6 @@
 """Questions and teacher chains from a data set: local JSONL, JSON or Parquet, or a hub id.
 
-What a row means is the format's business: `bard_ray.data.source`, one file each in
+How a row is read is up to its format: see `bard_ray.data.source` and the files of
 `bard_ray.data.sources`.
 """
 
@@ -145,8 +145,7 @@ def _records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> Iterator[R
 
 
 def _jsonl_records(source: str) -> Iterator[Record]:
-    # Read by hand, for the sake of the message, which names the line.
-    # Columns of mixed type are no trouble either.
+    # Read line by line, so that a message can name the line; columns may be of mixed type.
     with Path(source).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -165,7 +164,7 @@ def _jsonl_records(source: str) -> Iterator[Record]:
 
 
 def _json_records(source: str) -> Iterator[Record]:
-    # By hand too: `datasets` writes a column of mixed type as JSON, with quotes around its texts.
+    # Without `datasets`, which writes a column of mixed type as JSON, with quotes around its texts.
     try:
         records = json.loads(Path(source).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -192,7 +191,7 @@ def _dataset_records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> It
                 name, cfg.config or None, split=cfg.split, revision=revision or cfg.revision
             )
         known = dataset.column_names or ()
-        # Chains are megabytes a row: columns nobody asked for are not decoded.
+        # A row of chains has megabytes: only columns that are read are decoded.
         wanted = [column for column in columns if column in known]
         yield from dataset.select_columns(wanted) if columns and wanted else dataset
     except (OSError, ValueError, DatasetsError) as error:

@@ -1,7 +1,7 @@
 """Main memory besides that of the roles: the driver, and Ray where it is started here.
 
-Estimates, in bytes. Data sets of teacher chains are read whole and are not counted: nobody knows
-their size before.
+Estimates, in bytes. Data sets of teacher chains are read whole and are not counted, since their
+size is not known before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Overrides and YAML: what is accepted, and what a user is told when it is not."""
+"""Overrides and YAML: what is accepted, and the message when it is not."""
 
 import pytest
 

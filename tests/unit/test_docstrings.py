@@ -13,7 +13,7 @@ ROOTS = ("bard_ray", "actors", "recipes", "benchmarks")
 OPENING = {")": "(", "]": "[", "}": "{"}
 # What a whole sentence does not end with.
 DANGLING = re.compile(r"(,|\(|\be\.g\.|\bi\.e\.|\bsuch as|\band|\bor|\bthe|\ba|\ban|\bthan)[.:]?$")
-# A paragraph that goes on with the sentence before it: a lower-case word, or the rest of a list.
+# A paragraph that continues the sentence before it: a lower-case word, or the rest of a list.
 # Symbols and signatures (`t(d) = ...`, `b' = ...`, `s is ...`, `add_request`) may begin one.
 REST = re.compile(r"[a-z]{2,}[ ,.;:)]|\d+[,)\]}]|[,.;:)\]}]")
 SECTION = re.compile(r"(Args|Returns|Yields|Raises|Attributes|Math|Source|Reasons|Axes)\b.*:")

@@ -1,4 +1,4 @@
-"""What a command may go on from."""
+"""What a command may resume from."""
 
 from __future__ import annotations
 
