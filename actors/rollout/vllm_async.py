@@ -122,8 +122,8 @@ class AsyncEngine:
         Where all workers build weights in the background, they generate meanwhile.
 
         Raises:
-            InfrastructureError: the new weights could not be built and the engine continues with the
-                old ones, or it stays paused and has to be replaced.
+            InfrastructureError: the new weights could not be built and the engine continues with
+                the old ones, or it stays paused and has to be replaced.
         """
         async with self._updating:
             info, file = await asyncio.to_thread(spill, weights)

@@ -94,8 +94,8 @@ class LocalEngine:
         until the new ones are ready; otherwise the whole load is one command.
 
         Raises:
-            InfrastructureError: the new weights could not be built and the engine continues with the
-                old ones, or it is lost and says so to all who wait.
+            InfrastructureError: the new weights could not be built and the engine continues with
+                the old ones, or it is lost and all that wait are notified.
         """
         async with self._updating:
             if not self._in_background:

@@ -189,7 +189,7 @@ def _draws(config: Config) -> Problems:
 
 
 def _trial_question(config: Config) -> Question:
-    """A question of the synthetic task, or a stand-in for one of a data set that is not read yet."""
+    """A question of the synthetic task, or a stand-in for one of a data set not yet read."""
     if config.data.source == "rows":
         return Question("trial", (), "", meta=_AnyNumber())
     # Unless the task is broken, which is reported elsewhere, its questions have the same fields.
