@@ -36,6 +36,7 @@ RoleName = Literal["rollout", "learner", "reference", "verifier"]
 # Placement sums of fractions such as 0.75 + 0.25 are compared with this slack.
 _SLACK = 1e-6
 MAX_AUTO_VERIFIERS = 16
+MAX_AUTO_THREADS = 16
 
 _MEMORY_FIXES: dict[RoleName, str] = {
     "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
@@ -178,19 +179,29 @@ def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierC
 
 
 def _sized_learner(config: Config, available: Mapping[str, float], *, local: bool) -> LearnerConfig:
-    """`learner.threads` 0 becomes the CPUs that a rank may use, at least 1.
+    """`learner.threads` and `learner.sft_threads` 0 become the CPUs that a rank may use.
 
-    Math:
-        local: floor((CPUs - those of other roles) / learner.ranks), else floor(learner.cpus)
+    Math (between 1 and `MAX_AUTO_THREADS`):
+        threads      local: floor((CPUs - those of other roles) / ranks), else floor(learner.cpus)
+        sft_threads  local: floor(CPUs / ranks), else floor(learner.cpus)
     """
     learner = config.learner
     if learner.threads > 0:
-        return learner
-    cpus = learner.cpus
+        return replace(learner, sft_threads=learner.sft_threads or learner.threads)
+    shared = alone = learner.cpus
     if local:
-        others = plan_placement(config).total("CPU") - learner.ranks * learner.cpus
-        cpus = (available.get("CPU", 0.0) - others) / learner.ranks
-    return replace(learner, threads=max(1, math.floor(cpus + _SLACK)))
+        alone = available.get("CPU", 0.0) / learner.ranks
+        others = plan_placement(config).total("CPU") / learner.ranks - learner.cpus
+        shared = alone - others
+    return replace(
+        learner,
+        threads=_threads(shared),
+        sft_threads=learner.sft_threads or _threads(alone),
+    )
+
+
+def _threads(cpus: float) -> int:
+    return min(max(1, math.floor(cpus + _SLACK)), MAX_AUTO_THREADS)
 
 
 def _teacher_cpus(plan: Plan, writer: str) -> float:

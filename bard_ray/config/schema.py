@@ -294,6 +294,9 @@ class LearnerConfig:
     # CPU threads of one rank, and of the reference worker; 0: the CPUs that the other roles leave,
     # on a given cluster learner.cpus
     threads: int = 0
+    # of one rank in supervised stages, when the other roles are idle; 0: as `threads` if that is
+    # given, else all CPUs of the machine, on a given cluster learner.cpus
+    sft_threads: int = 0
     call_timeout_s: float = 600.0
 
 

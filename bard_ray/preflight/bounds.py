@@ -122,7 +122,7 @@ BOUNDS: tuple[Bound, ...] = (
     ),
     *_at_least(1, "rollout.block_size", "learner.ranks"),
     *_at_least(1, "verifier.max_pending"),
-    *_at_least(0, "learner.threads", "verifier.workers"),
+    *_at_least(0, "learner.threads", "learner.sft_threads", "verifier.workers"),
     *_at_least(1, "learner.pack_len", "learner.micro_tokens"),
     Bound("learner.zero_stage", 0, 3),
     Bound("rollout.gpu_memory_utilization", 0, 1, open_low=True),

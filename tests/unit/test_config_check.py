@@ -102,6 +102,7 @@ def test_every_default_lies_within_its_bound():
         "learner.zero_stage=4",
         "learner.zero_stage=-1",
         "learner.threads=-1",
+        "learner.sft_threads=-1",
         "verifier.workers=-1",
         "verifier.limit_s=0",
         "verifier.memory_mb=16",

@@ -65,7 +65,42 @@ def test_the_verifier_pool_takes_the_cpus_that_are_left(cpus, workers):
 
 def test_a_number_of_verifiers_that_was_named_is_kept():
     config = load(bard_8b.config(), ["verifier.workers=3"])
-    assert sized(config, {"CPU": 500.0}, local=True) == config
+    assert sized(config, {"CPU": 500.0}, local=True).verifier.workers == 3
+
+
+def threads(*overrides: str, cpus: float, local: bool = True) -> tuple[int, int]:
+    config = load(bard_tiny.config(), ["verifier.workers=1", *overrides])
+    learner = sized(config, {"CPU": cpus}, local=local).learner
+    return learner.threads, learner.sft_threads
+
+
+@pytest.mark.parametrize(
+    ("cpus", "overrides", "expected"),
+    [
+        (2, [], (1, 2)),  # the other roles take 1.25
+        (8, [], (6, 8)),
+        (8, ["rl.kl_coef=0"], (7, 8)),
+        (8, ["learner.ranks=2"], (3, 4)),
+        (1, ["learner.ranks=2"], (1, 1)),
+        (64, [], (16, 16)),
+        (8, ["learner.sft_threads=3"], (6, 3)),
+    ],
+)
+def test_learner_threads_are_the_cpus_that_are_free_on_this_machine(cpus, overrides, expected):
+    """In supervised stages the other roles are idle, so all CPUs are free."""
+    assert threads("learner.threads=0", *overrides, cpus=cpus) == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(0.75, 1), (4, 4)])
+def test_on_a_given_cluster_a_learner_has_as_many_threads_as_cpus(cpus, expected):
+    overrides = ["learner.threads=0", f"learner.cpus={cpus}"]
+    assert threads(*overrides, cpus=500, local=False) == (expected, expected)
+
+
+def test_learner_threads_that_were_named_are_kept():
+    assert threads("learner.threads=5", cpus=64) == (5, 5)
+    assert threads("learner.threads=5", "learner.sft_threads=9", cpus=64) == (5, 9)
+    assert threads(cpus=64) == (1, 1)  # the tiny recipe: the same numbers on every machine
 
 
 def test_large_placement_fills_eight_gpus():
