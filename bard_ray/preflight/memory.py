@@ -1,8 +1,8 @@
 """How much memory each device will need, estimated from the configuration before anything starts.
 
-Weights, gradients and optimizer states are exact; activations and the fixed share of a process are
-estimates, good to refuse what cannot fit, not to fill a device to its last gibibyte. Bytes
-throughout; GiB only where a person reads.
+Weights, gradients and optimizer states are exact; activations, logits and the fixed share of a
+process are estimates: good enough to refuse what cannot fit, not to fill a device to its last
+gibibyte. benchmarks/memory_plan.py compares them with runs. Sizes are in bytes; GiB only in texts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from bard_ray.preflight.activations import activation_bytes, head_bytes, layer_b
 GIB = float(1 << 30)
 MIB = float(1 << 20)
 
-# Interpreter, torch and engine code of one process on CPU: 0.8 to 1.0 GB resident, measured.
-CPU_PROCESS_BYTES = 1.0 * GIB
+# Interpreter, Ray, torch and vLLM of a rollout worker on a CPU: 0.8 to 1.0 GB resident, measured.
+ENGINE_PROCESS_BYTES = 1.0 * GIB
+# Interpreter, Ray, torch, transformers and DeepSpeed of a learner rank on a CPU, and of a reference
+# worker: measured, benchmarks/memory_plan.py.
+TRAINING_PROCESS_BYTES = 0.65 * GIB
 # A grading worker: a Ray actor and its child with sympy. Ours, an allowance;
 # `verifier.memory_mb` bounds addresses.
 VERIFIER_BYTES = 0.5 * GIB
@@ -246,7 +249,7 @@ def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
         parts = {
             "weights": weights,
             "kv cache": rollout.kv_cache_mb * MIB,
-            "process": CPU_PROCESS_BYTES,
+            "process": ENGINE_PROCESS_BYTES,
         }
         if rollout.weight_load != "in_place":
             parts["next weights"] = weights  # built while the present ones serve
@@ -294,7 +297,7 @@ def _bucket_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
 
 
 def _process_bytes(gpus: float) -> float:
-    return GPU_PROCESS_BYTES if gpus else CPU_PROCESS_BYTES
+    return GPU_PROCESS_BYTES if gpus else TRAINING_PROCESS_BYTES
 
 
 def _capacity(config: Config, gpus: float) -> float | None:
