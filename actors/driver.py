@@ -67,7 +67,7 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
         if _starts_here(config):
             real = float(os.cpu_count() or 1)
             has = _local_resources(config)
-            config = sized(config, has | {"CPU": min(has["CPU"], real)})
+            config = sized(config, has | {"CPU": min(has["CPU"], real)}, local=True)
         plan = plan_placement(config)
         if arguments.dry_run:
             return _dry_run(console, config, plan)

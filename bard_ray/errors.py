@@ -45,6 +45,25 @@ class ConfigError(UserError):
         return f"{self.field} = {self.value!r}: {self.rule}. {self.fix}"
 
 
+class MultipleConfigError(ConfigError):
+    """Several rules are broken; field, value, rule and fix are those of the first.
+
+    Attributes:
+        problems: one error for each broken rule, at least one.
+    """
+
+    def __init__(self, *problems: ConfigError) -> None:
+        first = problems[0]
+        super().__init__(first.field, first.value, first.rule, first.fix)
+        self.problems = self._init_args = problems
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = [f"{len(self.problems)} settings have to change:", *map(str, self.problems)]
+        return "\n  - ".join(lines)
+
+
 class DataError(UserError):
     """A data set is missing, empty or malformed; the message shows 300 characters of `row`."""
 

@@ -1,7 +1,6 @@
 """Terminal output: `Console` writes lines, `Progress` keeps one live line for a stage.
 
-    [3/5] sft        budget-aware SFT            #######-----  step 731/1250  loss 0.46   50 s, 35 s
-    left
+    [3/5] sft     budget-aware SFT      #######-----  step 731/1250  loss 0.46   50 s, 35 s left
 
 On a terminal the line is redrawn in place; elsewhere (a log file, a CI job) a plain line appears
 every few seconds and at the end. Output is a courtesy: a closed or broken stream silences the

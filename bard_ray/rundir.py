@@ -1,10 +1,8 @@
-"""The directory of a run.
+"""The directory of a run: its files, which stages are done, and whether a command may resume it.
 
-What it holds, which stages are done, and whether a command may go on from it.
-
-    config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
-    results.json  report.html
-    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
+results.json  report.html
+state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any, TextIO
 
 from bard_ray.config.load import from_yaml, to_yaml
 from bard_ray.config.schema import Config
-from bard_ray.errors import RunStateError
+from bard_ray.errors import ConfigError, RunStateError
 from bard_ray.files import write_json, write_text
 
 # Sections of the configuration that each stage's output follows from, besides those of the stages
@@ -52,7 +50,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, config: Config) -> RunDirectory:
-        """Create the directory of `run.name`, or go on with what an earlier command left there.
+        """Create the directory of `run.name`, or resume from what an earlier command left there.
 
         Raises:
             RunStateError: another process has it open, or its stages were made with other settings.
@@ -137,14 +135,14 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None:
-    """Compare with the settings that the finished stages, and a stage under way, were made from.
+    """Compare with the settings of the finished stages and of a stage that was begun.
 
     Raises:
         RunStateError: some differ; the message names up to three of them.
     """
-    under_way = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
-    begun = set(stages) | {stage for stage, traces in under_way.items() if traces.exists()}
-    saved = from_yaml((path / "config.yaml").read_text())
+    begun_by = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
+    begun = set(stages) | {stage for stage, traces in begun_by.items() if traces.exists()}
+    saved = _saved_config(path / "config.yaml")
     before, now = (_identity(c, begun) for c in (saved, config))
     changed = [
         f"{key} was {before.get(key)!r}, now {value!r}"
@@ -156,6 +154,20 @@ def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None
         raise RunStateError(
             str(path), f"holds stages made with other settings: {'; '.join(changed[:3])}", fix
         )
+
+
+def _saved_config(file: Path) -> Config:
+    """The configuration that an earlier command wrote.
+
+    Raises:
+        RunStateError: this version cannot read it, because a field has another name now, say.
+    """
+    try:
+        return from_yaml(file.read_text())
+    except ConfigError as error:
+        problem = f"was written with other fields than there are now: {error}"
+        fix = "Use another run.name, or run.fresh=true to start over."
+        raise RunStateError(str(file), problem.removesuffix("."), fix) from error
 
 
 def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:

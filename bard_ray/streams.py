@@ -6,8 +6,6 @@ from enum import IntEnum
 
 import numpy as np
 
-from bard_ray.errors import ConfigError
-
 
 class Stream(IntEnum):
     """What a stream is used for. The numbers enter the seeds, so they must not be changed."""
@@ -27,11 +25,6 @@ def rng(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
     """The generator of one item of a stream.
 
     Raises:
-        ConfigError: the seed is negative.
-        ValueError: the index is negative.
+        ValueError: the seed or the index is negative.
     """
-    if seed < 0:
-        raise ConfigError(
-            "run.seed", seed, "must not be negative", "Use 0 or a positive whole number."
-        )
     return np.random.default_rng((seed, int(stream), index))

@@ -102,7 +102,7 @@ class Bare:
 
         from bard_ray.learn.policy import load_policy
 
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(max(1, config.threads))
         self.policy, self.batches = load_policy(path, config.attention, config.precision), batches
         self.adam = torch.optim.AdamW(self.policy.parameters(), lr=LR, fused=True)
         self.trained = sum(int(batch.mask_RT.sum()) for batch in batches)

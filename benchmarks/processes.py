@@ -1,4 +1,4 @@
-"""Processor seconds of this process and all that it started, by role.
+"""Processor seconds and memory of a process and all that it started, by role.
 
 On a machine whose cores are all busy, wall time says who waited; processor time says for whom.
 """
@@ -6,6 +6,7 @@ On a machine whose cores are all busy, wall time says who waited; processor time
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,19 +26,39 @@ def cpu_seconds(root: int | None = None) -> dict[str, float]:
 
     Children count as what started them. Processes that have ended are missing.
     """
+    totals: dict[str, float] = defaultdict(float)
+    for role, seconds in _by_role(os.getpid() if root is None else root).values():
+        totals[role] += seconds
+    return dict(totals)
+
+
+def peak_memory(root: int) -> dict[int, tuple[str, float]]:
+    """Role of every living process below `root`, and its largest resident size so far in bytes."""
+    peaks = {}
+    for pid, (role, _) in _by_role(root).items():
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        size = re.search(r"VmHWM:\s*(\d+) kB", status)
+        if size:
+            peaks[pid] = role, float(size[1]) * 1024
+    return peaks
+
+
+def _by_role(root: int) -> dict[int, tuple[str, float]]:
+    """Role and processor seconds of a process and of all that it started, by process id."""
     found = {pid: read for pid in _pids() if (read := _read(pid)) is not None}
-    root = os.getpid() if root is None else root
     children: dict[int, list[int]] = defaultdict(list)
     for pid, (parent, _, _) in found.items():
         children[parent].append(pid)
-    totals: dict[str, float] = defaultdict(float)
-    open_ = [(root, "driver")]
+    roles: dict[int, tuple[str, float]] = {}
+    open_ = [(root, "driver")] if root in found else []
     while open_:
         pid, role = open_.pop()
-        _, seconds, _ = found[pid]
-        totals[role] += seconds
+        roles[pid] = role, found[pid][1]
         open_ += [(child, _role(found[child][2], role)) for child in children[pid]]
-    return dict(totals)
+    return roles
 
 
 def used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

@@ -27,6 +27,8 @@ QUIET = {
     "TQDM_DISABLE": "1",
 }
 
+CACHED_KERNELS = 32
+
 VERBOSE = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "TORCH_CPP_LOG_LEVEL": "WARNING",
@@ -35,14 +37,14 @@ VERBOSE = {
 
 
 def thread_env(threads: int) -> dict[str, str]:
-    """OpenMP settings of a worker: few threads that sleep while they wait.
+    """OpenMP settings of a worker: few threads, at least one, that sleep while they wait.
 
     Spinning threads beside a busy neighbor ran 20 times slower (measured on two cores), hence
     PASSIVE everywhere.
     """
     return {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(max(1, threads)),
+        "MKL_NUM_THREADS": str(max(1, threads)),
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "0",
         "KMP_BLOCKTIME": "0",
@@ -50,9 +52,9 @@ def thread_env(threads: int) -> dict[str, str]:
 
 
 def engine_env(*, on_gpu: bool) -> dict[str, str]:
-    """VLLM settings.
+    """Settings of vLLM: one process per engine, and no core pinning.
 
-    One process per engine, no core pinning (several engines would pin to the same core).
+    Several engines would pin to the same core.
     """
     env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"}
     if not on_gpu:
@@ -66,13 +68,24 @@ def engine_env(*, on_gpu: bool) -> dict[str, str]:
     return env
 
 
+def packed_env() -> dict[str, str]:
+    """Settings of torch for micro-batches of ever new shapes; the numbers stay the same.
+
+    On a CPU oneDNN and its wrapper in torch keep 1,024 bfloat16 matrix kernels each, by shape: a
+    learner grew by 18 MB a step for as long as it was measured (benchmarks/memory_plan.py). A layer
+    forward and backward needs about 30 of them.
+    """
+    kernels = str(CACHED_KERNELS)
+    return {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": kernels, "LRU_CACHE_CAPACITY": kernels}
+
+
 def learner_env(*, on_gpu: bool, loopback: bool) -> dict[str, str]:
-    """DeepSpeed settings.
+    """Settings of DeepSpeed.
 
     LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments behind.
     """
     env = {} if on_gpu else {"DS_ACCELERATOR": "cpu"}
-    return env | ({"GLOO_SOCKET_IFNAME": "lo"} if loopback else {})
+    return env | packed_env() | ({"GLOO_SOCKET_IFNAME": "lo"} if loopback else {})
 
 
 def network_env() -> dict[str, str]:

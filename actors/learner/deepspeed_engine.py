@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bard_ray.config.schema import LearnerConfig
-from bard_ray.errors import ConfigError, DataError
+from bard_ray.errors import DataError
+from bard_ray.learn.precision import precision_problems
 from bard_ray.learn.spec import OptimSpec
 
 if TYPE_CHECKING:
@@ -45,11 +46,8 @@ def engine_config(config: LearnerConfig) -> dict[str, Any]:
     Raises:
         ConfigError: bfloat16 weights without ZeRO, which would accumulate gradients in bfloat16.
     """
-    if config.precision == "bfloat16" and config.zero_stage == 0:
-        rule = "bfloat16 weights keep their float32 masters in the ZeRO optimizer"
-        raise ConfigError(
-            "learner.zero_stage", 0, rule, "Use stage 1 to 3, or learner.precision=bf16_autocast."
-        )
+    for problem in precision_problems(config):
+        raise problem
     zero = {"stage": config.zero_stage, "overlap_comm": config.zero_stage == 2 and config.gpus > 0}
     precision = {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
     return {

@@ -68,13 +68,11 @@ class LearnerRank:
 
     def connect(self, host: str, port: int) -> None:
         """Join the process group; returns when every rank has."""
-        import torch
         from torch.distributed import TCPStore
 
         if self._store is None:
             self._store = TCPStore(host, port, self._world_size, is_master=False)
         self._port = port
-        torch.set_num_threads(self._config.threads)
         deepspeed_engine.join_group(self._config, self._rank, self._world_size, self._store)
 
     def close(self) -> None:
@@ -131,6 +129,7 @@ class LearnerRank:
                 was trained on.
         """
         check_sequences(sequences, loss)
+        self._use_threads(loss)
         if global_tokens < 1:
             raise InvariantError("a learner step needs at least one trained token")
         sums: Sums = {}
@@ -212,6 +211,13 @@ class LearnerRank:
                 deepspeed_engine.read_weights(policy, path)
         self._engine = deepspeed_engine.build_engine(policy, config, optim)
         self._files = model_dir.SideFiles.read(path, code=self._trust)
+
+    def _use_threads(self, loss: LossSpec) -> None:
+        """As many as the plan settled on for the stage; one where there was no plan."""
+        import torch
+
+        supervised = loss.kind == "nll" and self._config.sft_threads
+        torch.set_num_threads(max(1, supervised or self._config.threads))
 
     def _drop_engine(self) -> None:
         if self._engine is not None:

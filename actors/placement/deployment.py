@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from actors.cluster.env import engine_env, learner_env
+from actors.cluster.env import engine_env, learner_env, packed_env
 from actors.cluster.ray_cluster import ActorSpec, Cluster
 from actors.learner.client import RayLearner
 from actors.placement.plan import Plan, RoleName, check_resources, plan_placement, sized
@@ -178,7 +178,7 @@ class Starter:
         config = self._config
         return self._cluster.spawn(
             ReferenceWorker,
-            self._spec("reference", index),
+            self._spec("reference", index, packed_env()),
             config.reference,
             config.learner,
             config.student.trust_remote_code,
@@ -244,7 +244,7 @@ class Deployment:
         if self.cluster.started_here:
             check_resources(self.plan, available)
         else:
-            self.config = sized(self.config, available)
+            self.config = sized(self.config, available, local=False)
             self.plan = plan_placement(self.config)
         return self.plan
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.cluster.env import engine_env
+from actors.cluster.env import engine_env, packed_env
 from actors.cluster.ray_cluster import ActorSpec, Cluster
 from actors.placement.model_paths import model_directory
 from actors.reference.client import RayReference
@@ -20,13 +20,13 @@ from actors.rollout.client import RaySampler
 from bard_ray.config.schema import BudgetConfig, Config, RolloutConfig, StudentConfig
 from bard_ray.data.prompt import PromptFormat
 from bard_ray.distill.teacher import EngineSpec, prompt_format
+from bard_ray.preflight.roles import CPU_BLOCK
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
 
-ROLE = "distill.teachers"  # where the configuration names the models
-CPU_BLOCK = 32  # tokens of a cache block that the CPU engine needs
+ROLE = "distill.teachers"  # where the configuration names models
 
 
 class ModelHost:
@@ -119,9 +119,10 @@ class ModelHost:
         def spawn(index: int) -> ActorHandle:
             from actors.reference.worker import ReferenceWorker
 
-            threads = self._config.learner.threads
-            actor = replace(_actor(name, index, bundle, group), threads=threads)
-            return self._cluster.spawn(ReferenceWorker, actor, config, self._config.learner)
+            actor = _actor(name, index, bundle, group)
+            learner = self._config.learner
+            spec = replace(actor, threads=learner.threads, env=packed_env())
+            return self._cluster.spawn(ReferenceWorker, spec, config, learner)
 
         reference = RayReference(spawn, self._cluster.kill, config.call_timeout_s)
         await self._or_release(reference.load(path), reference.stop, group)

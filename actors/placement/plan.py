@@ -1,9 +1,7 @@
-"""Placement and memory plan.
+"""Placement and memory plan: the processes of a run, what each asks of Ray, and whether all fit.
 
-Which processes a configuration starts, what each asks of Ray, and whether it all fits.
-
-Pure: computed from the configuration before Ray starts, printed by `--dry-run`, and later turned
-    into bundles.
+The plan is computed from the configuration alone, before Ray starts. `--dry-run` prints it, and
+`actors.placement.deployment` turns it into bundles.
 """
 
 from __future__ import annotations
@@ -14,10 +12,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bard_ray.config.schema import Config
+from bard_ray.config.schema import Config, LearnerConfig, VerifierConfig
 from bard_ray.distill.build_steps import required_roles
 from bard_ray.distill.teacher import EngineSpec, make_backends, served_models
 from bard_ray.errors import ResourceError
+from bard_ray.preflight.host_memory import driver_memory, ray_memory
 from bard_ray.preflight.memory import (
     GIB,
     MIB,
@@ -36,6 +35,7 @@ RoleName = Literal["rollout", "learner", "reference", "verifier"]
 # Placement sums of fractions such as 0.75 + 0.25 are compared with this slack.
 _SLACK = 1e-6
 MAX_AUTO_VERIFIERS = 16
+MAX_AUTO_THREADS = 16
 
 _MEMORY_FIXES: dict[RoleName, str] = {
     "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
@@ -50,10 +50,7 @@ _MEMORY_FIXES: dict[RoleName, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`count` equal processes; CPUs, GPUs and memory are those of one.
-
-    Memory is that of each of its devices.
-    """
+    """`count` equal processes; CPUs and GPUs are those of one, memory that of one device."""
 
     name: RoleName
     count: int
@@ -74,18 +71,19 @@ class Plan:
     run_name: str
     student: ModelShape
     roles: tuple[Role, ...]
-    sequence_cache: (
-        float  # bytes of key-value cache one sequence of full length needs on a rollout device
-    )
+    # bytes of key-value cache that one sequence of full length needs on a rollout device
+    sequence_cache: float
     # models that serve as teachers while the corpus is made, by the configuration's names
     teachers: Mapping[str, EngineSpec] = field(default_factory=dict)
+    driver: DeviceMemory = field(default_factory=DeviceMemory)
+    ray: DeviceMemory = field(default_factory=DeviceMemory)  # nothing on a given cluster
 
     def role(self, name: RoleName) -> Role | None:
         """The role of that name; None if the run does not use it."""
         return next((role for role in self.roles if role.name == name), None)
 
     def only(self, names: Collection[RoleName]) -> Plan:
-        """The same without the other roles."""
+        """The plan with these roles alone."""
         return replace(self, roles=tuple(role for role in self.roles if role.name in names))
 
     def total(self, resource: Literal["CPU", "GPU"]) -> float:
@@ -103,8 +101,9 @@ class Plan:
 
     @property
     def host_bytes(self) -> float:
-        """Main memory of the processes that use no GPU."""
-        return sum(role.count * role.memory.total for role in self.roles if not role.gpus)
+        """Main memory of the driver, of Ray, and of the roles that use no GPU."""
+        roles = sum(role.count * role.memory.total for role in self.roles if not role.gpus)
+        return roles + self.driver.total + self.ray.total
 
 
 def plan_placement(config: Config) -> Plan:
@@ -131,8 +130,15 @@ def plan_placement(config: Config) -> Plan:
         )
     grading = DeviceMemory({"process": VERIFIER_BYTES})
     roles.append(Role("verifier", max(1, verifier.workers), verifier.cpus, 0.0, grading))
-    cache = sequence_cache_bytes(config, shape)
-    return Plan(config.run.name, shape, tuple(roles), cache, served_teachers(config))
+    return Plan(
+        config.run.name,
+        shape,
+        tuple(roles),
+        sequence_cache_bytes(config, shape),
+        served_teachers(config),
+        driver_memory(config),
+        ray_memory(config),
+    )
 
 
 def served_teachers(config: Config) -> dict[str, EngineSpec]:
@@ -140,33 +146,75 @@ def served_teachers(config: Config) -> dict[str, EngineSpec]:
     return served_models(make_backends(config.distill.teachers))
 
 
-def sized(config: Config, available: Mapping[str, float]) -> Config:
-    """The configuration with `verifier.workers` settled for a cluster.
+def sized(config: Config, available: Mapping[str, float], *, local: bool) -> Config:
+    """The configuration with the counts settled that it leaves to the cluster.
 
-    0 becomes floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
-    between 1 and `MAX_AUTO_VERIFIERS`. Source: ours.
+    Args:
+        config: a checked configuration.
+        available: resources of the cluster, in Ray's names.
+        local: the cluster is started on this machine for this run.
+
+    Source: ours.
+    """
+    config = replace(config, verifier=_sized_verifier(config, available))
+    return replace(config, learner=_sized_learner(config, available, local=local))
+
+
+def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierConfig:
+    """`verifier.workers` 0 becomes as many as fit into the free CPUs.
+
+    Math:
+        floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
+        between 1 and `MAX_AUTO_VERIFIERS`
     """
     verifier = config.verifier
     if verifier.workers > 0:
-        return config
+        return verifier
     one = plan_placement(config)
     free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
     free -= _teacher_cpus(one, config.distill.compressor.writer)
     fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
-    workers = min(max(fitting, 1), MAX_AUTO_VERIFIERS)
-    return replace(config, verifier=replace(verifier, workers=workers))
+    return replace(verifier, workers=min(max(fitting, 1), MAX_AUTO_VERIFIERS))
+
+
+def _sized_learner(config: Config, available: Mapping[str, float], *, local: bool) -> LearnerConfig:
+    """`learner.threads` and `learner.sft_threads` 0 become the CPUs that a rank may use.
+
+    Math (between 1 and `MAX_AUTO_THREADS`):
+        threads      local: floor((CPUs - those of other roles) / ranks), else floor(learner.cpus)
+        sft_threads  local: floor(CPUs / ranks), else floor(learner.cpus)
+    """
+    learner = config.learner
+    if learner.threads > 0:
+        return replace(learner, sft_threads=learner.sft_threads or learner.threads)
+    shared = alone = learner.cpus
+    if local:
+        alone = available.get("CPU", 0.0) / learner.ranks
+        others = plan_placement(config).total("CPU") / learner.ranks - learner.cpus
+        shared = alone - others
+    return replace(
+        learner,
+        threads=_threads(shared),
+        sft_threads=learner.sft_threads or _threads(alone),
+    )
+
+
+def _threads(cpus: float) -> int:
+    return min(max(1, math.floor(cpus + _SLACK)), MAX_AUTO_THREADS)
 
 
 def _teacher_cpus(plan: Plan, writer: str) -> float:
-    """CPUs of the teachers that are up at a time: the largest one, and the one that rewrites."""
+    """Most CPUs of teachers at a time: the largest of them and the one that rewrites."""
     takes = {name: spec.workers * spec.cpus for name, spec in plan.teachers.items()}
     return takes.pop(writer, 0.0) + max(takes.values(), default=0.0)
 
 
 def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
-    """Compare the plan with what the cluster has (or, autoscaling, can have), such as {"CPU".
+    """Compare the plan with the resources that the cluster has, or can grow to.
 
-    2, "GPU": 0}.
+    Args:
+        plan: of the run.
+        available: resources in Ray's names, for example {"CPU": 2, "GPU": 0}.
 
     Raises:
         ResourceError: the plan asks for more.
@@ -178,7 +226,7 @@ def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
 
 
 def _lower(plan: Plan, resource: str) -> str:
-    """Every field that could be lowered, with what it takes now."""
+    """The fix for too few of a resource: every field that could be lowered, with what it takes."""
     counts = {
         "rollout": "rollout.workers",
         "learner": "learner.ranks",
@@ -201,7 +249,9 @@ def _takes(role: Role, resource: str) -> str:
 def check_memory(plan: Plan, host_gib: float | None = None) -> None:
     """Refuse a plan that some device cannot hold.
 
-    `host_gib` is the machine's main memory where all CPU roles share it.
+    Args:
+        plan: of the run.
+        host_gib: the machine's main memory, where all roles without a GPU share it.
 
     Raises:
         ResourceError: a device's plan exceeds its memory, or the cache cannot hold one sequence.
@@ -246,19 +296,24 @@ def render(plan: Plan) -> str:
         "",
         f"{'role':<10}{'count':>6}{'CPUs':>7}{'GPUs':>6}{'memory':>10}{'of':>10}  made of",
         *map(_row, plan.roles),
+        *(
+            _host_row(name, m)
+            for name, m in (("driver", plan.driver), ("ray", plan.ray))
+            if m.parts
+        ),
         f"{'total':<10}{'':>6}{plan.total('CPU'):>7g}{plan.total('GPU'):>6g}",
         *(_teacher_row(name, spec) for name, spec in plan.teachers.items()),
         "",
         "memory: of each process, on its GPU where it has one; activations, logits and process are"
         " estimates",
-        f"main memory of all roles without a GPU: {_size(plan.host_bytes)}",
+        f"main memory of all without a GPU: {_size(plan.host_bytes)}",
         f"sequences of full length in a rollout worker's cache: {plan.cached_sequences}",
     ]
     return "\n".join(lines)
 
 
 def summary(plan: Plan) -> str:
-    """One line for people: `1 rollout worker, 2 learner ranks, 1 verifier`."""
+    """One line for the terminal: `1 rollout worker, 2 learner ranks, 1 verifier`."""
     words = {"rollout": "rollout worker", "learner": "learner rank"}
     return ", ".join(
         f"{r.count} {words.get(r.name, r.name)}{'s' if r.count > 1 else ''}" for r in plan.roles
@@ -268,9 +323,16 @@ def summary(plan: Plan) -> str:
 def _row(role: Role) -> str:
     memory = role.memory
     limit = "-" if memory.capacity is None else _size(memory.capacity)
-    parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.parts.items())
     numbers = f"{role.count:>6}{role.cpus:>7g}{role.gpus:>6g}{_size(memory.total):>10}{limit:>10}"
-    return f"{role.name:<10}{numbers}  {parts}"
+    return f"{role.name:<10}{numbers}  {_parts(memory)}"
+
+
+def _host_row(name: str, memory: DeviceMemory) -> str:
+    return f"{name:<10}{1:>6}{'-':>7}{'-':>6}{_size(memory.total):>10}{'-':>10}  {_parts(memory)}"
+
+
+def _parts(memory: DeviceMemory) -> str:
+    return ", ".join(f"{name} {_size(size)}" for name, size in memory.parts.items())
 
 
 def _teacher_row(name: str, spec: EngineSpec) -> str:
@@ -283,7 +345,7 @@ def _size(num_bytes: float) -> str:
 
 
 def _count(params: float) -> str:
-    """Parameters as people say them: 435 k, 1.7 B."""
+    """A number of parameters in short: 435 k, 1.7 B."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if params >= size:
             return f"{params / size:.3g} {unit}"

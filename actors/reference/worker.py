@@ -40,7 +40,7 @@ class ReferenceWorker:
 
         from bard_ray.learn.policy import load_policy
 
-        torch.set_num_threads(self._learner.threads)
+        torch.set_num_threads(max(1, self._learner.threads))  # 0: the plan has not settled it
         learner, config = self._learner, self._config
         policy = load_policy(path, learner.attention, config.precision, self._trust)
         self._policy = policy.to("cuda" if config.gpus else "cpu")

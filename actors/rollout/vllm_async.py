@@ -153,7 +153,8 @@ class AsyncEngine:
         """Pause generation, put the weights in place, resume."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
-        recompute = self._args[1].kv_after_update == "recompute"
+        _, config, *_ = self._args
+        recompute = config.kv_after_update == "recompute"
         started = time.monotonic()
         await self._engine.pause_generation(mode="keep", clear_cache=recompute)
         if not self._in_background:

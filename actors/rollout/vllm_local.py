@@ -296,7 +296,8 @@ class LocalEngine:
         """Label new tokens with `version`; reset caches where `rollout.kv_after_update` says so."""
         self._engine.set_weight_version(str(version))
         self._version = version
-        if self._args[1].kv_after_update == "recompute":
+        _, config, *_ = self._args
+        if config.kv_after_update == "recompute":
             self._engine.reset_prefix_cache(reset_running_requests=True)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+import math
+from typing import ClassVar, Literal, Protocol
 
-from bard_ray.errors import ConfigError
 from bard_ray.records import (
     Budget,
     EffortBudget,
@@ -18,7 +18,13 @@ from bard_ray.records import (
 
 
 class BudgetCodec(Protocol):
-    """Writes a budget into the text of the last user message."""
+    """Writes a budget into the text of the last user message.
+
+    Attributes:
+        largest: the largest budget it can write, in tokens.
+    """
+
+    largest: ClassVar[float]
 
     def encode(self, budget: Budget) -> str:
         """Text appended to the question; empty for `NoBudget`."""
@@ -31,6 +37,8 @@ class DigitsCodec:
     Source: ours, tiny task.
     """
 
+    largest: ClassVar[float] = 99
+
     def encode(self, budget: Budget) -> str:
         """Text appended to the question.
 
@@ -40,7 +48,7 @@ class DigitsCodec:
         if isinstance(budget, NoBudget):
             return ""
         limit = token_limit(budget)
-        if limit is None or not 0 <= limit <= 99:
+        if limit is None or not 0 <= limit <= self.largest:
             msg = f"the digits codec writes token budgets 0..99, not {budget_label(budget)}"
             raise ValueError(msg)
         return f"<budget>{limit:02d}</budget>"
@@ -51,6 +59,8 @@ class SentenceCodec:
 
     Source: wording ours, after L1's "maximum of N tokens" prompts (arXiv 2503.04697).
     """
+
+    largest: ClassVar[float] = math.inf
 
     def encode(self, budget: Budget) -> str:
         """Text appended to the question, starting with a blank line."""
@@ -68,19 +78,9 @@ class SentenceCodec:
 
 
 CodecName = Literal["digits", "sentence"]
+CODECS: dict[CodecName, type[BudgetCodec]] = {"digits": DigitsCodec, "sentence": SentenceCodec}
 
 
 def make_codec(name: CodecName) -> BudgetCodec:
-    """Codec by its configuration name.
-
-    Raises:
-        ConfigError: no codec has that name.
-    """
-    codecs: dict[str, type[DigitsCodec] | type[SentenceCodec]] = {
-        "digits": DigitsCodec,
-        "sentence": SentenceCodec,
-    }
-    if name not in codecs:
-        field, rule = "budget.codec", "is not a known codec"
-        raise ConfigError(field, name, rule, f"Use one of {', '.join(codecs)}.")
-    return codecs[name]()
+    """Codec by its configuration name."""
+    return CODECS[name]()

@@ -16,7 +16,7 @@ from bard_ray.records import Question
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a sampler may go by.
+    """What a sampler may use.
 
     Attributes:
         taught: all budgets of `budget.train`, tokens, ascending.

@@ -1,8 +1,8 @@
-"""Which budgets a training request asks for; a restart asks the same."""
+"""Which budgets a training request asks for; a restart asks for the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bard_ray.budget.draw import SAMPLERS, SCHEDULES, BudgetSampler, BudgetSchedule, Draw
@@ -12,40 +12,39 @@ from bard_ray.records import NO_BUDGET, Budget, Question, TokenBudget
 from bard_ray.streams import Stream, rng
 
 
+def list_problems(cfg: BudgetConfig) -> Iterator[ConfigError]:
+    """What is wrong with the lists of budgets; how large a budget may be is judged elsewhere."""
+    if not cfg.train:
+        rule, fix = "names no budget to teach", "For example budget.train=[8,16,24]."
+        yield ConfigError("budget.train", cfg.train, rule, fix)
+    shared = sorted(set(cfg.train) & set(cfg.held_out))
+    if shared:
+        rule = f"shares {shared} with budget.train, so they are not held out"
+        fix = "Take them out of one of the two lists."
+        yield ConfigError("budget.held_out", cfg.held_out, rule, fix)
+
+
 def train_budgets(cfg: BudgetConfig) -> list[int]:
     """The budgets taught, in tokens, ascending, each once.
 
     Raises:
-        ConfigError: there are none, one is not positive, or one is held out.
+        ConfigError: there are none, or one is held out.
     """
-    budgets = sorted(set(cfg.train))
-    if not budgets or budgets[0] < 1:
-        raise ConfigError(
-            "budget.train",
-            cfg.train,
-            "must be positive numbers of tokens",
-            "For example [4, 8, 16].",
-        )
-    leaked = sorted(set(budgets) & set(cfg.held_out))
-    if leaked:
-        raise ConfigError(
-            "budget.train",
-            leaked,
-            "are held out as well (budget.held_out)",
-            "Remove them from one of the two lists.",
-        )
-    return budgets
+    for problem in list_problems(cfg):
+        raise problem
+    return sorted(set(cfg.train))
 
 
 @dataclass(frozen=True)
 class BudgetSource:
     """Which budgets the rollouts of a training request ask for.
 
-    They follow from (seed, number), the question, and, for samplers that look at it, the accuracy
-    so far. The schedule goes by the nominal step, number // prompts_per_step, and stays where it is
-    after the last one: it is the same whenever a number is asked for, where the steps really done
-    depend on how fast roles are. Groups that are not trained on (zero variance, failed, surplus)
-    use up numbers too, so with a share f of them it runs ahead of the real step by 1 / (1 - f).
+    They follow from the seed, the admission number, the question, and, for samplers that use it,
+    the accuracy so far. The schedule uses the nominal step, number // prompts_per_step, and
+    stays at its last value after the last step: a number gives the same budgets whenever it is
+    asked for, while the step that is really done then depends on the speed of the roles. Groups
+    that are not trained on (zero variance, failed, surplus) use up numbers too: with a share f of
+    them the nominal step runs ahead of the real one by a factor of 1 / (1 - f).
     """
 
     taught: tuple[int, ...]
@@ -64,9 +63,6 @@ class BudgetSource:
         Raises:
             ConfigError: budgets, sampler or schedule cannot be used.
         """
-        if not 0 <= budget.none_share <= 1:
-            rule, fix = "must lie in 0..1", "The default is 0.05."
-            raise ConfigError("budget.none_share", budget.none_share, rule, fix)
         return cls(
             tuple(train_budgets(budget)),
             budget.none_share,
@@ -92,8 +88,8 @@ class BudgetSource:
             G budgets.
 
         Raises:
-            ConfigError: the sampler cannot deal with the budgets it was given.
-            DataError: the question lacks what the sampler goes by.
+            ConfigError: the sampler cannot use the budgets it was given.
+            DataError: the question lacks a field that the sampler needs.
         """
         generator = rng(self.seed, Stream.BUDGETS, number)
         if generator.random() < self.none_share:
@@ -108,21 +104,21 @@ class BudgetSource:
         if len(drawn) != self.group_size or not set(drawn) <= set(allowed):
             rule = f"drew {drawn}, and not {self.group_size} of the budgets {allowed}"
             name = type(self.sampler).__name__
-            raise ConfigError("budget.sampler.name", name, rule, "Mend the sampler.")
+            raise ConfigError("budget.sampler.name", name, rule, "Fix the sampler.")
         return tuple(TokenBudget(tokens) for tokens in drawn)
 
     def allowed(self, step: int) -> tuple[int, ...]:
         """Budgets that may be drawn at nominal step `step`, ascending.
 
         Raises:
-            ConfigError: the schedule names none, or one that is not taught.
+            ConfigError: the schedule allows none, or one that is not taught.
         """
         step = min(step, self.steps - 1)
         allowed = tuple(sorted(set(self.schedule.allowed(self.taught, step))))
         if not allowed or not set(allowed) <= set(self.taught):
             rule = f"allows {allowed} at step {step}, and not some of the budgets {self.taught}"
             name = type(self.schedule).__name__
-            raise ConfigError("budget.schedule.name", name, rule, "Mend the schedule.")
+            raise ConfigError("budget.schedule.name", name, rule, "Fix the schedule.")
         return allowed
 
     def rehearse(self, question: Question) -> None:

@@ -21,7 +21,7 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
 STEPS = list[Any]  # type of the list of the data pipeline's steps
-# Fields and sections that had another name once, and what they are called now.
+# Renamed fields and sections: the old name and the present one.
 RENAMED = {
     "distil": "distill",
     "distil.spread": "distill.allocation",
@@ -34,7 +34,7 @@ REMOVED = {
     " distill.allocation.name=tied.",
 }
 PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
-NAMES = dict[str, str]  # type of a field that gives things of the user's own their names
+NAMES = dict[str, str]  # type of a field that maps names of the user's choice to texts
 
 
 def load(config: Config, overrides: Sequence[str]) -> Config:
@@ -69,7 +69,7 @@ def from_yaml(text: str) -> Config:
         tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
-            "configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Mend it."
+            "configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Fix it."
         ) from error
     except OSError:  # OmegaConf's answer to a document that is one number
         tree = None
@@ -126,9 +126,8 @@ def _assign(node: DictConfig, key: str, value: object) -> None:
 def _is_entry(key: str) -> bool:
     """Is this one entry of a field that is a mapping?
 
-    Which names it may have is the business of whoever reads it: `bard_ray.plugins` judges the
-    parameters of a plug-in, `bard_ray.verify.kinds` the kinds of answers, and
-    `bard_ray.data.source` the columns of a data set.
+    Its names are checked where they are used: parameters of a plug-in by `bard_ray.plugins`, kinds
+    of answers by `bard_ray.verify.kinds`, columns of a data set by `bard_ray.data.source`.
     """
     above = key.rpartition(".")[0]
     if fields().get(above) == NAMES:
@@ -157,7 +156,7 @@ def _require_known(key: str, value: object) -> None:
 
 
 def _new_name(key: str) -> str:
-    """What a field is called now that had another name once; empty: it never had one."""
+    """The present name of a field that was renamed; empty: it was not."""
     for old in sorted(RENAMED, key=len, reverse=True):
         if key == old or key.startswith(f"{old}."):
             return RENAMED[old] + key.removeprefix(old)
@@ -165,10 +164,7 @@ def _new_name(key: str) -> str:
 
 
 def _hint(key: str) -> str:
-    """Suggest what the user may have meant.
-
-    It is a field of that last name in another section, else the nearest spelling.
-    """
+    """Suggest the nearest spelling, and fields of that name in other sections."""
     same_name = [name for name in fields() if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = [*difflib.get_close_matches(key, fields(), n=1, cutoff=0.75), *same_name]
     if not close:
@@ -179,7 +175,7 @@ def _hint(key: str) -> str:
 
 
 def _require_type(key: str, value: object) -> None:
-    """What OmegaConf would convert in silence: a number into text, a number into a switch."""
+    """Refuse what OmegaConf would convert silently: a number to text, a number to true or false."""
     wanted = _type(key)
     if wanted is str and not isinstance(value, str):
         raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')

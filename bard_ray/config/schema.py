@@ -1,6 +1,6 @@
 """The whole configuration as dataclasses.
 
-A recipe fills it in, dotted overrides change it, `check` judges it.
+A recipe fills it in, dotted overrides change it, and `bard_ray.preflight.check` judges it.
 
 Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in optimizer steps.
 """
@@ -16,10 +16,10 @@ class RunConfig:
     """Where a run lives and what it is called."""
 
     name: str = "bard"
-    dir: str = "runs"
+    dir: str = "runs"  # the run's files are in <dir>/<name>
     seed: int = 0
-    fresh: bool = False  # start over: what an earlier run of this name left is deleted
-    verbose: bool = False  # engines log warnings (else errors only) to their files under logs/
+    fresh: bool = False  # delete what an earlier run of this name left, and start over
+    verbose: bool = False  # engines log warnings too, not errors only, to their files under logs/
 
 
 @dataclass
@@ -28,7 +28,7 @@ class TinyModelConfig:
 
     layers: int = 2
     hidden: int = 128
-    heads: int = 4
+    heads: int = 4  # of attention, for queries and keys alike
     mlp: int = 384
     init_std: float = 0.049
 
@@ -37,10 +37,10 @@ class TinyModelConfig:
 class StudentConfig:
     """The model that is trained."""
 
-    path: str = "tiny"  # `tiny`, or a Hugging Face model directory or hub id
-    revision: str = "main"
+    path: str = "tiny"  # `tiny`, a Hugging Face model directory, or a hub id
+    revision: str = "main"  # of a hub id
     params: float = 0.0  # number of parameters for the memory plan; 0: read from the model's files
-    max_len: int = 128  # longest prompt plus completion, tokens
+    max_len: int = 128  # longest prompt plus completion, in tokens
     think_open: str = "<think>"
     think_close: str = "</think>"
     trust_remote_code: bool = False
@@ -52,26 +52,26 @@ class ChainConfig:
     """The synthetic task: a start digit and labeled operations on a running value modulo 10."""
 
     ops: list[str] = field(default_factory=lambda: ["+1", "*3"])
-    min_ops: int = 10
-    max_ops: int = 14
-    base_min_ops: int = 4  # stage 0 also sees short chains
+    min_ops: int = 10  # operations of a question, at least
+    max_ops: int = 14  # and at most
+    base_min_ops: int = 4  # at least, in the `base` stage, which also sees short chains
 
 
 @dataclass
 class RowsConfig:
     """Teacher chains and questions from a data set (local JSONL/Parquet, or a hub id)."""
 
-    path: str = ""
-    config: str = ""
+    path: str = ""  # a file, or a hub id
+    config: str = ""  # of a hub id, as are split and revision
     split: str = "train"
     revision: str = "main"
-    format: str = "rows"  # how its rows are read: a name of docs/data.md, or module:Class
-    params: dict[str, Any] = field(default_factory=dict)  # of that format
-    # what the format calls a column -> what the data set calls it, {question: prompt_text}
+    format: str = "rows"  # how its rows are read: a name in docs/data.md, or module:Class
+    params: dict[str, Any] = field(default_factory=dict)  # of the format
+    # the format's name of a column -> the data set's name, for example {question: prompt_text}
     columns: dict[str, str] = field(default_factory=dict)
-    # evaluation questions; empty: the last `data.eval_questions` rows
+    # the evaluation questions; empty: the last `data.eval_questions` rows of `path`
     eval_path: str = ""
-    # of the evaluation questions; empty: as above, the parameters and columns too
+    # of the evaluation questions; empty: the format above with its parameters and columns
     eval_format: str = ""
     eval_config: str = ""
     eval_split: str = ""
@@ -82,10 +82,10 @@ class RowsConfig:
 class DataConfig:
     """Questions and teacher chains."""
 
-    source: Literal["chain", "rows"] = "chain"
+    source: Literal["chain", "rows"] = "chain"  # the synthetic task, or a data set
     chain: ChainConfig = field(default_factory=ChainConfig)
     rows: RowsConfig = field(default_factory=RowsConfig)
-    eval_questions: int = 256
+    eval_questions: int = 256  # held out from training
 
 
 @dataclass
@@ -108,10 +108,10 @@ class BudgetScheduleConfig:
 class BudgetConfig:
     """Which thinking budgets are taught, and which are held out for the evaluation."""
 
-    codec: Literal["digits", "sentence"] = "digits"
-    train: list[int] = field(default_factory=list)
-    held_out: list[int] = field(default_factory=list)
-    none_share: float = 0.05  # share of unconstrained prompts, in SFT rows and in RL
+    codec: Literal["digits", "sentence"] = "digits"  # how a prompt says its budget; digits: 0 to 99
+    train: list[int] = field(default_factory=list)  # in tokens
+    held_out: list[int] = field(default_factory=list)  # in tokens; never taught
+    none_share: float = 0.05  # share of prompts without a budget, in SFT rows and in RL
     sampler: BudgetSamplerConfig = field(default_factory=BudgetSamplerConfig)  # RL only
     schedule: BudgetScheduleConfig = field(default_factory=BudgetScheduleConfig)  # RL only
 
@@ -168,12 +168,12 @@ class SFTConfig:
     """One supervised stage."""
 
     enabled: bool = True
-    # rows of its corpus (base, sft_full); the budgeted corpus takes its size from `distill`
+    # rows of its corpus (base, sft_full), 0: all; the corpus of `sft` takes its size from `distill`
     rows: int = 0
     epochs: float = 1.0
-    batch_rows: int = 32
+    batch_rows: int = 32  # rows of one optimizer step
     lr: float = 2e-3
-    min_lr_ratio: float = 0.05
+    min_lr_ratio: float = 0.05  # the learning rate ends at this share of `lr`, on a cosine
     warmup_steps: int = 50
     beta1: float = 0.9
     beta2: float = 0.98
@@ -186,7 +186,7 @@ class FidelityConfig:
     """Shape of the budget fidelity: a plug-in of `bard_ray.rewards.shapes`, or `module:Class`."""
 
     name: str = "asymmetric"
-    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
+    params: dict[str, Any] = field(default_factory=dict)  # the others keep their defaults
 
 
 @dataclass
@@ -194,8 +194,8 @@ class RewardConfig:
     """What a rollout earns: a plug-in of `bard_ray.rewards.library`, or `module:Class`."""
 
     name: str = "product"
-    params: dict[str, Any] = field(default_factory=dict)  # what is not named keeps its default
-    # tokens of the answer part that are free; further ones are charged as thinking
+    params: dict[str, Any] = field(default_factory=dict)  # the others keep their defaults
+    # tokens of the answer that are free; further ones count as thinking
     answer_limit: int = 512
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
 
@@ -204,7 +204,7 @@ class RewardConfig:
 class CorrectionConfig:
     """How RL corrects for tokens that an older policy or another engine sampled."""
 
-    # truncated, masked, sequence, decoupled, none, or a plug-in as module:Class
+    # truncated, masked, sequence, decoupled, none, or module:Class
     name: str = "truncated"
     params: dict[str, Any] = field(default_factory=dict)
 
@@ -217,9 +217,9 @@ class RLConfig:
     steps: int = 200  # optimizer steps; each is one weight version
     prompts_per_step: int = 16
     group_size: int = 8
-    max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training
-    # groups in flight beyond the window that max_lag allows, in multiples of prompts_per_step: they
-    # stand in for groups whose rewards turn out equal; those not needed are given up
+    max_lag: int = 1  # optimizer steps; 0: synchronous on-policy; more: generate while training
+    # groups in flight beyond the window of max_lag, in multiples of prompts_per_step: they replace
+    # zero-variance groups; those not needed are canceled
     oversample: float = 0.0
     lr: float = 4e-4
     min_lr_ratio: float = 0.1
@@ -228,13 +228,13 @@ class RLConfig:
     beta2: float = 0.95
     weight_decay: float = 0.0
     grad_clip: float = 1.0
-    clip_low: float = 0.2
+    clip_low: float = 0.2  # ratios are clipped to [1 - clip_low, 1 + clip_high]
     clip_high: float = 0.28
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     kl_coef: float = 0.001  # weight of KL(policy || SFT student); 0 starts no reference worker
-    std_normalize: bool = True
+    std_normalize: bool = True  # divide advantages by the group's standard deviation
     temperature: float = 1.0
-    max_new_tokens: int = 60
+    max_new_tokens: int = 60  # of thinking and answer together
     # steps between resumable checkpoints; 0: at the end of the stage only
     checkpoint_every: int = 0
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -245,33 +245,34 @@ class EvalConfig:
     """The budget sweep."""
 
     enabled: bool = True
-    budgets: list[int] = field(default_factory=list)
-    samples: int = 1
+    budgets: list[int] = field(default_factory=list)  # in tokens, taught ones and others
+    samples: int = 1  # answers of each question at each budget
     temperature: float = 1.0
-    max_new_tokens: int = 60
-    no_budget: bool = True
+    max_new_tokens: int = 60  # of thinking and answer together
+    no_budget: bool = True  # measure without a budget too
 
 
 @dataclass
 class RolloutConfig:
     """vLLM workers."""
 
-    # one in-process engine, or AsyncLLM with worker processes
+    # local: one engine inside the worker; async: AsyncLLM with processes of its own;
+    # auto: async where tensor_parallel is above 1
     engine: Literal["auto", "local", "async"] = "auto"
     workers: int = 1
-    cpus: float = 0.75
+    cpus: float = 0.75  # of one worker, as are gpus
     gpus: float = 0.0
     tensor_parallel: int = 1
     dtype: Literal["float32", "bfloat16"] = "float32"
-    max_num_seqs: int = 256
-    kv_cache_mb: int = 128  # CPU only; on a GPU see gpu_memory_utilization
-    gpu_memory_utilization: float = 0.85
-    block_size: int = 32
+    max_num_seqs: int = 256  # sequences that one worker decodes at a time
+    kv_cache_mb: int = 128  # of one worker on a CPU; on a GPU see gpu_memory_utilization
+    gpu_memory_utilization: float = 0.85  # share of a GPU's memory that vLLM may use
+    block_size: int = 32  # tokens of a KV-cache block; 32 or more on a CPU
     enforce_eager: bool = True
-    # how published weights get in: built beside the old ones while those serve (CPU), or in place;
-    # auto builds beside where the model allows it
+    # how new weights are loaded: background builds them beside the old ones while those serve (CPU
+    # only); in_place pauses; auto: background where the model allows it
     weight_load: Literal["auto", "background", "in_place"] = "auto"
-    # KV cache of running requests after an update: as the old weights left it, or computed again
+    # KV cache of running requests after an update: keep what the old weights computed, or recompute
     kv_after_update: Literal["keep", "recompute"] = "keep"
     call_timeout_s: float = 600.0
 
@@ -281,21 +282,27 @@ class LearnerConfig:
     """DeepSpeed ranks."""
 
     ranks: int = 1
-    cpus: float = 0.75
+    cpus: float = 0.75  # of one rank, as are gpus
     gpus: float = 0.0
     zero_stage: int = 2
+    # float32; bfloat16 matrix products of float32 weights; bfloat16 weights (ZeRO 1 to 3)
     precision: Literal["float32", "bf16_autocast", "bfloat16"] = "bf16_autocast"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "eager"
-    pack_len: int = 256  # tokens of one packed row
-    micro_tokens: int = 4096  # tokens of one micro-batch, padding included
-    recompute: bool = False
-    threads: int = 1
+    pack_len: int = 256  # tokens of one packed row, student.max_len or more
+    micro_tokens: int = 4096  # tokens of one micro-batch with padding, pack_len or more
+    recompute: bool = False  # compute activations again in the backward pass: less memory
+    # CPU threads of one rank, and of the reference worker; 0: the CPUs that the other roles leave,
+    # on a given cluster learner.cpus
+    threads: int = 0
+    # of one rank in supervised stages, when the other roles are idle; 0: as `threads` if that is
+    # given, else all CPUs of the machine, on a given cluster learner.cpus
+    sft_threads: int = 0
     call_timeout_s: float = 600.0
 
 
 @dataclass
 class ReferenceConfig:
-    """The frozen policy of the KL term."""
+    """The worker that holds the frozen policy of the KL term."""
 
     cpus: float = 0.25
     gpus: float = 0.0
@@ -307,26 +314,26 @@ class ReferenceConfig:
 class VerifierConfig:
     """Grading processes."""
 
-    # 0: as many as fit into the CPUs that the other roles leave free when the run starts, 1 to 16
+    # 0: as many as fit into the CPUs that the other roles leave free at the start, 1 to 16
     workers: int = 0
-    cpus: float = 0.25
-    limit_s: float = 5.0  # one answer; its process is killed after that
+    cpus: float = 0.25  # of one worker
+    limit_s: float = 5.0  # for one answer; its process is killed after that
     memory_mb: int = 2048  # address space of one grading process; a worker has up to three
-    max_pending: int = 512  # answers a worker holds; callers wait while all workers are full
-    # your own kinds of answers, {chess: "my_graders:grade_chess"}: see docs/grading.md
+    max_pending: int = 512  # answers waiting at one worker; callers wait while all are full
+    # your own kinds of answers, {chess: "my_graders:grade_chess"}; see docs/grading.md
     kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class ClusterConfig:
-    """The Ray cluster: one started here, or one that is there."""
+    """The Ray cluster: started on this machine for the run, or a given one."""
 
-    # `local`: start one; `auto`: join the one of this machine or of the submitted job
+    # local: start one; auto: join that of this machine or of the submitted job; or host:port
     address: str = "local"
-    cpus: int = 0  # local only: logical CPUs given to Ray; 0: as many as the machine has
+    cpus: int = 0  # local only: logical CPUs of Ray; 0: as many as the machine has
     object_store_mb: int = 512  # local only
     gpu_memory_gb: float = 80.0  # memory of one GPU, for the memory plan
-    start_timeout_s: float = 300.0  # how long to wait for an autoscaling cluster to grow
+    start_timeout_s: float = 300.0  # wait for a given cluster to grow
 
 
 @dataclass

@@ -24,5 +24,5 @@ class AimeSource(FlatSource):
         """
         if not (answer.isascii() and answer.isdigit() and int(answer) <= MAX_ANSWER):
             problem = f"has the answer {answer!r}, which is no integer from 0 to {MAX_ANSWER}"
-            raise row.error(problem, "Mend or remove the row.")
+            raise row.error(problem, "Fix or remove the row.")
         return answer

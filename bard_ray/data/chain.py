@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -69,9 +70,10 @@ def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Que
         ConfigError: an operation is unknown, the lengths do not fit, or the task has too few
             different questions.
     """
-    shortest = cfg.base_min_ops if split == "base" else cfg.min_ops
-    check_ops(cfg.ops)
-    _check_lengths(cfg, "base_min_ops" if split == "base" else "min_ops")
+    base = split == "base"
+    for problem in chain_problems(cfg, ("base_min_ops" if base else "min_ops",)):
+        raise problem
+    shortest = cfg.base_min_ops if base else cfg.min_ops
     generator = rng(seed, _STREAMS[split], index)
     for _ in range(_MAX_DRAWS):
         num_ops = int(generator.integers(shortest, cfg.max_ops + 1))
@@ -123,38 +125,25 @@ def answer_text(answer: str) -> str:
     return f"\\boxed{{{answer}}}"
 
 
-def check_ops(ops: list[str]) -> None:
-    """Raise ConfigError unless there are operations and each is `+`, `-` or `*` with one digit."""
-    for op in ops:
-        if not OP_PATTERN.fullmatch(op):
-            raise ConfigError(
-                "data.chain.ops",
-                op,
-                "is no operation of the task",
-                "Write + - or * and one digit: +1, -3, *3.",
-            )
-    if not ops:
-        raise ConfigError(
-            "data.chain.ops", ops, "must name at least one operation", "The default is [+1, *3]."
-        )
+def chain_problems(
+    cfg: ChainConfig, shortest: Sequence[str] = ("min_ops", "base_min_ops")
+) -> Iterator[ConfigError]:
+    """What is wrong with the fields taken together.
 
-
-def _check_lengths(cfg: ChainConfig, field: str) -> None:
-    shortest = getattr(cfg, field)
-    if not 1 <= shortest <= cfg.max_ops:
-        raise ConfigError(
-            f"data.chain.{field}",
-            shortest,
-            f"must lie in 1..max_ops ({cfg.max_ops})",
-            "Lower it or raise max_ops.",
-        )
-    if cfg.max_ops > len(LETTERS):
-        raise ConfigError(
-            "data.chain.max_ops",
-            cfg.max_ops,
-            "exceeds 26, the letters there are for labels",
-            "Use 26 or fewer.",
-        )
+    Args:
+        cfg: the task.
+        shortest: fields that name a smallest number of operations.
+    """
+    bad = [op for op in cfg.ops if not OP_PATTERN.fullmatch(op)]
+    if bad or not cfg.ops:
+        rule = "needs one or more operations, each one of + - * and a digit"
+        fix = """For example data.chain.ops='["+1","*3"]'."""
+        yield ConfigError("data.chain.ops", cfg.ops, rule, fix)
+    for name in shortest:
+        if getattr(cfg, name) > cfg.max_ops:
+            rule = f"must not exceed data.chain.max_ops ({cfg.max_ops})"
+            fix = "Lower it, or raise data.chain.max_ops."
+            yield ConfigError(f"data.chain.{name}", getattr(cfg, name), rule, fix)
 
 
 def apply_op(value: int, op: str) -> int:

@@ -50,6 +50,6 @@ def _require_options(item_id: str, options: Sequence[str]) -> None:
     if not 2 <= len(options) <= len(ascii_uppercase):
         raise DataError(source, f"has {len(options)} options", "Give 2 to 26.")
     if not all(options):
-        raise DataError(source, "has a blank option", "Mend or remove it.", options)
+        raise DataError(source, "has a blank option", "Fix or remove it.", options)
     if len(set(options)) != len(options):
-        raise DataError(source, "has the same option twice", "Mend or remove it.", options)
+        raise DataError(source, "has the same option twice", "Fix or remove it.", options)

@@ -1,4 +1,4 @@
-"""Questions for RL and evaluation, by index, whatever they come from."""
+"""Questions for RL and evaluation, by index, from the synthetic task or a data set."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]
 
     Question number `index` follows from (data, seed, index) alone.
 
-    A data set is gone through in a new random order each epoch, without the questions held out for
-    the evaluation.
+    A data set is read in a new random order each epoch, without the questions held out for the
+    evaluation.
 
     Raises:
         ConfigError, DataError: the task or the data set is not usable.
@@ -45,10 +45,6 @@ def eval_questions(data: DataConfig, seed: int) -> list[Question]:
     Raises:
         ConfigError, DataError: the task or the data set is not usable.
     """
-    if data.eval_questions < 1:
-        raise ConfigError(
-            "data.eval_questions", data.eval_questions, "must be at least 1", "The default is 256."
-        )
     if data.source == "chain":
         return [
             chain_question(data.chain, seed, "eval", index) for index in range(data.eval_questions)
@@ -62,11 +58,11 @@ def eval_questions(data: DataConfig, seed: int) -> list[Question]:
 def smoke_questions(
     data: DataConfig, seed: int, count: int, taken: Iterable[Question]
 ) -> list[Question]:
-    """Questions to compare the students of candidate teachers on.
+    """Questions on which the students of candidate teachers are compared.
 
-    None is one of the evaluation, else the choice would be tuned on it. The synthetic task has a
-    split for them. Of a data set they are a random choice of the training rows that are in nobody's
-    corpus; once a teacher is chosen they may be trained on.
+    None belongs to the evaluation, else the choice would be tuned on it. The synthetic task has a
+    split for them. From a data set they are a random choice of training rows that are in no
+    candidate's corpus; once a teacher is chosen they may be trained on.
 
     Args:
         data: where they come from.

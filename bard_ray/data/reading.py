@@ -124,7 +124,7 @@ def read_chat(row: Row, column: str) -> Chat:
     completion = turns.pop().content if turns and turns[-1].role == "assistant" else ""
     if not turns or turns[-1].role != "user":
         raise row.error(
-            f"column {column!r} has no user message before the answer", "Mend or remove the row."
+            f"column {column!r} has no user message before the answer", "Fix or remove the row."
         )
     return Chat(tuple(turns), completion)
 
@@ -139,7 +139,7 @@ def completion_text(row: Row, column: str) -> str:
         return row.text(column)
     turns = [_turn(row, column, item) for item in row.items(column)]
     if not turns or turns[-1].role != "assistant":
-        raise row.error(f"column {column!r} has no assistant message", "Mend or remove the row.")
+        raise row.error(f"column {column!r} has no assistant message", "Fix or remove the row.")
     return turns[-1].content
 
 
@@ -150,7 +150,7 @@ def last_user_text(messages: tuple[Message, ...]) -> str:
 
 def _turn(row: Row, column: str, item: object) -> Message:
     if not isinstance(item, Mapping):
-        raise row.error(f"column {column!r} must hold messages", "Mend or remove the row.")
+        raise row.error(f"column {column!r} must hold messages", "Fix or remove the row.")
     role = str(item.get("role") or item.get("from"))
     content = item.get("content", item.get("value"))
     if role not in _ROLES or not isinstance(content, str):

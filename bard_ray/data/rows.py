@@ -1,6 +1,6 @@
 """Questions and teacher chains from a data set: local JSONL, JSON or Parquet, or a hub id.
 
-What a row means is the format's business: `bard_ray.data.source`, one file each in
+How a row is read is up to its format: see `bard_ray.data.source` and the files of
 `bard_ray.data.sources`.
 """
 
@@ -48,6 +48,13 @@ def evaluation_rows(cfg: RowsConfig) -> RowsConfig:
     )
 
 
+def path_problems(path: str) -> Iterator[ConfigError]:
+    """What is wrong with the place of a data set, before anything is read."""
+    if not path:
+        fix = "Give a .jsonl, .json or .parquet file, or a hub id."
+        yield ConfigError("data.rows.path", path, "is needed by data.source=rows", fix)
+
+
 def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list[TeacherRow]:
     """Read a whole data set.
 
@@ -66,10 +73,8 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
         DataError: missing, unreadable, empty or malformed; names source and row.
     """
     name = path or cfg.path
-    if not name:
-        raise ConfigError(
-            "data.rows.path", name, "is empty", "Give a .jsonl or .parquet file, or a hub id."
-        )
+    for problem in path_problems(name):
+        raise problem
     source = make_source(cfg.format, cfg.params, cfg.columns)
     rows: dict[str, TeacherRow] = {}
     skipped: Counter[str] = Counter()
@@ -140,8 +145,7 @@ def _records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> Iterator[R
 
 
 def _jsonl_records(source: str) -> Iterator[Record]:
-    # Read by hand, for the sake of the message, which names the line.
-    # Columns of mixed type are no trouble either.
+    # Read line by line, so that a message can name the line; columns may be of mixed type.
     with Path(source).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -150,7 +154,7 @@ def _jsonl_records(source: str) -> Iterator[Record]:
                 record = json.loads(line)
             except ValueError as error:
                 raise DataError(
-                    source, f"line {number} is no JSON ({error})", "Mend the line.", line
+                    source, f"line {number} is no JSON ({error})", "Fix the line.", line
                 ) from error
             if not isinstance(record, dict):
                 raise DataError(
@@ -160,16 +164,16 @@ def _jsonl_records(source: str) -> Iterator[Record]:
 
 
 def _json_records(source: str) -> Iterator[Record]:
-    # By hand too: `datasets` writes a column of mixed type as JSON, with quotes around its texts.
+    # Without `datasets`, which writes a column of mixed type as JSON, with quotes around its texts.
     try:
         records = json.loads(Path(source).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(source, f"is no JSON ({error})", "Mend it, or write .jsonl.") from error
+        raise DataError(source, f"is no JSON ({error})", "Fix it, or write .jsonl.") from error
     if not isinstance(records, list):
         raise DataError(source, "is no list of rows", "Write one list of objects, or .jsonl.")
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise DataError(source, f"row {number} is no JSON object", "Mend the row.", record)
+            raise DataError(source, f"row {number} is no JSON object", "Fix the row.", record)
         yield record
 
 
@@ -187,7 +191,7 @@ def _dataset_records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> It
                 name, cfg.config or None, split=cfg.split, revision=revision or cfg.revision
             )
         known = dataset.column_names or ()
-        # Chains are megabytes a row: columns nobody asked for are not decoded.
+        # A row of chains has megabytes: only columns that are read are decoded.
         wanted = [column for column in columns if column in known]
         yield from dataset.select_columns(wanted) if columns and wanted else dataset
     except (OSError, ValueError, DatasetsError) as error:

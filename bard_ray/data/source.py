@@ -77,7 +77,7 @@ class Row:
         value = plain_text(self.record[column])
         if value is None or not value.strip():
             raise self.error(
-                f"column {column!r} must be text and not blank", "Mend or remove the row."
+                f"column {column!r} must be text and not blank", "Fix or remove the row."
             )
         return value
 
@@ -90,7 +90,7 @@ class Row:
         """A list column that must be there; null reads as an empty list."""
         value = self.record[self._present((column,))]
         if value is not None and not isinstance(value, list):
-            raise self.error(f"column {column!r} must be a list", "Mend or remove the row.")
+            raise self.error(f"column {column!r} must be a list", "Fix or remove the row.")
         return value or []
 
     def inner(self, column: str) -> Row:
@@ -98,7 +98,7 @@ class Row:
         value = self.record[self._present((column,))]
         if value is not None and not isinstance(value, Mapping):
             raise self.error(
-                f"column {column!r} must be a mapping of names to values", "Mend or remove the row."
+                f"column {column!r} must be a mapping of names to values", "Fix or remove the row."
             )
         return Row(self.source, self.number, value or {}, self.skipped)
 

@@ -1,6 +1,4 @@
-"""A student made on the fly.
-
-It is a Qwen3 of a few hundred thousand random weights, with a tokenizer for the chain task.
+"""A student made on the fly: a small Qwen3 with random weights and a tokenizer for the chain task.
 
 What is written is an ordinary Hugging Face model directory, so everything downstream treats it like
 any other model.
@@ -9,7 +7,6 @@ any other model.
 from __future__ import annotations
 
 import re
-import string
 from pathlib import Path
 
 import torch
@@ -17,11 +14,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from bard_ray.config.schema import ChainConfig, TinyModelConfig
-from bard_ray.data.chain import check_ops
-from bard_ray.errors import ConfigError
-
-PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
-VOCAB_MULTIPLE = 64
+from bard_ray.data.chain import chain_problems
+from bard_ray.data.tiny_shape import EOS, PAD, UNK, shape_problems, vocabulary
 
 # The question as it stands, then the open think tag.
 # An earlier assistant turn, should there be one, ends with eos.
@@ -32,31 +26,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def vocabulary(ops: list[str]) -> list[str]:
-    """Tokens in id order, filled up to a multiple of 64.
-
-    So every id the model can sample decodes to text.
-
-    The opening budget tag and the tens digit are one token: read as a bag of digits, budgets never
-    seen in training come out wrong (13 as 15.5; measured).
-
-    Raises:
-        ConfigError: an operation is unknown.
-    """
-    check_ops(ops)
-    special = [PAD, EOS, UNK, "?", "<think>", "</think>", "\\boxed{", "}", "</budget>"]
-    budget_tens = [f"<budget>{tens}" for tens in range(10)]
-    tokens = [*special, *budget_tens, *string.digits, *string.ascii_lowercase, *dict.fromkeys(ops)]
-    return tokens + [f"<unused{number}>" for number in range(-len(tokens) % VOCAB_MULTIPLE)]
-
-
 def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
     """Tokenizer with one token per digit, letter, operation and tag.
 
     Decoding joins the tokens again.
-
-    Raises:
-        ConfigError: an operation is unknown.
     """
     tokens = vocabulary(ops)
     tokenizer = Tokenizer(
@@ -95,8 +68,10 @@ def write_tiny_model(
         max_len: longest sequence in tokens the model is asked for.
 
     Raises:
-        ConfigError: the shape does not fit or an operation is unknown.
+        ConfigError: the shape does not fit, or the task has operations it cannot have.
     """
+    for problem in (*shape_problems(tiny), *chain_problems(chain, ())):
+        raise problem
     tokenizer = make_tokenizer(chain.ops, max_len)
     config = _model_config(tiny, tokenizer, max_len)
     with torch.random.fork_rng(devices=[]):
@@ -115,21 +90,6 @@ def write_tiny_model(
 def _model_config(
     tiny: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, max_len: int
 ) -> Qwen3Config:
-    for name in ("layers", "hidden", "heads", "mlp"):
-        if getattr(tiny, name) < 1:
-            raise ConfigError(
-                f"student.tiny.{name}",
-                getattr(tiny, name),
-                "must be at least 1",
-                "See the defaults.",
-            )
-    if tiny.hidden % (2 * tiny.heads):
-        raise ConfigError(
-            "student.tiny.heads",
-            tiny.heads,
-            f"must divide hidden ({tiny.hidden}) into heads of even size",
-            "The default is hidden 128 in 4 heads of 32.",
-        )
     return Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=tiny.hidden,

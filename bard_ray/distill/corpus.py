@@ -27,8 +27,17 @@ from bard_ray.records import (
 )
 from bard_ray.streams import Stream, rng
 
-# Rows tokenized at a time: enough to be fast, few enough for long chains to fit the memory.
-_BATCH_ROWS = 4096
+# Characters of chains that are tokenized at a time: enough to be fast. The tokenizer takes about a
+# hundred bytes a token while it works.
+_BATCH_CHARS = 1_000_000
+
+
+def base_problems(data: DataConfig, num_rows: int) -> Iterator[ConfigError]:
+    """What is wrong with the number of rows of the `base` stage."""
+    if data.source == "chain" and num_rows < 1:
+        rule = "the synthetic task has no end, so the stage must say how many rows it takes"
+        fix = "Set base.rows to 1 or more, or base.enabled=false."
+        yield ConfigError("base.rows", num_rows, rule, fix)
 
 
 def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistillRow]:
@@ -46,9 +55,8 @@ def base_corpus(data: DataConfig, num_rows: int, seed: int) -> list[DistillRow]:
         DataError: the data set is not usable.
     """
     if data.source == "chain":
-        if num_rows < 1:
-            fix = "The tiny recipe uses 8000."
-            raise ConfigError("base.rows", num_rows, "must be at least 1", fix)
+        for problem in base_problems(data, num_rows):
+            raise problem
         return [_gold_row(data.chain, seed, index) for index in range(num_rows)]
     rows = [
         DistillRow(row.question, NO_BUDGET, chain.think, chain.answer_text)
@@ -106,8 +114,8 @@ def to_sequences(
         ConfigError: every row is too long, or the codec cannot write a budget.
     """
     sequences = []
-    for first in range(0, len(rows), _BATCH_ROWS):
-        for prompt_T, completion_T in prompts.row_ids(rows[first : first + _BATCH_ROWS]):
+    for batch in _batches(rows):
+        for prompt_T, completion_T in prompts.row_ids(batch):
             tokens_T = np.concatenate([prompt_T, completion_T])
             if tokens_T.size <= max_len:
                 sequences.append(TrainSequence(tokens_T, np.arange(tokens_T.size) >= prompt_T.size))
@@ -119,6 +127,20 @@ def to_sequences(
             "Raise it.",
         )
     return sequences, len(rows) - len(sequences)
+
+
+def _batches(rows: Sequence[DistillRow]) -> Iterator[list[DistillRow]]:
+    """Rows in order, a batch as soon as its chains have `_BATCH_CHARS` characters."""
+    batch: list[DistillRow] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.think)
+        if size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def write_corpus(path: str | Path, rows: Iterable[DistillRow]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
 
 from bard_ray.config.load import fields
 from bard_ray.config.schema import Config
+from bard_ray.data.chain import LETTERS
 from bard_ray.errors import ConfigError
 
 Problems = Iterator[ConfigError]
@@ -54,6 +56,15 @@ def get(config: Config, field: str) -> float:
     return cast(float, reduce(getattr, field.split("."), node))
 
 
+def with_defaults(config: Config, names: Sequence[str]) -> Config:
+    """A copy in which these fields, by their dotted names, have the schema's defaults."""
+    copied = copy.deepcopy(config)
+    for name in names:
+        section, _, last = name.rpartition(".")
+        setattr(reduce(getattr, section.split("."), copied), last, get(Config(), name))
+    return copied
+
+
 def _at_least(low: float, *names: str) -> list[Bound]:
     return [Bound(name, low) for name in names]
 
@@ -84,7 +95,7 @@ BOUNDS: tuple[Bound, ...] = (
     *_at_least(0, "student.params"),
     *_at_least(1, "student.max_len", "data.eval_questions"),
     *_at_least(1, "data.chain.min_ops", "data.chain.base_min_ops"),
-    Bound("data.chain.max_ops", 1, 26),
+    Bound("data.chain.max_ops", 1, len(LETTERS)),  # each operation has a letter of its own
     Bound("budget.none_share", 0, 1, open_high=True),
     *_at_least(1, "distill.questions", "distill.budgets_per_question"),
     *_at_least(1, "distill.smoke.questions", "distill.smoke.eval_questions"),
@@ -109,9 +120,9 @@ BOUNDS: tuple[Bound, ...] = (
         "rollout.max_num_seqs",
         "rollout.kv_cache_mb",
     ),
-    *_at_least(1, "rollout.block_size", "learner.ranks", "learner.threads"),
+    *_at_least(1, "rollout.block_size", "learner.ranks"),
     *_at_least(1, "verifier.max_pending"),
-    *_at_least(0, "verifier.workers"),
+    *_at_least(0, "learner.threads", "learner.sft_threads", "verifier.workers"),
     *_at_least(1, "learner.pack_len", "learner.micro_tokens"),
     Bound("learner.zero_stage", 0, 3),
     Bound("rollout.gpu_memory_utilization", 0, 1, open_low=True),

@@ -1,9 +1,10 @@
 """Every rule a configuration has to obey, judged before any actor starts.
 
-`bard_ray.preflight.bounds` bounds single fields and `bard_ray.preflight.roles` judges the
-processes; here, one function per section holds the rules that tie fields together. A function
-yields a `ConfigError` (field, value, rule, fix) for each rule that is broken, so that all of them
-can be reported.
+`bard_ray.preflight.bounds` bounds single fields, `bard_ray.preflight.room` judges lengths,
+`bard_ray.preflight.roles` the processes, and `bard_ray.preflight.distill` the data pipeline; here,
+one function per section holds the other rules that tie fields together. Each yields a `ConfigError`
+(field, value, rule, fix) for every rule that is broken, so the user sees all of them at once. A
+rule that other code relies on too is a function beside that code, and is called from here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from bard_ray.budget.sampler import BudgetSource
+from bard_ray.budget.sampler import BudgetSource, list_problems
 from bard_ray.config.schema import (
     BudgetConfig,
     ChainConfig,
@@ -21,25 +23,20 @@ from bard_ray.config.schema import (
     RowsConfig,
     StudentConfig,
 )
-from bard_ray.data.chain import chain_question
+from bard_ray.data.chain import chain_problems, chain_question
+from bard_ray.data.rows import path_problems
 from bard_ray.data.source import make_source
-from bard_ray.errors import ConfigError, DataError
+from bard_ray.data.tiny_shape import shape_problems
+from bard_ray.distill.corpus import base_problems
+from bard_ray.errors import ConfigError, DataError, MultipleConfigError
 from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.model_files import custom_code_refused
-from bard_ray.preflight import distill, roles
-from bard_ray.preflight.bounds import BOUNDS, Problems
+from bard_ray.preflight import distill, roles, room
+from bard_ray.preflight.bounds import BOUNDS, Problems, with_defaults
 from bard_ray.preflight.memory import find_config
 from bard_ray.records import NO_BUDGET, Question, TokenBudget
 from bard_ray.rewards.trial import reward_problems
 
-# Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
-# `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
-ANSWER_TOKENS = {"chain": 5, "rows": 64}
-# Tokens before the first thinking token, at least.
-# Rows: a short question with its chat template (ours).
-ROWS_PROMPT_TOKENS = 64
-
-_OP = re.compile(r"[+\-*][0-9]")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _RUN_NAME = re.compile(r"\w[\w.-]*")
 _DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -49,19 +46,32 @@ def check(config: Config) -> None:
     """Judge the whole configuration.
 
     Raises:
-        ConfigError: the first broken rule; `problems` gives all of them.
+        ConfigError: one rule is broken.
+        MultipleConfigError: several are; it holds one problem for each.
     """
-    for problem in problems(config):
-        raise problem
+    found = problems(config)
+    if found:
+        raise found[0] if len(found) == 1 else MultipleConfigError(*found)
 
 
 def problems(config: Config) -> list[ConfigError]:
-    """Every broken rule, in the order of the schema's sections; empty if the configuration can run.
+    """Every broken rule; empty if the configuration can run.
 
-    Rules between fields are judged only once each field for itself makes sense.
+    First the fields that are wrong by themselves, then rules between fields, each in the order of
+    the schema. The latter are judged with defaults in place of the wrong fields, and left out where
+    they speak of one of them.
     """
     single = [problem for bound in BOUNDS for problem in bound.judge(config)]
-    return single or [problem for section in SECTIONS for problem in section(config)]
+    wrong = [problem.field for problem in single]
+    sensible = with_defaults(config, wrong)
+    between = [problem for section in SECTIONS for problem in section(sensible)]
+    return single + [problem for problem in between if not _mentions(problem, wrong)]
+
+
+def _mentions(problem: ConfigError, fields: Sequence[str]) -> bool:
+    """Does a problem speak of one of these fields?"""
+    text = str(problem)
+    return any(re.search(rf"(?<![\w.]){re.escape(field)}(?![\w])", text) for field in fields)
 
 
 def warnings(config: Config) -> list[str]:
@@ -96,7 +106,6 @@ def _student(config: Config) -> Problems:
 
 
 def _tiny_student(config: Config) -> Problems:
-    tiny = config.student.tiny
     if config.data.source != "chain":
         rule = "has a vocabulary for the synthetic task only"
         yield ConfigError(
@@ -111,11 +120,7 @@ def _tiny_student(config: Config) -> Problems:
         yield ConfigError(
             "student.think_open", " ".join(tags), rule, "Leave both think tags at their defaults."
         )
-    if tiny.hidden % tiny.heads or tiny.hidden // tiny.heads % 2:
-        rule = f"must be an even multiple of student.tiny.heads ({tiny.heads})"
-        yield ConfigError(
-            "student.tiny.hidden", tiny.hidden, rule, f"For example {tiny.heads * 32}."
-        )
+    yield from shape_problems(config.student.tiny)
 
 
 def _model_path(student: StudentConfig) -> Problems:
@@ -155,32 +160,13 @@ def _custom_code(student: StudentConfig) -> Problems:
 
 def _data(config: Config) -> Problems:
     if config.data.source == "chain":
-        yield from _chain(config.data.chain)
+        yield from chain_problems(config.data.chain)
     else:
         yield from _rows(config.data.rows)
 
 
-def _chain(chain: ChainConfig) -> Problems:
-    for name in ("min_ops", "base_min_ops"):
-        if getattr(chain, name) > chain.max_ops:
-            rule = f"must not exceed data.chain.max_ops ({chain.max_ops})"
-            yield ConfigError(
-                f"data.chain.{name}", getattr(chain, name), rule, "Lower it, or raise max_ops."
-            )
-    bad = [op for op in chain.ops if not _OP.fullmatch(op)]
-    if bad or not chain.ops:
-        rule = "needs one or more operations, each one of + - * and a digit"
-        yield ConfigError(
-            "data.chain.ops", chain.ops, rule, """For example data.chain.ops='["+1","*3"]'."""
-        )
-
-
 def _rows(rows: RowsConfig) -> Problems:
-    if not rows.path:
-        rule = "is needed by data.source=rows"
-        yield ConfigError(
-            "data.rows.path", rows.path, rule, "Give a JSONL or Parquet file, or a hub id."
-        )
+    yield from path_problems(rows.path)
     yield from _formats(rows)
     for name, path in (("path", rows.path), ("eval_path", rows.eval_path)):
         if _looks_local(path) and not Path(path).expanduser().exists():
@@ -209,27 +195,16 @@ def _looks_local(path: str) -> bool:
 
 
 def _budget(config: Config) -> Problems:
-    budget = config.budget
-    if not budget.train:
-        yield ConfigError(
-            "budget.train", [], "names no budget to teach", "For example budget.train=[8,16,24]."
-        )
-    both = sorted(set(budget.train) & set(budget.held_out))
-    if both:
-        rule = f"shares {both} with budget.train, so nothing is held out"
-        yield ConfigError(
-            "budget.held_out", budget.held_out, rule, "Take them out of one of the two lists."
-        )
-    yield from _duplicates(budget)
-    if budget.train and not both:
+    wrong_lists = list(list_problems(config.budget))
+    yield from wrong_lists
+    yield from _duplicates(config.budget)
+    if not wrong_lists:
         yield from _draws(config)
-    lists = (("budget.train", budget.train), ("budget.held_out", budget.held_out))
-    for name, values in (*lists, ("evaluate.budgets", config.evaluate.budgets)):
-        yield from _possible(config, name, values)
+    yield from room.budget_problems(config)
 
 
 def _draws(config: Config) -> Problems:
-    """Draw once for each choice of budgets of the schedule, so that all objections come early."""
+    """Draw once for each set of budgets that the schedule allows, so that a refusal comes early."""
     try:
         BudgetSource.of(config.budget, config.rl, config.run.seed).rehearse(_trial_question(config))
     except ConfigError as problem:
@@ -240,7 +215,7 @@ def _draws(config: Config) -> Problems:
 
 
 def _trial_question(config: Config) -> Question:
-    """A question of the synthetic task, or one of a data set that nobody has read yet."""
+    """A question of the synthetic task, or a stand-in for one of a data set not yet read."""
     if config.data.source == "rows":
         return Question("trial", (), "", meta=_AnyNumber())
     # Unless the task is broken, which is reported elsewhere, its questions have the same fields.
@@ -262,90 +237,9 @@ def _duplicates(budget: BudgetConfig) -> Problems:
             )
 
 
-def _possible(config: Config, name: str, budgets: list[int]) -> Problems:
-    """A budget below 2 has no room for a step; one above the limits could never be used up."""
-    limit, why = _largest_budget(config)
-    bad = [value for value in budgets if not 2 <= value <= limit]
-    if bad:
-        yield ConfigError(
-            name,
-            bad,
-            f"every budget must be between 2 and {limit} tokens ({why})",
-            "Change the budget.",
-        )
-
-
-def _largest_budget(config: Config) -> tuple[int, str]:
-    """The largest number of thinking tokens that fits everywhere, and the field that sets it."""
-    answer = ANSWER_TOKENS[config.data.source]
-    limits = {
-        f"student.max_len={config.student.max_len} less prompt and answer": (
-            config.student.max_len - prompt_tokens(config) - answer
-        ),
-        f"evaluate.max_new_tokens={config.evaluate.max_new_tokens} less {answer} for the answer": (
-            config.evaluate.max_new_tokens - answer
-        ),
-    }
-    if config.rl.enabled:
-        new = config.rl.max_new_tokens
-        limits[f"rl.max_new_tokens={new} less {answer} for the answer"] = new - answer
-    if config.budget.codec == "digits":
-        limits["budget.codec=digits writes two digits"] = 99
-    why = min(limits, key=lambda reason: limits[reason])
-    return limits[why], why
-
-
-def prompt_tokens(config: Config) -> int:
-    """Tokens of the longest prompt.
-
-    The number is exact for the synthetic task and its tokenizer, else the least to be expected.
-
-    A chain of N operations is written as 1 + 2N + 1 tokens, then 3 for the budget and 1 for the
-    open think tag.
-    """
-    return (
-        2 * config.data.chain.max_ops + 6 if config.data.source == "chain" else ROWS_PROMPT_TOKENS
-    )
-
-
-def _lengths(config: Config) -> Problems:
-    student, learner = config.student, config.learner
-    if config.data.source == "chain":
-        longest = prompt_tokens(config) + 3 * config.data.chain.max_ops + ANSWER_TOKENS["chain"]
-        if student.max_len < longest:
-            rule = f"is shorter than the longest teacher chain, {longest} tokens"
-            yield ConfigError(
-                "student.max_len", student.max_len, rule, "Raise it, or lower data.chain.max_ops."
-            )
-    if learner.pack_len < student.max_len:
-        rule = f"must hold a sequence of student.max_len ({student.max_len}) tokens"
-        yield ConfigError(
-            "learner.pack_len", learner.pack_len, rule, f"Set it to {student.max_len} or more."
-        )
-    if learner.micro_tokens < learner.pack_len:
-        rule = f"must hold one row of learner.pack_len ({learner.pack_len}) tokens"
-        yield ConfigError(
-            "learner.micro_tokens",
-            learner.micro_tokens,
-            rule,
-            f"Set it to {learner.pack_len} or more.",
-        )
-    for name, value in (
-        ("rl", config.rl.max_new_tokens),
-        ("evaluate", config.evaluate.max_new_tokens),
-    ):
-        if value >= student.max_len:
-            rule = f"leaves no room for a prompt in student.max_len ({student.max_len})"
-            yield ConfigError(
-                f"{name}.max_new_tokens", value, rule, "Lower it, or raise student.max_len."
-            )
-
-
 def _training(config: Config) -> Problems:
-    if config.base.enabled and config.base.rows < 1 and config.data.source == "chain":
-        rule = "the synthetic task has no end, so the stage must say how many rows it takes"
-        fix = "Set base.rows to 1 or more, or base.enabled=false."
-        yield ConfigError("base.rows", config.base.rows, rule, fix)
+    if config.base.enabled:
+        yield from base_problems(config.data, config.base.rows)
 
 
 def _correction(config: Config) -> Problems:
@@ -378,7 +272,7 @@ SECTIONS = (
     _data,
     _budget,
     distill.problems,
-    _lengths,
+    room.length_problems,
     _training,
     _correction,
     _reward,

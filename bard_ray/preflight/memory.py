@@ -1,8 +1,8 @@
 """How much memory each device will need, estimated from the configuration before anything starts.
 
-Weights, gradients and optimizer states are exact; activations and the fixed share of a process are
-estimates, good to refuse what cannot fit, not to fill a device to its last gibibyte. Bytes
-throughout; GiB only where a person reads.
+Weights, gradients and optimizer states are exact; activations, logits and the fixed share of a
+process are estimates: good enough to refuse what cannot fit, not to fill a device to its last
+gibibyte. benchmarks/memory_plan.py compares them with runs. Sizes are in bytes; GiB only in texts.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from bard_ray.config.schema import Config, LearnerConfig, StudentConfig
+from bard_ray.data.tiny_shape import vocabulary
 from bard_ray.errors import ConfigError
-from bard_ray.learn.logprobs import MAX_LOGITS
 from bard_ray.model_files import stored_params
+from bard_ray.preflight.activations import activation_bytes, head_bytes, layer_bytes, logit_bytes
 
 GIB = float(1 << 30)
 MIB = float(1 << 20)
 
-# Interpreter, torch and engine code of one process on CPU: 0.8 to 1.0 GB resident, measured.
-CPU_PROCESS_BYTES = 1.0 * GIB
+# Interpreter, Ray, torch and vLLM of a rollout worker on a CPU: 0.8 to 1.0 GB resident, measured.
+ENGINE_PROCESS_BYTES = 1.0 * GIB
+# Interpreter, Ray, torch, transformers and DeepSpeed of a learner rank on a CPU, and of a reference
+# worker: measured, benchmarks/memory_plan.py.
+TRAINING_PROCESS_BYTES = 0.65 * GIB
 # A grading worker: a Ray actor and its child with sympy. Ours, an allowance;
 # `verifier.memory_mb` bounds addresses.
 VERIFIER_BYTES = 0.5 * GIB
 # CUDA context, NCCL buffers and allocator waste of one process on a GPU.
 # Ours, an allowance; not measured.
 GPU_PROCESS_BYTES = 2.0 * GIB
-# Live copies of one chunk of logits: as computed, in float32, after log-softmax, their gradient.
-LOGIT_COPIES = 4
-
-# Tokens of the tiny student's vocabulary besides the operations:
-# special, budget, digit and letter tokens.
-_TINY_TOKENS = 9 + 10 + 10 + 26
-_TINY_VOCAB_MULTIPLE = 64
+# Elements of one of DeepSpeed's gradient buckets, its default.
+BUCKET_ELEMENTS = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +129,7 @@ def model_shape(config: Config) -> ModelShape:
 
 def _tiny_shape(config: Config) -> ModelShape:
     tiny = config.student.tiny
-    tokens = _TINY_TOKENS + len(set(config.data.chain.ops))
-    vocab = math.ceil(tokens / _TINY_VOCAB_MULTIPLE) * _TINY_VOCAB_MULTIPLE
+    vocab = len(vocabulary(config.data.chain.ops))
     head_dim = tiny.hidden // tiny.heads
     sizes = (tiny.layers, tiny.hidden, tiny.mlp, tiny.heads, tiny.heads, head_dim, vocab)
     shape = ModelShape("tiny", *sizes, tied=True)
@@ -186,15 +184,17 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """One learner rank.
 
     Math (P parameters, N ranks, stage Z; bytes a parameter w, g, o):
-        w, g, o are 4, 4, 8 in float32 and 2, 4, 12 in bfloat16
+        w is 2 in bfloat16, else 4; g is 4; o is 12 with ZeRO, which keeps float32 masters, else 8
         weights P w / (N if Z >= 3), gradients P g / (N if Z >= 2), optimizer P o / (N if Z >= 1)
 
-    Gradients are accumulated in float32 either way. Activations see `activation_bytes`.
+    Gradients are accumulated in float32 in any case. For activations see
+    `bard_ray.preflight.activations`.
 
     Source: ZeRO (arXiv 1910.02054), section 3 and figure 1.
     """
     learner = config.learner
-    weight, gradient, optimizer = (2, 4, 12) if learner.precision == "bfloat16" else (4, 4, 8)
+    weight, gradient = (2 if learner.precision == "bfloat16" else 4), 4
+    optimizer = 12 if learner.zero_stage else 8
 
     def shared(stage: int) -> int:
         return learner.ranks if learner.zero_stage >= stage else 1
@@ -204,9 +204,11 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
         "gradients": shape.params * gradient / shared(2),
         "optimizer": shape.params * optimizer / shared(1),
         "activations": activation_bytes(learner, shape),
-        "logits": _logit_bytes(learner.micro_tokens, shape),
+        "logits": logit_bytes(learner.micro_tokens, shape) + head_bytes(shape),
         "process": _process_bytes(learner.gpus),
     }
+    if learner.zero_stage:
+        parts["buckets"] = _bucket_bytes(learner, shape)
     if not learner.gpus:
         # Rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory.
         parts["published"] = float(shape.params * _rollout_bytes(config))
@@ -217,30 +219,6 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     return DeviceMemory(parts, _capacity(config, learner.gpus))
 
 
-def activation_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
-    """What the backward pass needs of one micro-batch.
-
-    Math (T micro-batch tokens, c bytes a value: 4 in float32, else 2):
-        one layer   c T (8 h + 2 kv + 4 mlp), and with eager attention
-                    2 c T heads pack_len for scores and weights
-        all         layers * one layer; with recompute c T h layers + one layer
-
-    Source: ours, counting what autograd saves in a pre-norm block with a gated MLP, in the manner
-    of Korthikanti et al. (arXiv 2205.05198), section 4.1.
-    """
-    value = 4 if learner.precision == "float32" else 2
-    layer = value * learner.micro_tokens * _layer_values(learner, shape)
-    if learner.recompute:
-        return value * learner.micro_tokens * shape.hidden * shape.layers + layer
-    return shape.layers * layer
-
-
-def _layer_values(learner: LearnerConfig, shape: ModelShape) -> float:
-    """Values a token leaves behind in one layer."""
-    scores = 2 * shape.heads * learner.pack_len if learner.attention == "eager" else 0
-    return 8 * shape.hidden + 2 * shape.kv_heads * shape.head_dim + 4 * shape.mlp + scores
-
-
 def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """The reference worker.
 
@@ -248,14 +226,11 @@ def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     tokens.
     """
     reference, learner = config.reference, config.learner
-    weight, value = (
-        (2 if reference.precision == "bfloat16" else 4),
-        (4 if reference.precision == "float32" else 2),
-    )
+    weight = 2 if reference.precision == "bfloat16" else 4
     parts = {
         "weights": float(shape.params * weight),
-        "activations": value * learner.micro_tokens * _layer_values(learner, shape),
-        "logits": _logit_bytes(learner.micro_tokens, shape),
+        "activations": layer_bytes(learner, reference.precision, shape),
+        "logits": logit_bytes(learner.micro_tokens, shape),
         "process": _process_bytes(reference.gpus),
     }
     if reference.precision == "bf16_autocast":
@@ -274,7 +249,7 @@ def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
         parts = {
             "weights": weights,
             "kv cache": rollout.kv_cache_mb * MIB,
-            "process": CPU_PROCESS_BYTES,
+            "process": ENGINE_PROCESS_BYTES,
         }
         if rollout.weight_load != "in_place":
             parts["next weights"] = weights  # built while the present ones serve
@@ -309,12 +284,20 @@ def _layer_params(shape: ModelShape) -> float:
     return (shape.params - shape.embedding()) / shape.layers
 
 
-def _logit_bytes(tokens: int, shape: ModelShape) -> float:
-    return 4.0 * LOGIT_COPIES * min(tokens * shape.vocab, MAX_LOGITS)
+def _bucket_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
+    """DeepSpeed's buffers for gradients on their way between ranks.
+
+    They have a fixed number of elements, of which a CPU only backs those that are written to.
+    """
+    value = 2 if learner.precision == "bfloat16" and learner.zero_stage > 1 else 4
+    if not learner.gpus:
+        return float(value * min(shape.params, BUCKET_ELEMENTS))
+    buffers = 2 if learner.zero_stage == 2 else 1  # two where communication overlaps
+    return float(value * buffers * BUCKET_ELEMENTS)
 
 
 def _process_bytes(gpus: float) -> float:
-    return GPU_PROCESS_BYTES if gpus else CPU_PROCESS_BYTES
+    return GPU_PROCESS_BYTES if gpus else TRAINING_PROCESS_BYTES
 
 
 def _capacity(config: Config, gpus: float) -> float | None:

@@ -6,19 +6,20 @@ import re
 
 from bard_ray.config.schema import Config, LearnerConfig
 from bard_ray.errors import ConfigError
+from bard_ray.learn.precision import precision_problems
 from bard_ray.preflight.bounds import Problems
 
+CPU_BLOCK = 32  # tokens of the smallest cache block that vLLM's CPU engine can use
 _ADDRESS = re.compile(r"local|auto|(ray://)?[\w.\-\[\]:]+:\d+")
 
 
 def rollout(config: Config) -> Problems:
     """Rollout workers."""
     rollout = config.rollout
-    if rollout.gpus == 0 and rollout.block_size < 32:
-        rule = "is too small: vLLM has no CPU attention kernel for blocks under 32 tokens"
-        yield ConfigError(
-            "rollout.block_size", rollout.block_size, rule, "Set rollout.block_size=32."
-        )
+    if rollout.gpus == 0 and rollout.block_size < CPU_BLOCK:
+        rule = f"is too small: vLLM has no CPU attention kernel for blocks under {CPU_BLOCK} tokens"
+        fix = f"Set rollout.block_size={CPU_BLOCK}."
+        yield ConfigError("rollout.block_size", rollout.block_size, rule, fix)
     if rollout.gpus > 0 and rollout.weight_load == "background":
         rule = "is for CPU workers; on a GPU vLLM loads weights in place"
         fix = "Set rollout.weight_load=auto."
@@ -46,11 +47,7 @@ def learner(config: Config) -> Problems:
             rule,
             "Set learner.gpus=1, and learner.ranks to the devices.",
         )
-    if learner.precision == "bfloat16" and learner.zero_stage == 0:
-        rule = "bfloat16 weights keep their float32 masters in the ZeRO optimizer"
-        yield ConfigError(
-            "learner.zero_stage", 0, rule, "Use 1 to 3, or learner.precision=bf16_autocast."
-        )
+    yield from precision_problems(learner)
     if learner.attention == "flash_attention_2":
         yield from _flash_attention(learner)
 

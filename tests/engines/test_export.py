@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from bard_ray.budget.codec import SentenceCodec
-from bard_ray.budget.span import thinking_span
 from bard_ray.config.schema import ChainConfig, StudentConfig, TinyModelConfig
 from bard_ray.data.chain import chain_question
 from bard_ray.data.prompt import PromptFormat, load_prompt_format
@@ -112,14 +111,6 @@ def replies(run, prompts, asked) -> dict[str, list[Answer]]:
     return json.loads(reply.read_text())
 
 
-def spans(answers: list[Answer], prompts: PromptFormat) -> list[tuple[int, bool]]:
-    """Thinking tokens of each answer, and whether its thinking ended."""
-    found = [
-        thinking_span(np.asarray(a["completion"], np.int32), prompts.close_id) for a in answers
-    ]
-    return [(span.thinking_tokens, span.closed) for span in found]
-
-
 def accuracy(answers: list[Answer], asked: list[tuple[Question, Budget]], prompts: PromptFormat):
     texts = [prompts.decode(answer["completion"]) for answer in answers]
     boxed = [re.search(r"</think>.*\\boxed\{(\d)\}", text) for text in texts]
@@ -139,24 +130,13 @@ def test_vllm_chat_uses_the_prompts_of_training(replies, prompts, asked):
 def test_vllm_chat_gets_the_answers_that_token_prompts_get(replies, prompts, asked):
     assert replies["chat"] == replies["token_ids"]
     assert np.mean([answer["finish"] == "stop" for answer in replies["chat"]]) > 0.9
-    print(
-        "chat",
-        accuracy(replies["chat"], asked, prompts),
-        "base template",
-        accuracy(replies["template_of_the_base_model"], asked, prompts),
-    )
-    for b, budget in enumerate((*BUDGETS, 0)):
-        for kind in ("chat", "template_of_the_base_model"):
-            part = replies[kind][b * QUESTIONS : (b + 1) * QUESTIONS]
-            lengths = [length for length, _ in spans(part, prompts)]
-            print(
-                kind,
-                budget,
-                np.mean(lengths),
-                np.std(lengths),
-                np.mean([c for _, c in spans(part, prompts)]),
-                accuracy(part, asked[b * QUESTIONS : (b + 1) * QUESTIONS], prompts),
-            )
+
+
+def test_the_template_of_the_base_model_would_ruin_the_student(replies, prompts, asked):
+    fixed = accuracy(replies["chat"], asked, prompts)
+    base = accuracy(replies["template_of_the_base_model"], asked, prompts)
+    assert fixed > 0.5
+    assert fixed > base + 0.2  # 0.65 and 0.30 as measured
 
 
 @pytest.mark.parametrize("family", TEMPLATES)

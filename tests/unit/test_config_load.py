@@ -1,8 +1,8 @@
-"""Overrides and YAML: what is accepted, and what a user is told when it is not."""
+"""Overrides and YAML: what is accepted, and the message when it is not."""
 
 import pytest
 
-from bard_ray.config.load import fields, from_yaml, load, to_yaml
+from bard_ray.config.load import RENAMED, fields, from_yaml, load, to_yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
@@ -52,6 +52,17 @@ def test_unknown_field_is_named_with_what_may_be_meant(override, field, hint):
         load(Config(), [override])
     assert caught.value.field == field
     assert hint in caught.value.fix
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_every_old_name_gives_the_new_one(old):
+    new = RENAMED[old]
+    inside = [name.removeprefix(new) for name in fields() if f"{name}.".startswith(f"{new}.")]
+    assert inside, f"{new} is no field or section"
+    with pytest.raises(ConfigError) as caught:
+        load(Config(), [f"{old}{inside[0]}=1"])
+    assert caught.value.field == f"{old}{inside[0]}"
+    assert caught.value.rule == f"is now called {new}{inside[0]}"
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,23 @@ def test_sequences_train_on_the_completion_only(corpus, prompts):
         assert (np.diff(sequence.mask_T.astype(int)) >= 0).all()
 
 
+def test_long_chains_are_tokenized_few_at_a_time(prompts, corpus, monkeypatch):
+    """A tokenizer takes about a hundred bytes a token: all of a long corpus would not fit."""
+    together = []
+    row_ids = type(prompts).row_ids
+
+    def noted(self, rows):
+        together.append(len(rows))
+        return row_ids(self, rows)
+
+    monkeypatch.setattr(type(prompts), "row_ids", noted)
+    rows = [replace(row, think=row.think[:2] * 300_000) for row in corpus[:4]]
+    sequences, dropped = to_sequences([*corpus, *rows], prompts, max_len=2_000_000)
+    assert together[1:] == [2]  # 600,000 characters each; the first two end the batch before
+    assert sum(together) == len(sequences) == len(corpus) + 4
+    assert dropped == 0
+
+
 def test_rows_that_are_too_long_are_dropped_whole_and_counted(corpus, prompts):
     everything, _ = to_sequences(corpus, prompts, max_len=128)
     lengths = [sequence.tokens_T.size for sequence in everything]

@@ -18,6 +18,10 @@ from bard_ray import errors
         errors.RunStateError("runs/x", "is in use", "Wait."),
         errors.CallTimeoutError("a step", 3.0),
         errors.WeightSyncError("names differ"),
+        errors.MultipleConfigError(
+            errors.ConfigError("rl.lr", 0, "must be above 0", "Raise it."),
+            errors.ConfigError("rl.steps", 0, "must be at least 1", "Raise it."),
+        ),
     ],
 )
 def test_an_error_survives_pickling_with_its_arguments(error):

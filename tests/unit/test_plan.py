@@ -33,7 +33,7 @@ CLUSTER = {"CPU": 48.0, "GPU": 8.0}  # one node of eight GPUs
 
 
 def large(*overrides):
-    return plan_placement(sized(load(bard_8b.config(), overrides), CLUSTER))
+    return plan_placement(sized(load(bard_8b.config(), overrides), CLUSTER, local=False))
 
 
 def parts(plan, role):
@@ -57,13 +57,50 @@ def test_tiny_placement_fills_two_cpus():
     ("cpus", "workers"), [(2, 1), (48, 8), (33, 1), (44.5, 4), (500, MAX_AUTO_VERIFIERS)]
 )
 def test_the_verifier_pool_takes_the_cpus_that_are_left(cpus, workers):
-    config = sized(bard_8b.config(), {"CPU": float(cpus)})  # the other roles take 32, teachers 8
+    config = sized(
+        bard_8b.config(), {"CPU": float(cpus)}, local=False
+    )  # the other roles take 32, teachers 8
     assert config.verifier.workers == workers
 
 
 def test_a_number_of_verifiers_that_was_named_is_kept():
     config = load(bard_8b.config(), ["verifier.workers=3"])
-    assert sized(config, {"CPU": 500.0}) == config
+    assert sized(config, {"CPU": 500.0}, local=True).verifier.workers == 3
+
+
+def threads(*overrides: str, cpus: float, local: bool = True) -> tuple[int, int]:
+    config = load(bard_tiny.config(), ["verifier.workers=1", *overrides])
+    learner = sized(config, {"CPU": cpus}, local=local).learner
+    return learner.threads, learner.sft_threads
+
+
+@pytest.mark.parametrize(
+    ("cpus", "overrides", "expected"),
+    [
+        (2, [], (1, 2)),  # the other roles take 1.25
+        (8, [], (6, 8)),
+        (8, ["rl.kl_coef=0"], (7, 8)),
+        (8, ["learner.ranks=2"], (3, 4)),
+        (1, ["learner.ranks=2"], (1, 1)),
+        (64, [], (16, 16)),
+        (8, ["learner.sft_threads=3"], (6, 3)),
+    ],
+)
+def test_learner_threads_are_the_cpus_that_are_free_on_this_machine(cpus, overrides, expected):
+    """In supervised stages the other roles are idle, so all CPUs are free."""
+    assert threads("learner.threads=0", *overrides, cpus=cpus) == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(0.75, 1), (4, 4)])
+def test_on_a_given_cluster_a_learner_has_as_many_threads_as_cpus(cpus, expected):
+    overrides = ["learner.threads=0", f"learner.cpus={cpus}"]
+    assert threads(*overrides, cpus=500, local=False) == (expected, expected)
+
+
+def test_learner_threads_that_were_named_are_kept():
+    assert threads("learner.threads=5", cpus=64) == (5, 5)
+    assert threads("learner.threads=5", "learner.sft_threads=9", cpus=64) == (5, 9)
+    assert threads(cpus=64) == (1, 1)  # the tiny recipe: the same numbers on every machine
 
 
 def test_large_placement_fills_eight_gpus():
@@ -149,15 +186,29 @@ def test_zero_stages_share_states_over_four_ranks(stage, weights, gradients, opt
     assert learner["optimizer"] == pytest.approx(optimizer / GIB)
 
 
-def test_float32_states_take_sixteen_bytes_a_parameter():
-    learner = tiny("learner.zero_stage=0").role("learner").memory.parts
-    assert learner["weights"] + learner["gradients"] + learner["optimizer"] == 16 * TINY_PARAMS
+@pytest.mark.parametrize(("stage", "each"), [(0, 16), (1, 20), (2, 20)])
+def test_float32_states_take_sixteen_bytes_a_parameter_and_zero_a_copy_of_the_weights(stage, each):
+    learner = tiny(f"learner.zero_stage={stage}").role("learner").memory.parts
+    assert learner["weights"] + learner["gradients"] + learner["optimizer"] == each * TINY_PARAMS
+    assert learner.get("buckets", 0) == (4 * TINY_PARAMS if stage else 0)
+
+
+@pytest.mark.parametrize(("stage", "elements"), [(1, 2e9), (2, 2e9), (3, 1e9)])
+def test_gradient_buckets_of_a_gpu_have_half_a_billion_elements(stage, elements):
+    # float32 in stage 1, two of bfloat16 in stage 2, one in stage 3.
+    assert large(f"learner.zero_stage={stage}").role("learner").memory.parts["buckets"] == elements
+
+
+def test_large_vocabularies_need_room_for_the_gradient_of_the_output_embedding():
+    # 64 M logits in four copies of float32, and 151,936 x 4,096 weights in 4 + 2 + 2 bytes.
+    logits = 4 * 4 * (1 << 26) + 8 * 151_936 * 4096
+    assert large().role("learner").memory.parts["logits"] == logits
 
 
 def test_activations_with_and_without_recompute():
-    # 2 bytes, 10,240 tokens, per layer 8*4096 + 2*1024 + 4*12,288 values;
-    # recompute keeps 4,096 a layer and one layer.
-    layer = 2 * 10_240 * (8 * 4096 + 2 * 1024 + 4 * 12_288)
+    # 10,240 tokens; h = q = 4096, kv = 1024, mlp = 12,288; recompute keeps h values of 2 bytes a
+    # layer and one layer.
+    layer = 10_240 * (16 * 4096 + 14 * 4096 + 6 * 1024 + 8 * 12_288)
     assert parts(large("learner.recompute=false"), "learner")["activations"] == pytest.approx(
         36 * layer / GIB
     )
@@ -225,6 +276,19 @@ def test_cache_too_small_for_one_sequence_is_refused():
 def test_many_cpu_processes_need_main_memory():
     with pytest.raises(ResourceError, match="main memory"):
         check_memory(tiny("rollout.workers=8"), host_gib=8)
+
+
+def test_main_memory_holds_the_driver_with_its_largest_corpus_and_ray():
+    plan = tiny("distill.questions=100000", "sft_full.enabled=false")
+    # Four rows a question: 34 tokens of prompt, 17 to think, 5 to answer; at 3,000 bytes and ten
+    # a token.
+    assert plan.driver.parts["corpus"] == pytest.approx(
+        400_000 * (3000 + 10 * (34 + 17 + 5)), rel=0.01
+    )
+    assert plan.ray.parts["object store"] == 512 << 20
+    roles = sum(role.count * role.memory.total for role in plan.roles)
+    assert plan.host_bytes == roles + plan.driver.total + plan.ray.total
+    assert large().ray.total == 0  # a given cluster has its own
 
 
 def test_dry_run_table_shows_counts_totals_and_limits():

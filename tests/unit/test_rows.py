@@ -233,5 +233,3 @@ def test_chain_questions_come_from_their_own_splits():
     assert stream(3).id == "chain-rl-3"
     assert stream(3) == training_questions(data, 0)(3)
     assert stream(3) != training_questions(data, 1)(3)
-    with pytest.raises(ConfigError, match=r"data\.eval_questions"):
-        eval_questions(DataConfig(eval_questions=0), 0)

@@ -1,4 +1,4 @@
-"""What a command may go on from."""
+"""What a command may resume from."""
 
 from __future__ import annotations
 
@@ -79,6 +79,26 @@ def test_weights_of_an_attempt_that_finished_no_stage_are_not_used(cfg):
     run = RunDirectory.open(cfg)
     assert not run.checkpoint("student").exists()
     run.close()
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "message"),
+    [
+        ("distill:", "distil:", r"distil\.store = '': is now called distill\.store"),
+        ("std_normalize:", "std_normalise:", r"rl\.std_normalise = True: is now called rl\.std_n"),
+        ("allocation:", "spread:", r"distill\.spread\.name = 'uniform': is now called distill\.al"),
+        ("oversample:", "surplus:", r"rl\.surplus = 0\.0: is no field of the configuration"),
+    ],
+)
+def test_a_run_of_an_older_version_is_refused_with_the_new_name(cfg, now, then, message):
+    run = begin(cfg, "distill")
+    run.close()
+    file = run.path / "config.yaml"
+    file.write_text(file.read_text().replace(now, then))
+    with pytest.raises(RunStateError, match=message) as caught:
+        RunDirectory.open(cfg)
+    assert caught.value.path == str(file)
+    assert "run.fresh=true" in caught.value.fix
 
 
 def test_one_process_at_a_time(cfg):

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bard_ray.budget.codec import DigitsCodec
 from bard_ray.config.schema import ChainConfig, TinyModelConfig
 from bard_ray.data.chain import answer_text, chain_of, chain_question, gold_think
-from bard_ray.data.tiny_model import vocabulary, write_tiny_model
+from bard_ray.data.tiny_model import write_tiny_model
+from bard_ray.data.tiny_shape import vocabulary
 from bard_ray.errors import ConfigError
 from bard_ray.records import TokenBudget
 
@@ -117,8 +118,7 @@ def test_the_seed_decides_the_weights_and_the_callers_random_state_is_untouched(
 @pytest.mark.parametrize(
     ("tiny", "ops", "field"),
     [
-        (TinyModelConfig(heads=3), OPS, "student.tiny.heads"),
-        (TinyModelConfig(layers=0), OPS, "student.tiny.layers"),
+        (TinyModelConfig(heads=3), OPS, "student.tiny.hidden"),
         (TinyModelConfig(), ["plus"], "data.chain.ops"),
     ],
 )

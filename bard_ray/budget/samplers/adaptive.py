@@ -12,7 +12,7 @@ from bard_ray.plugins import require_within
 
 @SAMPLERS.register("adaptive")
 @dataclass(frozen=True, slots=True)
-class Adaptive:
+class AdaptiveSampler:
     """One budget a group, the rarer the nearer its answers are to being all right or all wrong.
 
         w(b) = floor + (1 - floor) 4 a (1 - a),  a the running accuracy under b; a = 1/2 before any

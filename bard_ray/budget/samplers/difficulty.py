@@ -12,7 +12,7 @@ from bard_ray.plugins import require_within
 
 @SAMPLERS.register("difficulty")
 @dataclass(frozen=True, slots=True)
-class Difficulty:
+class DifficultySampler:
     """One budget a group, its place in the list tied to the question's difficulty.
 
         d = clip((value - low) / (high - low), 0, 1),  i = round((n - 1) clip(d + u, 0, 1)),

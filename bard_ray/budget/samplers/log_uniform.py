@@ -12,7 +12,7 @@ from bard_ray.budget.draw import SAMPLERS, Draw, one_of
 
 @SAMPLERS.register("log_uniform")
 @dataclass(frozen=True, slots=True)
-class LogUniform:
+class LogUniformSampler:
     """One budget a group, uniform in log b whatever the grid of budgets is.
 
         p(b_i) proportional to log b_(i+1) - log b_(i-1), one-sided at the ends

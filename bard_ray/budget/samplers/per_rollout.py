@@ -11,7 +11,7 @@ from bard_ray.budget.draw import SAMPLERS, Draw
 
 @SAMPLERS.register("per_rollout")
 @dataclass(frozen=True, slots=True)
-class PerRollout:
+class PerRolloutSampler:
     """G independent draws, p(b) = 1 / n: the group compares rollouts under different budgets.
 
     Source: ours.

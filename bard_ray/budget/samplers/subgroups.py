@@ -12,7 +12,7 @@ from bard_ray.plugins import require_within
 
 @SAMPLERS.register("subgroups")
 @dataclass(frozen=True, slots=True)
-class Subgroups:
+class SubgroupsSampler:
     """The same question under several budgets in one group.
 
     The first rollouts have the smallest budget, the last ones the largest; parts differ by at most
@@ -46,7 +46,8 @@ class Subgroups:
             msg = f"the fixed budgets {unknown} are not in budget.train"
             raise ValueError(msg)
         if max(len(self.fixed), 1 if self.fixed else self.count) > draw.group_size:
-            msg = f"a group of {draw.group_size} rollouts cannot be split over more budgets"
+            size = f"rl.group_size={draw.group_size}"
+            msg = f"a group of {size} rollouts cannot be split over more budgets"
             raise ValueError(msg)
         parts = self._parts(draw, generator)
         return tuple(parts[g * len(parts) // draw.group_size] for g in range(draw.group_size))

@@ -11,7 +11,7 @@ from bard_ray.budget.draw import SAMPLERS, Draw
 
 @SAMPLERS.register("uniform")
 @dataclass(frozen=True, slots=True)
-class Uniform:
+class UniformSampler:
     """One budget a group, so that advantages compare like with like: p(b) = 1 / n.
 
     Source: ours.

@@ -20,7 +20,7 @@ _PRIORS: dict[str, Callable[[int, int], float]] = {
 
 @SAMPLERS.register("weighted")
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class WeightedSampler:
     """One budget a group, p(b_i) proportional to w_i.
 
     Attributes:

@@ -9,7 +9,7 @@ from bard_ray.budget.draw import SCHEDULES
 
 @SCHEDULES.register("constant")
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantSchedule:
     """All budgets of `budget.train` at every step. Source: ours."""
 
     def allowed(self, taught: tuple[int, ...], step: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from bard_ray.plugins import require_within
 
 @SCHEDULES.register("exponential")
 @dataclass(frozen=True, slots=True)
-class Exponential:
+class ExponentialSchedule:
     """Budgets of at most b(t) tokens.
 
         b(t) = max(1, start gamma^floor(t / every))

@@ -10,7 +10,7 @@ from bard_ray.plugins import require_within
 
 @SCHEDULES.register("linear")
 @dataclass(frozen=True, slots=True)
-class Linear:
+class LinearSchedule:
     """Budgets of at most b(t) tokens.
 
         b(t) = start + (end - start) min(1, t / steps)

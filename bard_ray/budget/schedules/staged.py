@@ -10,7 +10,7 @@ from bard_ray.plugins import require_within
 
 @SCHEDULES.register("staged")
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StagedSchedule:
     """Budgets of at most b(t) tokens, b(t) the limit of the last stage begun by step t.
 
     Attributes:

@@ -44,7 +44,7 @@ def _infos(row: Row) -> list[Mapping[str, object]]:
     for message in row.items("messages"):
         info = message.get("info") if isinstance(message, Mapping) else None
         if info is not None and not isinstance(info, Mapping):
-            raise row.error("a message has an 'info' that is no mapping", "Mend or remove the row.")
+            raise row.error("a message has an 'info' that is no mapping", "Fix or remove the row.")
         infos.append(info or {})
     return infos
 

@@ -56,5 +56,5 @@ def _single(row: Row, column: str) -> str:
         return row.text(column)
     items = row.items(column)
     if len(items) != 1 or not isinstance(items[0], str) or not items[0].strip():
-        raise row.error(f"column {column!r} must hold one text", "Mend or remove the row.")
+        raise row.error(f"column {column!r} must hold one text", "Fix or remove the row.")
     return items[0]

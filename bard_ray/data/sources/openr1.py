@@ -43,7 +43,7 @@ def _chains(row: Row) -> tuple[TeacherChain, ...]:
     if correct and complete and not len(generations) == len(correct) == len(complete):
         judged = f"{len(correct)} and {len(complete)} judgments"
         problem = f"has {len(generations)} generations but {judged}"
-        raise row.error(problem, "Mend or remove the row.")
+        raise row.error(problem, "Fix or remove the row.")
     chains = [
         tagged_chain(str(generation), "DeepSeek-R1")
         for generation, *judgments in zip(generations, correct, complete, strict=False)

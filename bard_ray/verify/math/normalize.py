@@ -57,6 +57,7 @@ _SPELLED = str.maketrans(
         **{"λ": r"\lambda ", "μ": r"\mu ", "φ": r"\varphi ", "ω": r"\omega "},
     }
 )
+_TOO_DEEP = "{" * (MAX_WRAPPERS + 1)
 
 
 def normalize(text: str) -> str:
@@ -94,6 +95,8 @@ def _unwrap(text: str) -> str:
 
 def _without_wrapper(text: str) -> str:
     """The text without a text command or braces around all of it."""
+    if text.startswith(_TOO_DEEP):  # no answer, and every layer costs a pass over the text
+        return text
     for _ in range(MAX_WRAPPERS):
         if match := WHOLE_TEXT.fullmatch(text):
             text = match.group(1).strip()
