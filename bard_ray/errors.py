@@ -31,7 +31,7 @@ class BardError(Exception):
 
 
 class UserError(BardError):
-    """Something the user can mend. The message says what, where, and what to do."""
+    """Something the user can fix. The message says what, where, and what to do."""
 
     exit_code = 2
 
@@ -75,7 +75,7 @@ class ResourceError(UserError):
 
 
 class RunStateError(UserError):
-    """The run directory holds something that this command cannot go on from."""
+    """The run directory holds something that this command cannot resume from."""
 
     def __init__(self, path: str, problem: str, fix: str) -> None:
         super().__init__(path, problem, fix)
@@ -100,6 +100,23 @@ class CallTimeoutError(InfrastructureError):
 
     def __str__(self) -> str:
         return f"{self.what} gave no answer within {self.limit_s:g} s"
+
+
+class ActorLostError(InfrastructureError):
+    """An actor that cannot be replaced is gone.
+
+    Args:
+        what: the actor in words, such as `learner rank 1`.
+        reason: how it ended, as far as that is known.
+        log: file with its output.
+    """
+
+    def __init__(self, what: str, reason: str, log: str) -> None:
+        super().__init__(what, reason, log)
+        self.what, self.reason, self.log = what, reason, log
+
+    def __str__(self) -> str:
+        return f"{self.what} was lost: {self.reason}. Its log: {self.log}."
 
 
 class WeightSyncError(InfrastructureError):

@@ -1,4 +1,4 @@
-"""N actors of one stateless role; lost ones are replaced while the run goes on."""
+"""N actors of one stateless role; lost ones are replaced while the run continues."""
 
 from __future__ import annotations
 
@@ -56,9 +56,10 @@ class Fleet:
     async def stop(
         self, goodbye: Callable[[ActorHandle], Coroutine[Any, Any, None]] | None = None
     ) -> None:
-        """End all workers, for good.
+        """End all workers.
 
-        `goodbye` is what they are told before; whether it reaches them does not matter.
+        Args:
+            goodbye: a last call to each of them; its failures are ignored.
         """
         handles = [slot.handle for slot in self.slots]
         if goodbye is not None:
@@ -74,7 +75,7 @@ class Fleet:
         return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
 
     async def replace(self, index: int, failed: ActorHandle) -> None:
-        """Put a fresh worker in the place of a failed one, unless somebody else did so already."""
+        """Put a fresh worker in the place of a failed one, unless another caller did so already."""
         slot = self.slots[index]
         async with slot.lock:
             if slot.handle is not failed:
@@ -110,7 +111,7 @@ class Fleet:
         return False
 
     async def _try_replace(self, index: int, failed: ActorHandle) -> None:
-        """Replace a worker; where its successor is lost too, the next attempt finds it so."""
+        """Replace a worker; if its successor is lost too, the next attempt replaces that."""
         try:
             await self.replace(index, failed)
         except Exception as error:

@@ -18,6 +18,7 @@ from bard_ray import errors
         errors.RunStateError("runs/x", "is in use", "Wait."),
         errors.CallTimeoutError("a step", 3.0),
         errors.WeightSyncError("names differ"),
+        errors.ActorLostError("learner rank 1", "its process was killed", "logs/learner-1.log"),
     ],
 )
 def test_an_error_survives_pickling_with_its_arguments(error):
