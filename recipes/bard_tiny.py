@@ -4,10 +4,10 @@ A student of 0.4 M parameters learns labeled-operation chains.
 
 Nothing is a stand-in but the size: Ray actors, vLLM, DeepSpeed, the verifier pool and weight
 syncing are those of the 8B recipe. The student has no pretraining, so a first stage (`base`)
-teaches it the task without budgets. The teacher's chains take 30 to 42 tokens, so every budget asks
-for thrift. Sizes and rates were found by measuring this task.
+teaches it the task without budgets. The teacher's chains take 30 to 42 tokens, so every budget is
+shorter than most of them. Sizes and rates were found by measuring this task.
 
-    python recipes/bard_tiny.py                      run it, or go on where it stopped
+    python recipes/bard_tiny.py                      run it, or resume where it stopped
     python recipes/bard_tiny.py rl.max_lag=0         with another value
     python recipes/bard_tiny.py --dry-run            placement and memory plan only
 """

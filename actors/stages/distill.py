@@ -201,7 +201,7 @@ def matters(context: Context, teacher: str, prompts: PromptFormat) -> dict[str, 
         "seed": config.run.seed,
         "teacher": [teacher, digest(identity(backends[teacher]))] if teacher else None,
         "writer": digest(identity(backends[writer])) if writer else None,
-        "student": _weights_digest(Path(context.weights_before("sft"))),
+        "student": _weights_digest(Path(context.weights_before("distill"))),
         "tokenizer": digest(
             [
                 tokenizer.to_str() if tokenizer is not None else prompts.tokenizer.name_or_path,

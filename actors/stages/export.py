@@ -1,11 +1,9 @@
-"""What a run hands over.
-
-The trained student as a Hugging Face model directory with a model card.
-"""
+"""The export of a run: its student as a Hugging Face model directory with a model card."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from bard_ray.checkpoint import MANIFEST, described_directory
@@ -23,6 +21,8 @@ def export_student(run: RunDirectory, config: Config, results: Results) -> Path 
     stage = next((name for name in STUDENTS if run.is_done(name)), None)
     if stage is None:
         return None
+    if stage == "rl":  # a run that was finished early has other steps than it asks for
+        config = replace(config, rl=replace(config.rl, steps=run.facts("rl")["steps"]))
     source, target = run.checkpoint(stage), run.path / "export"
     with described_directory(target, stage=stage) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))

@@ -107,7 +107,7 @@ class PipelineResources:
         if reference is None:
             rule, fix = "has no reference worker for log-probs", "Set rl.kl_coef above 0."
             raise ConfigError("distill.steps", "likelihoods", rule, fix)
-        await reference.load(self._context.weights_before("sft"))
+        await reference.load(self._context.weights_before("distill"))
         return reference
 
     async def teacher(self, name: str) -> Teacher:
@@ -168,7 +168,7 @@ class PipelineResources:
         await self._up()
         sampler = self._context.roles.sampler
         await self._context.roles.sampling_ready
-        await sampler.load(self._context.weights_before("sft"), self._context.next_version())
+        await sampler.load(self._context.weights_before("distill"), self._context.versions.next())
         return sampler
 
 

@@ -46,14 +46,14 @@ async def pick_teacher(
 ) -> tuple[str, TeacherChoice | None]:
     """The teacher whose chains are used, and how it was chosen.
 
-    A choice that was made before, from the same corpora and with the same settings, holds.
+    A choice made before from the same corpora with the same settings is used again.
 
     Args:
         context: of the run.
-        machines: of the pipelines; all of theirs is let go before students are trained.
+        machines: of the pipelines; all of them are released before students are trained.
         store: where choices are kept.
         build: makes a candidate's pipeline.
-        progress: told what is being done.
+        progress: shows what is being done.
     """
     config = context.config
     names = candidates(config)
@@ -116,7 +116,7 @@ async def _try_all(
     scratch = context.run.path / "checkpoints" / "smoke"
     scratch.mkdir(parents=True, exist_ok=True)
     spec = SmokeSpec(
-        student=context.weights_before("sft"),
+        student=context.weights_before("distill"),
         prompts=context.prompt_format(),
         max_len=config.student.max_len,
         sft=smoke_sft(config.distill.smoke, config.sft),
@@ -125,7 +125,12 @@ async def _try_all(
         seed=config.run.seed,
     )
     smoke = SmokeRoles(
-        roles.learner, roles.sampler, roles.verifier, context.next_version, roles.reference, scratch
+        roles.learner,
+        roles.sampler,
+        roles.verifier,
+        context.versions.next,
+        roles.reference,
+        scratch,
     )
 
     def on_progress(done: int, total: int, detail: str) -> None:

@@ -16,7 +16,9 @@ class RunConfig:
     """Where a run lives and what it is called."""
 
     name: str = "bard"
-    dir: str = "runs"
+    dir: str = "runs"  # absolute in a submitted job
+    # what the run is for: a trained student and its figures, or the training data only
+    goal: Literal["student", "corpus"] = "student"
     seed: int = 0
     fresh: bool = False  # start over: what an earlier run of this name left is deleted
     verbose: bool = False  # engines log warnings (else errors only) to their files under logs/
@@ -37,7 +39,8 @@ class TinyModelConfig:
 class StudentConfig:
     """The model that is trained."""
 
-    path: str = "tiny"  # `tiny`, or a Hugging Face model directory or hub id
+    # `tiny`, a Hugging Face model directory (a checkpoint or export of another run, too) or hub id
+    path: str = "tiny"
     revision: str = "main"
     params: float = 0.0  # number of parameters for the memory plan; 0: read from the model's files
     max_len: int = 128  # longest prompt plus completion, tokens
@@ -216,7 +219,8 @@ class RLConfig:
     """Asynchronous GRPO."""
 
     enabled: bool = True
-    steps: int = 200  # optimizer steps; each is one weight version
+    # optimizer steps, each is one weight version; may change on resume, see `bard_ray.rundir`
+    steps: int = 200
     prompts_per_step: int = 16
     group_size: int = 8
     max_lag: int = 1  # 0: synchronous on-policy; more overlaps generation and training
@@ -237,7 +241,7 @@ class RLConfig:
     std_normalize: bool = True
     temperature: float = 1.0
     max_new_tokens: int = 60
-    # steps between resumable checkpoints; 0: at the end of the stage only
+    # steps between resumable checkpoints, of which the newest is kept; 0: none
     checkpoint_every: int = 0
     reward: RewardConfig = field(default_factory=RewardConfig)
 
