@@ -21,8 +21,8 @@ NO_TELEMETRY = {
 LOOPBACK = "127.0.0.1"
 # Process groups would listen on whatever address the name of the machine resolves to.
 LOOPBACK_GROUPS = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-# Ray takes 127.0.0.1 for a mistake and listens on every interface instead, unless it is told that
-# this machine cannot be part of a larger cluster. The name of the variable is Ray's.
+# Given 127.0.0.1, Ray takes the address of the machine instead and listens on every interface,
+# unless this says that the machine cannot be part of a larger cluster. The name is Ray's.
 LOOPBACK_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 QUIET = {

@@ -50,7 +50,7 @@ def reason_of(error: BaseException, *, oom_killed: bool = False) -> str:
 def oom_kills(root: Path = Path("/")) -> int:
     """Processes of this control group that the kernel's OOM killer has ended so far.
 
-    Those of the whole machine where the group keeps no count; 0 where nobody does.
+    Those of the whole machine where the group keeps no count; 0 where the kernel has none.
     """
     for path in (*_group_files(root), root / "proc/vmstat"):
         try:

@@ -47,7 +47,7 @@ def pack_groups(groups: Iterable[tuple[Ticket, Group]]) -> bytes:
 def unpack_groups(
     data: bytes, requests: Mapping[Ticket, GroupRequest]
 ) -> list[tuple[Ticket, Group]]:
-    """The groups again, without those that nobody asked for any more.
+    """The groups again, without those that are no longer wanted.
 
     Arrays are views of the columns.
     """

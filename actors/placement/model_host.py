@@ -75,7 +75,7 @@ class ModelHost:
         if task is None:
             task = self._served[key] = asyncio.create_task(serve())
         try:
-            return await asyncio.shield(task)  # one who gives up does not end it for the others
+            return await asyncio.shield(task)  # a canceled caller does not end it for others
         except BaseException:
             if task.done() and self._served.get(key) is task:
                 del self._served[key]

@@ -114,7 +114,7 @@ def _needed(stages: Mapping[str, Stage]) -> set[str]:
     """Names of the enabled stages that a goal uses, goals included.
 
     Weights pass through a disabled stage: a stage that would start from it starts from the one
-    before. Its other inputs are nobody's.
+    before. Other inputs of a disabled stage are not needed.
     """
     needed: set[str] = set()
     visit = [stage for stage in stages.values() if stage.goal and stage.enabled]

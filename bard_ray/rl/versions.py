@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class WeightVersions:
-    """The one counter of a command; whoever changes the samplers' weights asks it for a version."""
+    """The one counter of a command: each change of the samplers' weights takes a new version."""
 
     def __init__(self) -> None:
         self._newest = 0

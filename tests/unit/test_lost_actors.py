@@ -1,4 +1,4 @@
-"""What a user is told when an actor is gone that nothing can replace."""
+"""The message about a lost actor that nothing can replace."""
 
 from __future__ import annotations
 
