@@ -69,11 +69,11 @@ def _group_files(root: Path) -> list[Path]:
     Inside a container the path that the kernel names may not exist: there the root is the group.
     """
     try:
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().split()]
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
     files = []
-    for _, controllers, group in groups:
+    for _, controllers, group in (line.split(":", 2) for line in lines if line):
         if controllers == "":
             base, name = root / "sys/fs/cgroup", "memory.events"
         elif "memory" in controllers.split(","):
