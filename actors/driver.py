@@ -2,15 +2,14 @@
 
 Start the roles, run the stages in order, stop the roles.
 
-One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can mend it, 3 the
-machinery failed, 4 a bug of ours, 130 interrupted, 143 terminated.
+One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can fix it, 3 the machinery
+failed, 4 a bug of ours, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -21,21 +20,14 @@ from pathlib import Path
 from actors.cluster.env import apply_driver_env
 from actors.cluster.ray_cluster import Cluster, in_submitted_job
 from actors.cluster.supervise import root_cause
+from actors.placement.capacity import check_given_cluster, check_plan, sized_here, starts_here
 from actors.placement.deployment import Deployment
 from actors.placement.model_paths import student_directory
-from actors.placement.plan import (
-    Plan,
-    check_memory,
-    check_resources,
-    host_memory_gib,
-    plan_placement,
-    render,
-    sized,
-    summary,
-)
+from actors.placement.plan import Plan, plan_placement, render, summary
 from actors.stages.context import Context, Stage
 from actors.stages.evaluate import read_evals
-from actors.stages.order import stages_of
+from actors.stages.export import export_student
+from actors.stages.order import resume_point, stages_of
 from bard_ray.config.load import load, to_yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import BardError, ConfigError, InfrastructureError, UserError
@@ -50,109 +42,115 @@ from bard_ray.rundir import RunDirectory
 from bard_ray.verify.kinds import register_kinds
 
 INTERRUPTED, TERMINATED = 130, 143
+NOT_STARTED = "Nothing was started."
 
 
 def main(config: Config, argv: Sequence[str] | None = None) -> int:
-    """Run a recipe with the command line's overrides; returns the exit code."""
-    apply_driver_env()
-    console = Console(sys.stdout)
-    arguments = _parser().parse_intermixed_args(argv)
-    error_log: Path | None = None
-    try:
-        config = load(config, arguments.overrides)
-        register_kinds(config.verifier.kinds)  # before the check: a format may name one
-        check(config)
-        for warning in warnings(config):
-            console.line(f"warning: {warning}")
-        if _starts_here(config):
-            real = float(os.cpu_count() or 1)
-            has = _local_resources(config)
-            config = sized(config, has | {"CPU": min(has["CPU"], real)}, local=True)
-        plan = plan_placement(config)
-        if arguments.dry_run:
-            return _dry_run(console, config, plan)
-        error_log = Path(config.run.dir) / config.run.name / "logs" / "driver.log"
-        return _run_until_signal(_Driver(config, plan, console))
-    except KeyboardInterrupt:
-        console.line("stopped; the same command goes on from the last finished stage or checkpoint")
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 the outermost frame, where errors become messages
-        return _report_failure(console, root_cause(error), error_log)
-
-
-def _parser() -> argparse.ArgumentParser:
+    """Run a recipe with the arguments of its command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description="Run this recipe. The same command again goes on where it stopped."
+        description="Run this recipe. The same command again resumes where it stopped."
     )
+    add_arguments(parser)
+    return execute(config, parser.parse_intermixed_args(argv))
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """What every command on a recipe takes."""
     parser.add_argument(
         "overrides",
         nargs="*",
-        metavar="field=value",
-        help="for example rl.max_lag=2 run.fresh=true",
+        metavar="FIELD=VALUE",
+        help="settings of the recipe to change, for example rl.max_lag=2 run.fresh=true",
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that runs a recipe takes."""
+    add_overrides(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print configuration, placement and memory plan; exit",
+        help="print configuration, placement and memory plan, and exit",
     )
-    return parser
 
 
-def _dry_run(console: Console, config: Config, plan: Plan) -> int:
-    """Configuration, placement and memory; refuses what could not run where it is asked to."""
-    console.line(to_yaml(config))
-    console.line(render(plan))
-    _check_plan(plan, config)
-    if not _starts_here(config):
-        has = _given_resources(config)
-        if has is None:
+def execute(config: Config, arguments: argparse.Namespace) -> int:
+    """Do what the arguments of `add_arguments` ask for; returns the exit code."""
+    if arguments.dry_run:
+        return show_plan(config, arguments.overrides, with_config=True)
+    return run(config, arguments.overrides)
+
+
+def run(config: Config, overrides: Sequence[str]) -> int:
+    """Run a recipe to its end, or resume it; returns the exit code."""
+    console, driver = Console(sys.stdout), None
+    try:
+        driver = Driver(*_prepare(config, overrides, console), console)
+        return _run_until_signal(driver)
+    except KeyboardInterrupt:
+        console.line(f"stopped. {driver.resume_hint() if driver else NOT_STARTED}")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 the outermost frame, where errors become messages
+        return report_error(console, error, driver)
+
+
+def show_plan(config: Config, overrides: Sequence[str], *, with_config: bool) -> int:
+    """Print placement and memory, and refuse what could not run; returns the exit code."""
+    console = Console(sys.stdout)
+    try:
+        config, plan = _prepare(config, overrides, console)
+        if with_config:
+            console.line(to_yaml(config))
+        console.line(render(plan))
+        check_plan(plan, config)
+        if not starts_here(config) and not check_given_cluster(plan, config):
             console.line(f"no cluster answers at {config.cluster.address} to compare this with")
-        else:
-            check_resources(plan, has)
+    except Exception as error:  # noqa: BLE001 as above
+        return report_error(console, error)
     return 0
 
 
-def _starts_here(config: Config) -> bool:
-    """Will the cluster be one that this command starts on this machine?"""
-    return config.cluster.address == "local" and not in_submitted_job()
-
-
-def _given_resources(config: Config) -> dict[str, float] | None:
-    """What the given cluster has now; None where none answers."""
-    cluster = Cluster(config.cluster, Path(config.run.dir), verbose=False)
-    try:
-        return cluster.connect()
-    except ConfigError:
-        return None
-    finally:
-        cluster.close()
-
-
-def _check_plan(plan: Plan, config: Config) -> None:
-    """Refuse what no device could hold, or what this machine has too little for.
-
-    A given cluster may grow, so there only the wait for the placement can tell.
+def _prepare(config: Config, overrides: Sequence[str], console: Console) -> tuple[Config, Plan]:
+    """The checked configuration, and the processes it needs; warnings are printed.
 
     Raises:
-        ResourceError: the plan does not fit.
+        ConfigError: it cannot run.
     """
-    check_memory(plan, host_memory_gib() if _starts_here(config) else None)
-    if _starts_here(config):
-        check_resources(plan, _local_resources(config))
+    apply_driver_env()
+    config = load(config, overrides)
+    register_kinds(config.verifier.kinds)  # before the check: a format may name one
+    check(config)
+    stages_of(config)
+    for warning in warnings(config):
+        console.line(f"warning: {warning}")
+    if in_submitted_job():
+        _check_paths(config)
+    config = sized_here(config)
+    return config, plan_placement(config)
 
 
-def _local_resources(config: Config) -> dict[str, float]:
-    """What a cluster started here will have; counting GPUs needs no driver."""
-    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = gpus if visible is None else len([d for d in visible.split(",") if d])
-    return {"CPU": float(config.cluster.cpus or os.cpu_count() or 1), "GPU": float(gpus)}
+def _check_paths(config: Config) -> None:
+    """A submitted job must write where its output survives it.
+
+    Raises:
+        ConfigError: a path is relative.
+    """
+    for field, path in (("run.dir", config.run.dir), ("distill.store", config.distill.store)):
+        if path and not Path(path).is_absolute():
+            rule = (
+                "is relative, and a submitted job runs in a temporary copy of its working directory"
+            )
+            fix = f"Give an absolute path that every node sees, such as {field}=/shared/runs."
+            raise ConfigError(field, path, rule, fix)
 
 
-def _run_until_signal(driver: _Driver) -> int:
-    """Run the driver.
+def _run_until_signal(driver: Driver) -> int:
+    """Run the driver; returns the exit code.
 
     Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process ends.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
     """
     terminated = False
 
@@ -164,8 +162,8 @@ def _run_until_signal(driver: _Driver) -> int:
         def on_terminate() -> None:
             nonlocal terminated
             terminated = True
-            # Ray's native handler, which ran first, has set an alarm that aborts this process in
-            # three seconds; stopping in good order may take longer on a busy machine.
+            # While Ray is starting, its native handler is still there (see `take_back_sigterm`). It
+            # has set an alarm that aborts this process in three seconds; stopping may take longer.
             signal.alarm(0)
             task.cancel()
 
@@ -177,46 +175,45 @@ def _run_until_signal(driver: _Driver) -> int:
     except asyncio.CancelledError:
         if not terminated:
             raise KeyboardInterrupt from None
-        driver.console.line(
-            "terminated; the same command goes on from the last finished stage or checkpoint"
-        )
+        driver.console.line(f"terminated. {driver.resume_hint()}")
         return TERMINATED
     return 0
 
 
-class _Driver:
+class Driver:
     """One run from start to report."""
 
     def __init__(self, config: Config, plan: Plan, console: Console) -> None:
         self.config, self.plan, self.console = config, plan, console
+        self.directory: RunDirectory | None = None  # once it is open
 
     async def run(self) -> None:
         """Do what is not done yet, then show the results."""
-        _check_plan(self.plan, self.config)
-        run = RunDirectory.open(self.config)
+        check_plan(self.plan, self.config)
+        run = self.directory = RunDirectory.open(self.config)
         try:
             self.console.line(f"{summary(self.plan)}   run: {run.path}")
-            if not all(run.is_done(stage.name) for stage in stages_of(self.config)):
-                await self._stages(run)
+            stages = stages_of(self.config)
+            if not all(run.is_done(stage.name) for stage in stages):
+                await self._run_stages(run, stages)
             self._finish(run)
         finally:
             run.close()
 
-    async def _stages(self, run: RunDirectory) -> None:
+    async def _run_stages(self, run: RunDirectory, stages: Sequence[Stage]) -> None:
         """Run the stages that are left.
 
-        Bring cluster and roles up for the first that needs them, and down at the end.
+        The first one that needs them starts cluster and roles; they are stopped at the end.
         """
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
         deployment = Deployment(cluster, self.config, self.plan, student)
-        stages = stages_of(self.config)
         with MetricsWriter(run.path, declared_metrics(self.config.rl)) as metrics:
             context = Context(self.config, run, metrics, student, deployment)
             async with self._live_report(run, stages) as live:
                 try:
                     for index, stage in enumerate(stages, start=1):
-                        await self._stage(context, stage, (index, len(stages)), live)
+                        await self._run_stage(context, stage, (index, len(stages)), live)
                 finally:
                     await deployment.close()
 
@@ -227,7 +224,7 @@ class _Driver:
         subject = Subject(run.path, self.config.report.title, titles, self._facts())
         return LiveReport(subject, lambda: run.wall_s, lambda error: str(root_cause(error)))
 
-    async def _stage(
+    async def _run_stage(
         self, context: Context, stage: Stage, place: tuple[int, int], live: LiveReport
     ) -> None:
         """Run one stage, unless an earlier command finished it."""
@@ -257,15 +254,15 @@ class _Driver:
 
     def _finish(self, run: RunDirectory) -> None:
         """Write results, report and export, and print the table."""
-        from actors.stages.export import export_student
         from bard_ray.report.html import write_report
 
         content = Results(run.wall_s, read_evals(run), self._facts())
         write_results(run.path / "results.json", content)
         results = read_results(run.path / "results.json")
         report = write_report(run.path, self.config.report.title)
-        self.console.line()
-        self.console.line(render_table(results))
+        if results.variants:
+            self.console.line()
+            self.console.line(render_table(results))
         exported = export_student(run, self.config, results)
         data = run.path / "data" / "report.html"
         if data.exists():
@@ -275,16 +272,29 @@ class _Driver:
             + (f"    student: {exported} (Hugging Face format)" if exported else "")
         )
 
+    def resume_hint(self) -> str:
+        """What the same command would do next."""
+        if self.directory is None:
+            return NOT_STARTED
+        return f"The same command resumes from {resume_point(self.directory, self.config)}."
 
-def _report_failure(console: Console, error: BaseException, log: Path | None) -> int:
-    """One paragraph: what, where, and what to do. The traceback goes to the log."""
-    where = ""
-    if log is not None and not isinstance(error, UserError) and log.parent.parent.is_dir():
+
+def report_error(console: Console, error: Exception, driver: Driver | None = None) -> int:
+    """Print one paragraph: what, where, and what to do; returns the exit code.
+
+    The traceback goes to the log of the driver.
+    """
+    cause = root_cause(error)
+    directory = None if driver is None else driver.directory
+    kind = "configuration" if isinstance(cause, ConfigError) else type(cause).__name__
+    parts = [str(cause) if isinstance(cause, BardError) else f"{type(cause).__name__}: {cause}"]
+    if driver is not None and isinstance(cause, InfrastructureError):
+        parts.append(driver.resume_hint())
+    if directory is not None and not isinstance(cause, UserError):
+        log = directory.path / "logs" / "driver.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as stream:
-            stream.write("".join(traceback.format_exception(error)))
-        where = f" Details: {log} and the actors' logs beside it."
-    kind = "configuration" if isinstance(error, ConfigError) else type(error).__name__
-    text = str(error) if isinstance(error, BardError) else f"{type(error).__name__}: {error}"
-    console.line(f"error ({kind}): {text}{where}")
-    return error.exit_code if isinstance(error, BardError) else InfrastructureError.exit_code
+            stream.write("".join(traceback.format_exception(cause)))
+        parts.append(f"Details: {log} and the actors' logs beside it.")
+    console.line(f"error ({kind}): {' '.join(parts)}")
+    return cause.exit_code if isinstance(cause, BardError) else InfrastructureError.exit_code

@@ -116,6 +116,23 @@ class CallTimeoutError(InfrastructureError):
         return f"{self.what} did not return within {self.limit_s:g} s"
 
 
+class ActorLostError(InfrastructureError):
+    """An actor that cannot be replaced is gone.
+
+    Args:
+        what: the actor in words, such as `learner rank 1`.
+        reason: how it ended, as far as that is known.
+        log: file with its output.
+    """
+
+    def __init__(self, what: str, reason: str, log: str) -> None:
+        super().__init__(what, reason, log)
+        self.what, self.reason, self.log = what, reason, log
+
+    def __str__(self) -> str:
+        return f"{self.what} was lost: {self.reason}. Its log: {self.log}."
+
+
 class WeightSyncError(InfrastructureError):
     """The weights sent and the weights loaded differ in version, names, shapes or size."""
 

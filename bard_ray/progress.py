@@ -1,11 +1,10 @@
 """Terminal output: `Console` writes lines, `Progress` keeps one live line for a stage.
 
-    [3/5] sft     budget-aware SFT      #######-----  step 731/1250  loss 0.46   50 s, 35 s left
+    [3/5] sft        budget-aware SFT   #######-----  step 731/1250  loss 0.46   50 s, 35 s left
 
 On a terminal the line is redrawn in place; elsewhere (a log file, a CI job) a plain line appears
-every few seconds and at the end. Output is a courtesy: a closed or broken stream silences the
-console and never stops a run. Everything shown is stripped of control characters, since details may
-quote a model.
+every few seconds and at the end. A closed or broken stream silences the console and never stops a
+run. Everything shown is stripped of control characters, since details may quote a model.
 """
 
 from __future__ import annotations
@@ -152,18 +151,21 @@ class Progress:
         self._label = label
         self._start_s = self._shown_s = console.clock()
         self._done = self._total = 0
-        self._first: tuple[float, int] | None = None
+        self._done_before: int | None = None
+        self._first: tuple[float, int] | None = None  # when the first unit of this command ended
         self._detail = ""
 
     def update(self, done: int, total: int, detail: str = "") -> None:
-        """Say that `done` of `total` are done; `detail` is free text such as `loss 0.46`.
+        """Report that `done` of `total` are done; `detail` is free text such as `loss 0.46`.
 
-        The first call sets where the rate is measured from, so that a resumed stage gives a sound
-        estimate: call it with what is already done before the first step.
+        Call it before the first unit of work with what is done already: the rate leaves that out,
+        and the first unit too, since the start of actors and engines delays it.
         """
         self._done, self._total, self._detail = done, total, detail
         now = self._console.clock()
-        if self._first is None:
+        if self._done_before is None:
+            self._done_before = done
+        elif self._first is None and done > self._done_before:
             self._first = (now, done)
         if now - self._shown_s >= (
             REDRAW_S if self._console.is_terminal else self._console.plain_line_s
@@ -177,13 +179,12 @@ class Progress:
         self._console.end_live(self._fit(f"{duration(self._elapsed_s())}"))
 
     def left_s(self) -> float | None:
-        """Seconds to go at the rate since the first update; None where nothing is known yet."""
+        """Seconds to go at the rate since the first unit; None before the second one."""
         if self._first is None or self._done <= self._first[1]:
             return None
         since_s, already = self._first
-        return (
-            (self._console.clock() - since_s) / (self._done - already) * (self._total - self._done)
-        )
+        unit_s = (self._console.clock() - since_s) / (self._done - already)
+        return unit_s * (self._total - self._done)
 
     def state(self) -> ProgressState:
         """How far the stage is now."""
@@ -201,7 +202,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write the final line, saying so where the stage did not get to its end."""
+        """Write the final line; it says `stopped` where the stage did not finish."""
         self.finish("" if kind is None else f"{self._detail}  stopped".strip())
 
     def _show(self) -> None:

@@ -1,8 +1,20 @@
 """The directory of a run: its files, which stages are done, and whether a command may resume it.
 
-config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
-results.json  report.html
-state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+    config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
+    results.json  report.html
+    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+
+A command resumes with the settings that the finished stages, and a stage that was interrupted, were
+made with; other settings are refused. Settings of the machinery (workers, learner ranks, cluster,
+verbosity) may change, and so may `rl.steps`:
+
+- while the RL stage is unfinished, it ends at the new number, or at its newest checkpoint if that
+  is further;
+- once it is done, a larger number continues from its last checkpoint, if there is one
+  (`rl.checkpoint_every`), and the trained student is exported and evaluated again. A smaller number
+  is refused: what was trained cannot be taken back.
+
+The learning rate of the remaining steps is that of a schedule over the new number of steps.
 """
 
 from __future__ import annotations
@@ -21,24 +33,26 @@ from bard_ray.errors import ConfigError, RunStateError
 from bard_ray.files import write_json, write_text
 
 # Sections of the configuration that each stage's output follows from, besides those of the stages
-# before it. The rest (workers, learner ranks, cluster, verbosity) may differ between attempts.
+# whose output it uses.
 SECTIONS = {
     "data": ("data",),
     "base": ("student", "base"),
     "distill": ("student", "data", "budget", "distill"),
-    "sft_full": ("sft_full",),
-    "sft": ("sft",),
-    "rl": ("rl",),
-    "evaluate": ("evaluate",),
+    "sft_full": ("student", "sft_full"),
+    "sft": ("student", "sft"),
+    "rl": ("student", "data", "budget", "rl"),
+    "evaluate": ("student", "data", "budget", "evaluate"),
 }
-# Fields of other sections that a stage's output follows from: which corpora, which variants.
+# Fields of other sections that a stage's output follows from: how large its corpus is, whose
+# weights it starts from, which variants it measures.
 FIELDS = {
-    "data": [f"base.{f}" for f in ("enabled", "rows")],
-    "distill": [f"{s}.{f}" for s in ("sft_full", "sft") for f in ("enabled", "rows")],
+    "data": ["base.enabled", "base.rows"],
+    "distill": ["sft_full.rows"],
+    "rl": ["sft.enabled"],
     "evaluate": [f"{s}.enabled" for s in ("sft_full", "sft", "rl")],
 }
-# Of those, what changes the speed only.
-NOT_FINGERPRINTED = ("distill.workers", "distill.store")
+# Of those, what may change between two commands.
+NOT_FINGERPRINTED = ("distill.workers", "distill.store", "rl.steps", "rl.checkpoint_every")
 RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
@@ -54,16 +68,19 @@ class RunDirectory:
 
         Raises:
             RunStateError: another process has it open, or its stages were made with other settings.
+            ConfigError: the model to start from is inside the directory.
         """
         path = Path(config.run.dir) / config.run.name
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         try:
+            _require_outside(path, config.student.path)
             if config.run.fresh:
                 _empty(path)
             stages = _read_stages(path)
             if stages:
                 _require_same(path, config, stages)
+                _settle_rl_steps(path, config.rl.steps, stages)
             else:  # weights of an attempt that ended before its first stage did
                 shutil.rmtree(path / "checkpoints", ignore_errors=True)
             write_text(path / "config.yaml", to_yaml(config))
@@ -96,7 +113,7 @@ class RunDirectory:
         return self.path / "checkpoints" / name
 
     def close(self) -> None:
-        """Let the next process in."""
+        """Release the directory for another process."""
         self._lock.close()
 
 
@@ -110,6 +127,14 @@ def _lock(path: Path) -> TextIO:
             str(path), "is in use by another process", "Wait for it, or choose another run.name."
         ) from error
     return lock
+
+
+def _require_outside(path: Path, student: str) -> None:
+    """A run that starts over deletes what is in its directory, so its input must be elsewhere."""
+    model = Path(student)
+    if model.exists() and model.resolve().is_relative_to(path.resolve()):
+        rule = f"is inside the directory of this run, {path}"
+        raise ConfigError("student.path", student, rule, "Choose another run.name.")
 
 
 def _empty(path: Path) -> None:
@@ -135,7 +160,7 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None:
-    """Compare with the settings of the finished stages and of a stage that was begun.
+    """Compare with the settings that the finished stages, and an interrupted one, were made with.
 
     Raises:
         RunStateError: some differ; the message names up to three of them.
@@ -168,6 +193,33 @@ def _saved_config(file: Path) -> Config:
         problem = f"was written with other fields than there are now: {error}"
         fix = "Use another run.name, or run.fresh=true to start over."
         raise RunStateError(str(file), problem.removesuffix("."), fix) from error
+
+
+def _settle_rl_steps(path: Path, steps: int, stages: dict[str, dict[str, Any]]) -> None:
+    """Reopen a finished RL stage that is to be longer; see the top of this file.
+
+    Raises:
+        RunStateError: it cannot be, or is to be shorter than it is.
+    """
+    if "rl" not in stages:
+        return
+    facts = stages["rl"]["facts"]
+    done = facts["steps"]
+    if steps in (done, facts["steps_asked"]):
+        return
+    if steps < done:
+        problem = f"holds a student of {done} RL steps, and rl.steps={steps} asks for fewer"
+        fix = f"Set rl.steps={done} or more, or choose another run.name."
+        raise RunStateError(str(path), problem, fix)
+    if not (path / "checkpoints" / RL_STATE).exists():
+        problem = f"ended its RL stage at step {done} without a checkpoint to continue from"
+        start = f"student.path={path}/checkpoints/rl base.enabled=false sft.enabled=false"
+        fix = f"Start another run from its student: run.name=NAME {start}."
+        raise RunStateError(str(path), f"{problem} (rl.checkpoint_every=0)", fix)
+    for stage in ("rl", "evaluate"):
+        stages.pop(stage, None)
+    (path / "evals" / "rl.json").unlink(missing_ok=True)
+    write_json(path / "state.json", {"stages": stages})
 
 
 def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:

@@ -47,6 +47,7 @@ from bard_ray.rl.admission import window_slots
 from bard_ray.rl.flow import RLRoles
 from bard_ray.rl.loop import train_rl
 from bard_ray.rl.state import RLState
+from bard_ray.rl.versions import WeightVersions
 from bard_ray.roles import Published
 from benchmarks.common import Clock, finish, machine, trained_student
 from benchmarks.processes import cpu_seconds, used
@@ -108,15 +109,14 @@ class Bench:
 
     def __init__(self, config: Config, roles: Roles, model: str) -> None:
         self._config, self._roles, self._model = config, roles, model
-        self._version = 0
+        self._versions = WeightVersions()
         self.batches: list[Batch] = []
 
-    async def _begin(self) -> int:
-        """Learner and engines at the student's weights again; returns the version."""
+    async def _begin(self) -> None:
+        """Learner and engines at the student's weights again."""
         await self._roles.learner.begin(self._model, rl_optim(self._config.rl))
-        self._version += 1
-        await self._roles.sampler.publish(await self._roles.learner.publish(), self._version)
-        return self._version
+        weights = await self._roles.learner.publish()
+        await self._roles.sampler.publish(weights, self._versions.next())
 
     async def loop(self, max_lag: int) -> dict[str, Any]:
         """The RL loop; seconds and sampled tokens a step, processor seconds, busy share of engines.
@@ -125,7 +125,8 @@ class Bench:
         """
         roles, config = self._roles, self._config
         spec = rl_spec(replace(config, rl=replace(config.rl, max_lag=max_lag)))
-        state = RLState(base_version=await self._begin())
+        await self._begin()
+        state = RLState(versions=self._versions)
         learner, sampler = KeptBatches(roles.learner), CountedSampler(roles.sampler)
         clocks: list[tuple[float, int]] = []
         readings: list[tuple[Any, Seconds]] = []
@@ -140,7 +141,6 @@ class Bench:
         loop_roles = RLRoles(sampler, roles.verifier, learner, roles.reference)
         await train_rl(loop_roles, make_reward(config.rl.reward), spec, state, on_step)
         (before, cpu_before), (after, cpu_after) = readings
-        self._version += spec.steps
         if max_lag:
             self.batches = learner.batches[WARM:]
         steps = len(clocks) - WARM

@@ -41,7 +41,8 @@ def stage(root: Path, name: str, overrides: list[str]) -> tuple[float, list[dict
     """Wall seconds of the stage `distill`, and what its report says of the steps."""
     off = [f"{section}.enabled=false" for section in ("sft_full", "sft", "rl", "evaluate")]
     given = [json_override("distill.teachers", TEACHERS), json_override("distill.steps", STEPS)]
-    run_recipe(f"run.dir={root}", f"run.name={name}", *off, *given, *overrides)
+    where = [f"run.dir={root}", f"run.name={name}", "run.goal=corpus"]
+    run_recipe(*where, *off, *given, *overrides)
     state = json.loads((root / name / "state.json").read_text())
     report = json.loads((root / name / "data" / "report.json").read_text())
     return float(state["stages"]["distill"]["wall_s"]), report["steps"]

@@ -1,13 +1,14 @@
-"""BARD for an 8B student on one node of 8 GPUs with 80 GB each.
+r"""BARD for an 8B student on one node of 8 GPUs with 80 GB each.
 
 Learner on 4 of them (ZeRO-3), rollout workers on 3, reference on 1. Student: Qwen/Qwen3-8B-Base
 (Apache 2.0). Questions: open-r1/OpenR1-Math-220k (Apache 2.0). Chains: whichever of three 32B
 teachers gives the best student in a smoke test, compressed by Qwen3-32B; they are served by rollout
 workers of their own, 2 GPUs each, before student and learner need the node. Models and data have to
-be in the Hugging Face cache of every node beforehand. Planned and checked only: at 8B it has not
-been run.
+be in the Hugging Face cache of every node beforehand, and `run.dir` in a directory that every node
+sees. Planned and checked only: at 8B it has not been run.
 
-    ray job submit --address http://HEAD:8265 --working-dir . -- python recipes/bard_8b.py
+    ray job submit --address http://HEAD:8265 --working-dir . -- \
+        python recipes/bard_8b.py run.dir=/shared/runs
     python recipes/bard_8b.py --dry-run
     python recipes/bard_8b.py $(cat recipes/tiny_overrides.txt)     on two CPU cores
 

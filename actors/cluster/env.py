@@ -18,6 +18,13 @@ NO_TELEMETRY = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
 
+LOOPBACK = "127.0.0.1"
+# Process groups would listen on whatever address the name of the machine resolves to.
+LOOPBACK_GROUPS = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+# Given 127.0.0.1, Ray takes the address of the machine instead and listens on every interface,
+# unless this says that the machine cannot be part of a larger cluster. The name is Ray's.
+LOOPBACK_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
@@ -51,12 +58,18 @@ def thread_env(threads: int) -> dict[str, str]:
     }
 
 
-def engine_env(*, on_gpu: bool) -> dict[str, str]:
+def engine_env(*, on_gpu: bool, loopback: bool = True) -> dict[str, str]:
     """Settings of vLLM: one process per engine, and no core pinning.
 
     Several engines would pin to the same core.
+
+    Args:
+        on_gpu: the engine has GPUs.
+        loopback: all roles are on this machine, so nothing listens beyond it.
     """
     env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"}
+    if loopback:
+        env |= {"VLLM_HOST_IP": LOOPBACK} | LOOPBACK_GROUPS
     if not on_gpu:
         # Compiling the log-prob helper costs seconds at the first generate and gains nothing on
         # small models.
@@ -85,7 +98,7 @@ def learner_env(*, on_gpu: bool, loopback: bool) -> dict[str, str]:
     LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments behind.
     """
     env = {} if on_gpu else {"DS_ACCELERATOR": "cpu"}
-    return env | packed_env() | ({"GLOO_SOCKET_IFNAME": "lo"} if loopback else {})
+    return env | packed_env() | (LOOPBACK_GROUPS if loopback else {})
 
 
 def network_env() -> dict[str, str]:
@@ -102,6 +115,6 @@ def actor_env(
 
 
 def apply_driver_env() -> None:
-    """Set the same for the driver's own process; values the user has set win."""
+    """Set the same for the driver's own process; values that the user has set take precedence."""
     for key, value in (NO_TELEMETRY | network_env() | QUIET).items():
         os.environ.setdefault(key, value)

@@ -6,17 +6,19 @@ Start or join a cluster, reserve the placement, make plain classes remote, stop 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.cluster.env import actor_env
+from actors.cluster.env import LOOPBACK, LOOPBACK_RAY, actor_env
+from actors.cluster.losses import oom_kills, reason_of
 from bard_ray.config.schema import ClusterConfig
-from bard_ray.errors import ConfigError, ResourceError
+from bard_ray.errors import ActorLostError, ConfigError, ResourceError
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -42,12 +44,14 @@ def answers(address: str) -> bool:
     return True
 
 
-def in_submitted_job() -> bool:
-    """True where a cluster is given from outside.
-
-    `ray job submit`, or a user who set RAY_ADDRESS.
-    """
+def cluster_is_given() -> bool:
+    """True where the environment names a cluster: in a submitted job, or set by the user."""
     return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def in_submitted_job() -> bool:
+    """True in a command started by `ray job submit`."""
+    return cluster_is_given() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @dataclass
@@ -64,49 +68,59 @@ class ActorSpec:
 
 
 class Cluster:
-    """One run's hold on Ray: a placement group for its roles, others for a while, their actors.
+    """What one run has of Ray: a placement group for its roles, others for a while, their actors.
 
     Closing it leaves no process behind.
     """
 
     def __init__(self, config: ClusterConfig, log_dir: Path, *, verbose: bool) -> None:
-        self._config, self._log_dir, self._verbose = config, log_dir.resolve(), verbose
+        self._config, self._log_dir, self._verbose = config, log_dir, verbose
         self._group: PlacementGroup | None = None
         self._beside: list[PlacementGroup] = []
         self._actors: list[ActorHandle] = []
         self._attempts: dict[str, int] = {}
         self._connected = False
+        self._oom_kills = 0  # before this run
         self.started_here = False
 
     def connect(self) -> dict[str, float]:
         """Join the given cluster or start one here; returns its resources.
 
         A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
-        machine. Once is enough; a second call only asks what there is.
+        machine. A second call only returns the resources.
         """
+        if not self._connected:
+            common: dict[str, Any] = {
+                "log_to_driver": False,
+                "logging_level": logging.ERROR,
+                "configure_logging": True,
+            }
+            if cluster_is_given():
+                self._join(None, common)
+            elif self._config.address != "local":
+                self._join(self._config.address, common)
+            else:
+                self._start(common)
+            self._connected = True
         import ray
 
-        if self._connected:
-            return {key: float(value) for key, value in ray.cluster_resources().items()}
-        common: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "configure_logging": True,
-        }
-        if in_submitted_job() or self._config.address != "local":
-            self._join(None if in_submitted_job() else self._config.address, common)
-        else:
+        return {key: float(value) for key, value in ray.cluster_resources().items()}
+
+    def _start(self, options: dict[str, Any]) -> None:
+        """Start a cluster on this machine, of which nothing listens beyond loopback."""
+        with _loopback_only():
+            import ray
+
             ray.init(
                 address="local",
                 num_cpus=self._config.cpus or None,
                 include_dashboard=False,
-                _node_ip_address="127.0.0.1",  # nothing is bound beyond loopback
+                _node_ip_address=LOOPBACK,
                 object_store_memory=self._config.object_store_mb << 20,
-                **common,
+                **options,
             )
-            self.started_here = True
-        self._connected = True
-        return {key: float(value) for key, value in ray.cluster_resources().items()}
+        self._oom_kills = oom_kills()
+        self.started_here = True
 
     def _join(self, address: str | None, options: dict[str, Any]) -> None:
         """Join a given cluster. It is probed first: Ray waits minutes for one that is gone."""
@@ -142,11 +156,11 @@ class Cluster:
     ) -> PlacementGroup:
         """Reserve bundles beside those of the run, until `release` gives them back.
 
-        A cluster that was started here cannot grow, so little is waited for there.
+        A cluster that was started here cannot grow, so the wait is short there.
 
         Args:
             bundles: what to reserve, all at once.
-            fix: what the user can do where they are not to be had.
+            fix: what the user can do where they are not available.
 
         Raises:
             ResourceError: they are not there in time.
@@ -170,9 +184,7 @@ class Cluster:
         remove_placement_group(group)
         self._beside = [g for g in self._beside if g is not group]
 
-    def spawn(
-        self, cls: type, spec: ActorSpec, *args: Any, max_concurrency: int | None = None
-    ) -> ActorHandle:
+    def spawn(self, cls: type, spec: ActorSpec, *args: Any) -> ActorHandle:
         """Host a plain class as an actor in its bundle, with its output in `logs/<name>.log`."""
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -191,15 +203,27 @@ class Cluster:
                 spec.group or self._group, placement_group_bundle_index=spec.bundle
             ),
         }
-        if max_concurrency is not None:
-            options["max_concurrency"] = max_concurrency
-        log = self._log_dir / f"{spec.name}.log"
-        handle = ray.remote(hosted(cls, str(log), attempt)).options(**options).remote(*args)
+        log = str(self._log(spec.name).resolve())
+        handle = ray.remote(hosted(cls, log, attempt)).options(**options).remote(*args)
         self._actors.append(handle)
         return handle
 
+    def lost(self, name: str, what: str, error: BaseException) -> ActorLostError:
+        """The error to raise for a lost actor that nothing can replace.
+
+        Args:
+            name: of the actor.
+            what: the same in words.
+            error: what Ray raised.
+        """
+        oom_killed = self.started_here and oom_kills() > self._oom_kills
+        return ActorLostError(what, reason_of(error, oom_killed=oom_killed), str(self._log(name)))
+
+    def _log(self, name: str) -> Path:
+        return self._log_dir / f"{name}.log"
+
     def kill(self, handle: ActorHandle) -> None:
-        """End one actor at once; it need not answer any more."""
+        """End one actor at once."""
         import ray
 
         ray.kill(handle, no_restart=True)
@@ -226,6 +250,28 @@ class Cluster:
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Have a cluster that starts now keep to loopback: this process, and all that Ray starts.
+
+    Ray's processes read the environment; this one read it when it imported Ray. Both are as before
+    afterward, since a cluster that is joined later must not keep to loopback.
+    """
+    from ray._private import ray_constants
+
+    before = dict(os.environ)
+    os.environ.update(LOOPBACK_RAY)
+    enabled, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        for name in LOOPBACK_RAY:
+            del os.environ[name]
+            if name in before:
+                os.environ[name] = before[name]
+
+
 async def _placed(bundles: Sequence[Mapping[str, float]], limit_s: float) -> PlacementGroup | None:
     """A placement group once all of it is there; None if that takes longer."""
     from ray.util.placement_group import placement_group, remove_placement_group
@@ -242,7 +288,7 @@ async def _placed(bundles: Sequence[Mapping[str, float]], limit_s: float) -> Pla
 
 
 def _lacking(bundles: Sequence[Mapping[str, float]], has: Mapping[str, float]) -> str:
-    """The resource of which there is too little; empty: there is none."""
+    """The first resource of which there is too little; empty where there is enough of each."""
     names = sorted({name for bundle in bundles for name in bundle}, reverse=True)
     needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
     return next((n for n in names if needed[n] > has.get(n, 0.0) + _SLACK), "")
@@ -251,7 +297,7 @@ def _lacking(bundles: Sequence[Mapping[str, float]], has: Mapping[str, float]) -
 def _too_small(
     bundles: Sequence[Mapping[str, float]], has: Mapping[str, float], fix: str
 ) -> ResourceError:
-    """The error for bundles that are not to be had; enough in all may be too little on a node."""
+    """The error for bundles that do not fit: what suffices in total may not fit on any one node."""
     used = "GPU" if any(bundle.get("GPU") for bundle in bundles) else "CPU"
     resource = _lacking(bundles, has) or used
     needed = sum(bundle.get(resource, 0.0) for bundle in bundles)
@@ -281,12 +327,3 @@ def redirect_output(path: str, attempt: int) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
-
-
-def last_lines(path: Path, count: int = 3) -> str:
-    """The end of a log, for an error message."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(line[:300] for line in lines[-count:])

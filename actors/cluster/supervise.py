@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from enum import Enum
 from typing import Any, TypeVar
 
+from actors.cluster.losses import is_loss
 from bard_ray.errors import (
     CallTimeoutError,
     InfrastructureError,
@@ -22,11 +23,10 @@ T = TypeVar("T")
 
 
 class Decision(Enum):
-    """RESTART the actor and issue the work again; RAISE to the driver; NOOP: we asked for it."""
+    """RESTART the actor and issue the work again, or RAISE to the driver."""
 
     RESTART = "restart"
     RAISE = "raise"
-    NOOP = "noop"
 
 
 def decide(error: BaseException) -> Decision:
@@ -39,18 +39,10 @@ def decide(error: BaseException) -> Decision:
     """
     import ray.exceptions as rex
 
-    if isinstance(error, asyncio.CancelledError | rex.TaskCancelledError):
-        return Decision.NOOP
     if isinstance(error, UserError | WeightSyncError):
         return Decision.RAISE
-    lost = (
-        rex.RayActorError,
-        rex.ObjectLostError,
-        rex.WorkerCrashedError,
-        rex.NodeDiedError,
-        InfrastructureError,
-    )
-    return Decision.RESTART if isinstance(error, lost) else Decision.RAISE
+    lost = is_loss(error) or isinstance(error, rex.ObjectLostError | InfrastructureError)
+    return Decision.RESTART if lost else Decision.RAISE
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -67,8 +59,8 @@ async def call(awaitable: Awaitable[T], limit_s: float, what: str) -> T:
     """Await a remote result for at most `limit_s` seconds.
 
     Raises:
-        CallTimeoutError: the limit passed. The remote call goes on running, so kill the actor
-            before asking again.
+        CallTimeoutError: the limit passed. The remote call keeps running, so kill the actor before
+            asking again.
     """
     try:
         return await asyncio.wait_for(_plain(awaitable), limit_s)

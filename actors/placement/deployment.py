@@ -6,12 +6,13 @@ Which class goes into which bundle, with which environment and threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.cluster.env import engine_env, learner_env, packed_env
 from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.cluster.signals import take_back_sigterm
 from actors.learner.client import RayLearner
 from actors.placement.plan import Plan, RoleName, check_resources, plan_placement, sized
 from actors.reference.client import RayReference
@@ -19,7 +20,7 @@ from actors.rollout.client import RaySampler
 from actors.verifier.client import RayVerifier
 from actors.verifier.golds import grading_setup
 from bard_ray.config.schema import Config
-from bard_ray.errors import InvariantError
+from bard_ray.errors import ActorLostError, InvariantError
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -31,8 +32,8 @@ T = TypeVar("T")
 class Roles:
     """The roles, being started; `reference` is None where no term needs it.
 
-    They come up side by side and a stage waits only for those it uses: supervised training does not
-    wait for vLLM. Data stages start only the roles they use; another one is refused.
+    They start in parallel and a stage waits only for those it uses: supervised training does not
+    wait for vLLM. Data stages start only the roles they use; asking for another one is an error.
     """
 
     names: frozenset[RoleName]
@@ -75,6 +76,16 @@ def _there(role: T | None, what: str) -> T:
     return role
 
 
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that must not be left halfway: where the caller is canceled, it waits."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 def bundles(plan: Plan) -> list[dict[str, float]]:
     """One bundle a process, roles in the plan's order."""
     return [role.bundle for role in plan.roles for _ in range(role.count)]
@@ -111,7 +122,7 @@ class Starter:
         learner = sampler = reference = None
         if "learner" in names:
             ranks = [self.learner(i) for i in range(config.learner.ranks)]
-            learner = RayLearner(ranks, config.learner, config.rollout.dtype)
+            learner = RayLearner(ranks, config.learner, config.rollout.dtype, self._lost_rank)
         if "rollout" in names:
             sampler = RaySampler(
                 config.rollout.workers, self.rollout, kill, config.rollout.call_timeout_s
@@ -147,7 +158,11 @@ class Starter:
         from actors.rollout.worker import RolloutWorker
 
         config = self._config
-        spec = self._spec("rollout", index, engine_env(on_gpu=config.rollout.gpus > 0))
+        spec = self._spec(
+            "rollout",
+            index,
+            engine_env(on_gpu=config.rollout.gpus > 0, loopback=self._cluster.started_here),
+        )
         return self._cluster.spawn(
             RolloutWorker,
             spec,
@@ -203,6 +218,9 @@ class Starter:
             config.student.trust_remote_code,
         )
 
+    def _lost_rank(self, rank: int, error: BaseException) -> ActorLostError:
+        return self._cluster.lost(f"learner-{rank}", f"learner rank {rank}", error)
+
     def _spec(self, name: str, index: int, env: dict[str, str] | None = None) -> ActorSpec:
         role = next(role for role in self._plan.roles if role.name == name)
         threads = self._config.learner.threads if name in {"learner", "reference"} else 1
@@ -220,7 +238,7 @@ class Deployment:
         self._connecting = asyncio.Lock()  # several steps of the pipeline may be the first to ask
 
     async def start(self, names: Collection[RoleName] | None = None) -> Roles:
-        """The roles of these names, or all of the plan; those that run already are given again.
+        """Start the roles of these names, or all of the plan; those that run already are reused.
 
         Only one set runs at a time: where that lacks a role, it is stopped first.
 
@@ -238,9 +256,10 @@ class Deployment:
         return self.roles
 
     async def connect(self) -> Plan:
-        """Join or start the cluster; the plan, with its worker counts settled for it."""
+        """Join or start the cluster; returns the plan, with its worker counts sized for it."""
         async with self._connecting:
-            available = await asyncio.to_thread(self.cluster.connect)
+            available = await _to_its_end(asyncio.to_thread(self.cluster.connect))
+            take_back_sigterm()
         if self.cluster.started_here:
             check_resources(self.plan, available)
         else:

@@ -92,7 +92,7 @@ class ModelHost:
         def spawn(index: int) -> ActorHandle:
             from actors.rollout.worker import RolloutWorker
 
-            env = engine_env(on_gpu=spec.gpus > 0)
+            env = engine_env(on_gpu=spec.gpus > 0, loopback=self._cluster.started_here)
             actor = _actor(f"{name}-{index}", index, bundle, group)
             return self._cluster.spawn(
                 RolloutWorker,

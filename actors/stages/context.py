@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,23 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import InvariantError
 from bard_ray.metrics import MetricsWriter
 from bard_ray.progress import Progress
+from bard_ray.rl.versions import WeightVersions
 from bard_ray.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from bard_ray.data.prompt import PromptFormat
 
 Facts = dict[str, Any]
+
+# The stage whose weights a stage starts from. Where that one did not run, it is the stage before
+# that, and in the end the given student. `evaluate` measures these weights where no `sft` ran.
+STARTS_FROM = {
+    "distill": "base",
+    "sft_full": "base",
+    "sft": "base",
+    "rl": "sft",
+    "evaluate": "base",
+}
 
 
 @dataclass
@@ -29,7 +40,7 @@ class Context:
     metrics: MetricsWriter
     student: str  # model directory of the untrained student
     deployment: Deployment
-    versions: int = 0  # weight versions handed out so far; each is given to one set of weights only
+    versions: WeightVersions = field(default_factory=WeightVersions)
 
     @property
     def roles(self) -> Roles:
@@ -43,11 +54,6 @@ class Context:
             raise InvariantError(msg)
         return self.deployment.roles
 
-    def next_version(self) -> int:
-        """A weight version nobody has used: prefix-cache entries are salted with it."""
-        self.versions += 1
-        return self.versions
-
     def prompt_format(self) -> PromptFormat:
         """Tokenizer, chat template and budget codec of the student."""
         from bard_ray.data.prompt import load_prompt_format
@@ -55,28 +61,38 @@ class Context:
         return load_prompt_format(self.student, self.config.student, self.config.budget.codec)
 
     def weights_before(self, stage: str) -> str:
-        """Model directory a stage starts from.
-
-        `rl` goes on from `sft`, the supervised stages from `base`.
-        """
-        parent = {"sft": "base", "sft_full": "base", "rl": "sft"}.get(stage)
-        if parent is not None and self.run.is_done(parent):
-            return str(self.run.checkpoint(parent).resolve())
-        return self.student if parent != "sft" else self.weights_before("sft")
+        """Model directory that a stage starts from; see `STARTS_FROM`."""
+        parent = STARTS_FROM.get(stage)
+        while parent is not None and not self.run.is_done(parent):
+            parent = STARTS_FROM.get(parent)
+        return self.student if parent is None else str(self.run.checkpoint(parent).resolve())
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: `work` returns the facts recorded with it.
+    """One stage of a run, and which others it uses.
 
-    A stage that needs no actors runs before any is started, so that bad data is found before
-    anything expensive.
+    Attributes:
+        name: as in the configuration, the run directory and the reports.
+        title: a few words for the terminal.
+        unit: what its progress counts; empty: percent.
+        work: does it; returns the facts recorded with it.
+        enabled: the configuration asks for it.
+        goal: its output is wanted for its own sake. Any other stage runs only for a goal.
+        reads: stages whose files it reads, as far as they run.
+        starts_from: the stage whose weights it starts from, as `STARTS_FROM` says; empty: none.
+        needs_roles: it works with the actors. A stage that needs none runs before any is started,
+            so that bad data is found before anything expensive.
     """
 
     name: str
     title: str
     unit: str
     work: Callable[[Context, Progress], Awaitable[Facts]]
+    enabled: bool = True
+    goal: bool = False
+    reads: tuple[str, ...] = ()
+    starts_from: str = ""
     needs_roles: bool = True
 
 

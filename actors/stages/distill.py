@@ -189,7 +189,7 @@ def fingerprint_inputs(context: Context, teacher: str, prompts: PromptFormat) ->
         "seed": config.run.seed,
         "teacher": [teacher, digest(identity(backends[teacher]))] if teacher else None,
         "writer": digest(identity(backends[writer])) if writer else None,
-        "student": _weights_digest(Path(context.weights_before("sft"))),
+        "student": _weights_digest(Path(context.weights_before("distill"))),
         "tokenizer": tokenizer_digest(prompts),
         "evaluation": digest(texts),
         "budgets": train_budgets(config.budget),

@@ -4,60 +4,88 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.stages.context import Context, Facts
 from bard_ray.data.questions import eval_questions
-from bard_ray.errors import InvariantError
 from bard_ray.evals.metrics import VariantSummary
-from bard_ray.evals.sweep import evaluate_variant, forcing, plan_sweep
+from bard_ray.evals.sweep import OnProgress, SweepPlan, evaluate_variant, forcing, plan_sweep
 from bard_ray.files import write_json
 from bard_ray.progress import Progress
+from bard_ray.records import Question
 from bard_ray.rundir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A student to measure, and how: its name in the results, its model directory, its sweep."""
+
+    name: str
+    weights: str
+    plan: SweepPlan
 
 
 async def evaluate_stage(context: Context, progress: Progress) -> Facts:
     """Sweep the budgets for every student this run has.
 
-    A variant that was measured before is not measured again.
+    A variant that was measured by an earlier command is not measured again.
     """
     await context.roles.sampling_ready
+    config, todo = context.config, variants(context)
+    questions = await asyncio.to_thread(eval_questions, config.data, config.run.seed)
+    sizes = [len(questions) * len(variant.plan.budgets) for variant in todo]
+    progress.update(0, sum(sizes))
+    for index, variant in enumerate(todo):
+        if not eval_path(context.run, variant.name).exists():
+            share = _share(progress, sum(sizes[:index]), sum(sizes), variant.name)
+            await _measure(context, variant, questions, share)
+    points = len(plan_sweep(config.evaluate, config.run.seed).budgets)
+    counts = f"{points} points x {len(questions)} questions x {len(todo)} variants"
+    progress.update(sum(sizes), sum(sizes), counts)
+    return {"variants": [variant.name for variant in todo]}
+
+
+def variants(context: Context) -> list[Variant]:
+    """The students of a run, those before others first.
+
+    `student` is the given one. It is measured where no budget-aware SFT ran: there it is what RL
+    started from, or all there is.
+    """
     plan = plan_sweep(context.config.evaluate, context.config.run.seed)
-    students = [
-        ("sft", "sft", plan),
-        ("rl", "rl", plan),
-        ("sft_full_forced", "sft_full", forcing(plan)),
+    trained = [
+        Variant(name, str(context.run.checkpoint(stage).resolve()), sweep)
+        for name, stage, sweep in (
+            ("sft", "sft", plan),
+            ("rl", "rl", plan),
+            ("sft_full_forced", "sft_full", forcing(plan)),
+        )
+        if context.run.is_done(stage)
     ]
-    jobs = [(variant, stage, p) for variant, stage, p in students if context.run.is_done(stage)]
-    if not jobs:
-        msg = "there is no trained student to evaluate: every training stage is switched off"
-        raise InvariantError(msg)
-    questions = await asyncio.to_thread(
-        eval_questions, context.config.data, context.config.run.seed
-    )
-    total = sum(len(questions) * len(p.budgets) for _, _, p in jobs)
-    done_before = 0
-    for variant, stage, sweep_plan in jobs:
-        size = len(questions) * len(sweep_plan.budgets)
-        if not eval_path(context.run, variant).exists():
-            weights = str(context.run.checkpoint(stage).resolve())
-            await context.roles.sampler.load(weights, context.next_version())
+    if context.run.is_done("sft"):
+        return trained
+    return [Variant("student", context.weights_before("evaluate"), plan), *trained]
 
-            def on_progress(
-                done: int, _: int, base: int = done_before, name: str = variant
-            ) -> None:
-                progress.update(base + done, total, name)
 
-            sampler, verifier = context.roles.sampler, context.roles.verifier
-            summary = await evaluate_variant(sampler, verifier, questions, sweep_plan, on_progress)
-            write_json(eval_path(context.run, variant), summary)
-        done_before += size
-    progress.update(
-        total,
-        total,
-        f"{len(plan.budgets)} points x {len(questions)} questions x {len(jobs)} variants",
+def _share(progress: Progress, before: int, total: int, name: str) -> OnProgress:
+    """Show the progress of one variant within that of the stage."""
+
+    def on_progress(done: int, _: int) -> None:
+        progress.update(before + done, total, name)
+
+    return on_progress
+
+
+async def _measure(
+    context: Context, variant: Variant, questions: Sequence[Question], on_progress: OnProgress
+) -> None:
+    roles = context.roles
+    await roles.sampler.load(variant.weights, context.versions.next())
+    summary = await evaluate_variant(
+        roles.sampler, roles.verifier, questions, variant.plan, on_progress
     )
-    return {"variants": [variant for variant, _, _ in jobs]}
+    write_json(eval_path(context.run, variant.name), summary)
 
 
 def eval_path(run: RunDirectory, variant: str) -> Path:
@@ -66,7 +94,7 @@ def eval_path(run: RunDirectory, variant: str) -> Path:
 
 
 def read_evals(run: RunDirectory) -> dict[str, VariantSummary]:
-    """Summaries of all variants, in the order of the evaluation; none where it was switched off."""
+    """Summaries of all variants, in the order of the evaluation; none where it was disabled."""
     if not run.is_done("evaluate"):
         return {}
     return {

@@ -7,6 +7,7 @@ Weights and tokenizer are those of the last stage. The chat template is the one 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ def export_student(run: RunDirectory, config: Config, results: Results) -> Path 
     stage = next((name for name in STUDENTS if run.is_done(name)), None)
     if stage is None:
         return None
+    if stage == "rl":  # a run that was finished early has other steps than it asks for
+        config = replace(config, rl=replace(config.rl, steps=run.facts("rl")["steps"]))
     source, target = run.checkpoint(stage), run.path / "export"
     prompts = load_prompt_format(str(source), config.student, config.budget.codec)
     with described_directory(target, stage=stage) as aside:

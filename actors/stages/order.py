@@ -1,4 +1,4 @@
-"""The stages of a run, in order.
+"""The stages of a run: which there are, in which order, and which of them a configuration needs.
 
 Each one is a coroutine that turns what earlier stages left into its own output.
 
@@ -7,37 +7,125 @@ Each one is a coroutine that turns what earlier stages left into its own output.
 | data | `data/base.jsonl` |
 | distill | `data/sft.jsonl`, `data/sft_full.jsonl`, `data/report.html`; steps in `distill.store` |
 | base, sft_full, sft | `checkpoints/<stage>/`: a Hugging Face model directory |
-| rl | `checkpoints/rl/`, and `checkpoints/rl-state/` to go on from inside the stage |
+| rl | `checkpoints/rl/`, and `checkpoints/rl-state/` to resume inside the stage |
 | evaluate | `evals/<variant>.json` |
+
+A run has goals: a trained student (`sft`, `rl`) and its figures (`evaluate`), or the corpus alone
+where `run.goal=corpus`. Every other stage runs only where a goal uses its output, directly or
+through stages in between.
 """
 
 from __future__ import annotations
 
-from actors.stages.context import Stage
+from collections.abc import Mapping
+
+from actors.stages.context import STARTS_FROM, Stage
 from actors.stages.data import data_stage
 from actors.stages.distill import distill_stage
 from actors.stages.evaluate import evaluate_stage
-from actors.stages.rl import rl_stage
+from actors.stages.rl import checkpoint_step, rl_stage
+from actors.stages.select_teacher import candidates
 from actors.stages.sft import supervised
 from bard_ray.config.schema import Config
+from bard_ray.distill.build_steps import pipeline_steps
+from bard_ray.distill.traits import Traits
+from bard_ray.errors import ConfigError
+from bard_ray.rundir import RunDirectory
 
 
 def stages_of(config: Config) -> list[Stage]:
-    """The stages a configuration asks for."""
-    wanted = {
-        "base": config.base.enabled,
-        "sft_full": config.sft_full.enabled,
-        "sft": config.sft.enabled,
-        "rl": config.rl.enabled,
-        "evaluate": config.evaluate.enabled,
-    }
-    all_stages = [
+    """The stages a configuration needs, in order.
+
+    Raises:
+        ConfigError: it needs none.
+    """
+    stages = all_stages(config)
+    needed = _needed({stage.name: stage for stage in stages})
+    if not needed:
+        rule = "leaves nothing to do, since sft, rl and evaluate are disabled"
+        fix = "Enable one of them, or set run.goal=corpus to make the training data only."
+        raise ConfigError("run.goal", config.run.goal, rule, fix)
+    return [stage for stage in stages if stage.name in needed]
+
+
+def all_stages(config: Config) -> list[Stage]:
+    """Every stage there is, in order, and how it depends on the others."""
+    student = config.run.goal == "student"
+
+    def training(name: str, title: str, *reads: str, goal: bool = False) -> Stage:
+        enabled, parent = getattr(config, name).enabled, STARTS_FROM.get(name, "")
+        return Stage(name, title, "step", supervised(name), enabled, goal, reads, parent)
+
+    return [
         Stage("data", "questions and gold answers", "", data_stage, needs_roles=False),
-        Stage("base", "stand-in for a pretrained student", "step", supervised("base")),
-        Stage("distill", "teacher chains to budgets", "", distill_stage, needs_roles=False),
-        Stage("sft_full", "comparison: full chains, no budgets", "step", supervised("sft_full")),
-        Stage("sft", "budget-aware SFT", "step", supervised("sft")),
-        Stage("rl", "asynchronous GRPO", "step", rl_stage),
-        Stage("evaluate", "budget sweep", "", evaluate_stage),
+        training("base", "stand-in for a pretrained student", "data"),
+        Stage(
+            "distill",
+            "teacher chains to budgets",
+            "",
+            distill_stage,
+            goal=not student,
+            reads=("data",),
+            starts_from=STARTS_FROM["distill"] if uses_student(config) else "",
+            needs_roles=False,
+        ),
+        training("sft_full", "comparison: full chains, no budgets", "distill"),
+        training("sft", "budget-aware SFT", "distill", goal=student),
+        Stage(
+            "rl",
+            "asynchronous GRPO",
+            "step",
+            rl_stage,
+            config.rl.enabled,
+            goal=student,
+            reads=("data",),
+            starts_from=STARTS_FROM["rl"],
+        ),
+        Stage(
+            "evaluate",
+            "budget sweep",
+            "",
+            evaluate_stage,
+            config.evaluate.enabled,
+            goal=student,
+            reads=("data", "sft_full", "sft", "rl"),
+            starts_from=STARTS_FROM["evaluate"],
+        ),
     ]
-    return [stage for stage in all_stages if wanted.get(stage.name, True)]
+
+
+def resume_point(run: RunDirectory, config: Config) -> str:
+    """Where the same command would continue, in words."""
+    left = [stage.name for stage in stages_of(config) if not run.is_done(stage.name)]
+    if not left:
+        return "the report"
+    step = checkpoint_step(run) if left[0] == "rl" else None
+    return f"stage {left[0]}" if step is None else f"step {step} of stage {left[0]}"
+
+
+def uses_student(config: Config) -> bool:
+    """Whether the corpus depends on the student's weights.
+
+    They are sampled or scored by a step, or trained in the smoke test of several teachers.
+    """
+    steps = (step for _, step in pipeline_steps(config.distill))
+    sampled_or_scored = any("student" in Traits.of(step).depends_on for step in steps)
+    return sampled_or_scored or len(candidates(config)) > 1
+
+
+def _needed(stages: Mapping[str, Stage]) -> set[str]:
+    """Names of the enabled stages that a goal uses, goals included.
+
+    Weights pass through a disabled stage: a stage that would start from it starts from the one
+    before. Other inputs of a disabled stage are not needed.
+    """
+    needed: set[str] = set()
+    visit = [stage for stage in stages.values() if stage.goal and stage.enabled]
+    while visit:
+        stage = visit.pop()
+        if stage.starts_from:
+            visit.append(stages[stage.starts_from])
+        if stage.enabled and stage.name not in needed:
+            needed.add(stage.name)
+            visit += [stages[name] for name in stage.reads if stages[name].enabled]
+    return needed

@@ -125,7 +125,7 @@ class PipelineResources:
         await self._start_roles("reference")
         reference = self._context.roles.reference
         assert reference is not None  # noqa: S101 it was started
-        await reference.load(self._context.weights_before("sft"))
+        await reference.load(self._context.weights_before("distill"))
         return reference
 
     async def teacher(self, name: str) -> Teacher:
@@ -199,7 +199,7 @@ class PipelineResources:
         await self._start_roles("student")
         sampler = self._context.roles.sampler
         await self._context.roles.sampling_ready
-        await sampler.load(self._context.weights_before("sft"), self._context.next_version())
+        await sampler.load(self._context.weights_before("distill"), self._context.versions.next())
         return sampler
 
 

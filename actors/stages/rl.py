@@ -28,7 +28,7 @@ from bard_ray.rl.bins import BudgetBins
 from bard_ray.rl.flow import FlowSpec, RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
 from bard_ray.rl.state import RLState
-from bard_ray.rundir import RL_STATE
+from bard_ray.rundir import RL_STATE, RunDirectory
 
 if TYPE_CHECKING:
     from actors.stages.context import Context
@@ -41,10 +41,10 @@ SEED_STRIDE = 7919  # admission number n samples with run seed + stride * n
 
 
 def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
-    """Admission number to work.
+    """Which group an admission number stands for.
 
-    Question, budgets and seed follow from the number alone, but for budget samplers that go by the
-    accuracy so far.
+    Question, budgets and seed follow from the number alone, except for budget samplers that read
+    the accuracy so far.
     """
     question = training_questions(config.data, config.run.seed)
     budgets, seed = BudgetSource.of(config.budget, config.rl, config.run.seed), config.run.seed
@@ -60,9 +60,9 @@ def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
 def validate_draws(config: Config) -> int:
     """Draw budgets once for every training question of a data set; returns how many there were.
 
-    Not each of them may have what the sampler goes by. A sampler that needs nothing but a question
-    is not tried on them, nor is one of the synthetic task: its questions are all alike, and
-    `bard_ray.preflight.check` has drawn for one.
+    A question may lack the field that the sampler reads. A sampler that needs nothing but a
+    question is not tried on them, and neither is the synthetic task: its questions all have the
+    same fields, and `bard_ray.preflight.check` has drawn for one.
 
     Raises:
         ConfigError, DataError: the sampler cannot deal with a question.
@@ -80,7 +80,11 @@ def validate_draws(config: Config) -> int:
 
 
 def rl_spec(config: Config) -> RLSpec:
-    """The loop's constants."""
+    """The loop's constants.
+
+    The learning rate follows its schedule over `rl.steps` steps. Where that number changed between
+    two commands, the remaining steps follow the schedule of the new one.
+    """
     rl = config.rl
     flow = FlowSpec(
         request=request_maker(config),
@@ -108,38 +112,46 @@ def rl_optim(rl: RLConfig) -> OptimSpec:
 
 
 async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
-    """Train from the SFT student, or from the newest checkpoint of this stage, and export."""
-    config, roles = context.config, context.roles
+    """Train from the SFT student, or from the newest checkpoint of this stage, and export.
+
+    A checkpoint at or beyond `rl.steps` is the result as it is: lowering `rl.steps` finishes a run
+    early. See `bard_ray.rundir` for what may change between two commands.
+    """
+    roles, asked = context.roles, context.config.rl.steps
     await asyncio.gather(roles.learner_ready, roles.sampling_ready)
+    state = await _begin(context)
+    progress.update(state.step, asked)
+    if state.step < asked:
+        trained = await _train(context, state, progress)
+    else:
+        progress.update(asked, asked, f"ends with the checkpoint of step {state.step}")
+        trained = {}
+    await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
+    if checkpoint_step(context.run) != state.step:  # of an earlier command, behind the result
+        shutil.rmtree(_state_path(context.run), ignore_errors=True)
+    return trained | asdict(state.ledger) | {"steps": state.step, "steps_asked": asked}
+
+
+async def _train(context: Context, state: RLState, progress: Progress) -> dict[str, Any]:
+    """Run the loop from `state` to `rl.steps`; returns what is recorded of the roles."""
+    config, roles = context.config, context.roles
     reference = roles.reference if config.rl.kl_coef > 0 else None
     if reference is not None:
         await reference.load(context.weights_before("rl"))
-    state = await _begin(context)
-    context.versions = max(context.versions, state.step)  # a resumed run numbers on as before
-    state.base_version = context.next_version() - state.step
-    await roles.sampler.publish(await roles.learner.publish(), state.base_version + state.step)
-    progress.update(state.step, config.rl.steps)
+    await roles.sampler.publish(await roles.learner.publish(), state.versions.newest)
 
     async def on_step(now: RLState, values: Mapping[str, float]) -> None:
-        context.versions = now.base_version + now.step
         context.metrics.write("rl", now.step, {**values, **roles.verifier.metrics()})
         progress.update(now.step, config.rl.steps, _detail(values))
-        if (
-            config.rl.checkpoint_every
-            and now.step % config.rl.checkpoint_every == 0
-            and now.step < config.rl.steps
-        ):
+        if _is_checkpoint(now.step, config.rl):
             await _save(context, now)
 
     before = await roles.sampler.stats()
     loop_roles = RLRoles(roles.sampler, roles.verifier, roles.learner, reference)
     await train_rl(loop_roles, make_reward(config.rl.reward), rl_spec(config), state, on_step)
-    busy = busy_share(before, await roles.sampler.stats())
-    await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
-    shutil.rmtree(_state_path(context), ignore_errors=True)
-    return asdict(state.ledger) | {
+    return {
         "workers_replaced": roles.sampler.replaced,
-        "engine_busy_share": busy,
+        "engine_busy_share": busy_share(before, await roles.sampler.stats()),
         "grading": roles.verifier.stats(),
     }
 
@@ -166,27 +178,43 @@ def _detail(values: Mapping[str, float]) -> str:
     )
 
 
-def _state_path(context: Context) -> Path:
-    return context.run.checkpoint(RL_STATE)
+def checkpoint_step(run: RunDirectory) -> int | None:
+    """Optimizer steps in the newest checkpoint of the stage; None where there is none."""
+    path = _state_path(run)
+    recover(path)
+    return int(_loop_state(path)["step"]) if is_complete(path) else None
+
+
+def _is_checkpoint(step: int, rl: RLConfig) -> bool:
+    """Every `rl.checkpoint_every` steps, and at the end, from where a longer run continues."""
+    return rl.checkpoint_every > 0 and (step % rl.checkpoint_every == 0 or step == rl.steps)
+
+
+def _state_path(run: RunDirectory) -> Path:
+    return run.checkpoint(RL_STATE)
+
+
+def _loop_state(path: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = json.loads((path / "loop.json").read_text())
+    return saved
 
 
 async def _begin(context: Context) -> RLState:
     """Learner and loop as of the newest checkpoint, or at the start."""
-    path, optim = _state_path(context), rl_optim(context.config.rl)
-    recover(path)
-    if not is_complete(path):
+    path, optim = _state_path(context.run), rl_optim(context.config.rl)
+    step = checkpoint_step(context.run)
+    context.metrics.truncate_after("rl", step or 0)
+    if step is None:
         await context.roles.learner.begin(context.weights_before("rl"), optim)
-        context.metrics.truncate_after("rl", 0)
-        return RLState()
+        context.versions.next()
+        return RLState(versions=context.versions)
     await context.roles.learner.restore(str((path / "learner").resolve()), optim)
-    saved = json.loads((path / "loop.json").read_text())
-    context.metrics.truncate_after("rl", saved["step"])
-    return RLState.from_json(saved)
+    return RLState.from_json(_loop_state(path), context.versions)
 
 
 async def _save(context: Context, state: RLState) -> None:
     """Write learner and loop aside, then put them in the place of the checkpoint before."""
-    with described_directory(_state_path(context), step=state.step) as aside:
+    with described_directory(_state_path(context.run), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))
         write_json(aside / "loop.json", state.to_json())

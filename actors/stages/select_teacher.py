@@ -116,7 +116,7 @@ async def _smoke_test(
     scratch = context.run.path / "checkpoints" / "smoke"
     scratch.mkdir(parents=True, exist_ok=True)
     spec = SmokeSpec(
-        student=context.weights_before("sft"),
+        student=context.weights_before("distill"),
         prompts=context.prompt_format(),
         max_len=config.student.max_len,
         sft=smoke_sft(config.distill.smoke, config.sft),
@@ -125,7 +125,12 @@ async def _smoke_test(
         seed=config.run.seed,
     )
     smoke = SmokeRoles(
-        roles.learner, roles.sampler, roles.verifier, context.next_version, roles.reference, scratch
+        roles.learner,
+        roles.sampler,
+        roles.verifier,
+        context.versions.next,
+        roles.reference,
+        scratch,
     )
 
     def on_progress(done: int, total: int, detail: str) -> None:

@@ -16,7 +16,9 @@ class RunConfig:
     """Where a run lives and what it is called."""
 
     name: str = "bard"
-    dir: str = "runs"  # the run's files are in <dir>/<name>
+    dir: str = "runs"  # the run's files are in <dir>/<name>; absolute in a submitted job
+    # what the run is for: a trained student and its figures, or the training data only
+    goal: Literal["student", "corpus"] = "student"
     seed: int = 0
     fresh: bool = False  # delete what an earlier run of this name left, and start over
     verbose: bool = False  # engines log warnings too, not errors only, to their files under logs/
@@ -37,7 +39,8 @@ class TinyModelConfig:
 class StudentConfig:
     """The model that is trained."""
 
-    path: str = "tiny"  # `tiny`, a Hugging Face model directory, or a hub id
+    # `tiny`, a Hugging Face model directory (a checkpoint or export of another run, too) or hub id
+    path: str = "tiny"
     revision: str = "main"  # of a hub id
     params: float = 0.0  # number of parameters for the memory plan; 0: read from the model's files
     max_len: int = 128  # longest prompt plus completion, in tokens
@@ -214,7 +217,8 @@ class RLConfig:
     """Asynchronous GRPO."""
 
     enabled: bool = True
-    steps: int = 200  # optimizer steps; each is one weight version
+    # optimizer steps, each is one weight version; may change on resume, see `bard_ray.rundir`
+    steps: int = 200
     prompts_per_step: int = 16
     group_size: int = 8
     max_lag: int = 1  # optimizer steps; 0: synchronous on-policy; more: generate while training
@@ -235,7 +239,7 @@ class RLConfig:
     std_normalize: bool = True  # divide advantages by the group's standard deviation
     temperature: float = 1.0
     max_new_tokens: int = 60  # of thinking and answer together
-    # steps between resumable checkpoints; 0: at the end of the stage only
+    # steps between resumable checkpoints, of which the newest is kept; 0: none
     checkpoint_every: int = 0
     reward: RewardConfig = field(default_factory=RewardConfig)
 

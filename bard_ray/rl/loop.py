@@ -36,11 +36,11 @@ OnStep = Callable[[RLState, dict[str, float]], Awaitable[None]]
 async def train_rl(
     roles: RLRoles, reward: GroupReward, spec: RLSpec, state: RLState, on_step: OnStep
 ) -> None:
-    """Train for `spec.steps` optimizer steps, going on from `state`.
+    """Train until `spec.steps` optimizer steps are done, those of `state` included.
 
     Consumes groups from the flow in admission order; waits for the next trainable batch, then for
-    the learner. Generation goes on meanwhile, and so does the learner while its weights travel: see
-    `bard_ray.rl.publish`. Each step is one weight version.
+    the learner. Generation continues meanwhile, and so does the learner while its weights travel:
+    see `bard_ray.rl.publish`. Each step is one weight version.
 
     Raises:
         InvariantError: the ledger does not balance, or a token is older than `max_lag` steps.
@@ -70,7 +70,7 @@ async def _step(
     rewarded = await flow.take(spec.flow.lag.prompts_per_step)
     groups = [each.group for each in rewarded]
     clock.lap("wait_s")
-    version = state.base_version + state.step
+    version = state.versions.newest
     check_lag(max_lag(groups, version), spec.flow.lag.max_lag)
     stats = await roles.learner.step(
         train_sequences(groups, spec.bins, std_normalize=spec.std_normalize),
@@ -81,7 +81,7 @@ async def _step(
     # Before the next groups are let in: they see the statistics of this step.
     state.stats.observe(flow.take_seen())
     flow.trained(len(groups))
-    await publisher.send(version + 1, on_arrival=partial(flow.release, len(groups)))
+    await publisher.send(state.versions.next(), on_arrival=partial(flow.release, len(groups)))
     clock.lap("publish_s")
     state.step += 1
     state.asked = flow.asked()

@@ -1,4 +1,4 @@
-"""Weights on their way to the samplers while the learner goes on with its next step."""
+"""Weights on their way to the samplers while the learner continues with its next step."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Publisher:
 
     roles: RLRoles
     tasks: asyncio.TaskGroup  # a failed transfer ends it, and with it the loop
-    _under_way: asyncio.Task[None] | None = None
+    _transfer_task: asyncio.Task[None] | None = None
     _times: dict[str, float] = field(default_factory=dict)
 
     async def send(self, version: int, on_arrival: Callable[[], None]) -> None:
         """Gather the learner's weights and start them on their way as `version`."""
         weights = await self.roles.learner.publish()
         await self.idle()
-        self._under_way = self.tasks.create_task(self._transfer(weights, version, on_arrival))
+        self._transfer_task = self.tasks.create_task(self._transfer(weights, version, on_arrival))
 
     async def idle(self) -> None:
         """Wait until nothing is on its way."""
-        if self._under_way is not None:
-            await self._under_way
-            self._under_way = None
+        if self._transfer_task is not None:
+            await self._transfer_task
+            self._transfer_task = None
 
     def take_metrics(self) -> dict[str, float]:
         """Times of the transfers that ended since the last call; empty if none did."""

@@ -171,7 +171,7 @@ class Meter:
         started = time.perf_counter()
         published = await self.roles.learner.publish()
         gathered = time.perf_counter()
-        stall_s = await self.roles.sampler.publish(published, self.context.next_version())
+        stall_s = await self.roles.sampler.publish(published, self.context.versions.next())
         self.samples.gather_s.append(gathered - started)
         self.samples.load_s.append(stall_s)
         self.samples.broadcast_s.append(max(0.0, time.perf_counter() - gathered - stall_s))

@@ -73,4 +73,4 @@ async def _train_student(context: Context, console: Console) -> None:
     await roles.learner.begin(start, rl_optim(context.config.rl))
     if roles.reference is not None:
         await roles.reference.load(start)
-    await roles.sampler.publish(await roles.learner.publish(), context.next_version())
+    await roles.sampler.publish(await roles.learner.publish(), context.versions.next())

@@ -74,11 +74,10 @@ async def real_run(meter: Meter, shape: Shape, steps: int) -> dict[str, float]:
     context, roles = meter.context, meter.roles
     config = replace(context.config, rl=replace(context.config.rl, steps=steps, **asdict(shape)))
     spec, seen = rl_spec(config), Observed()
-    state = RLState(base_version=context.versions)
+    state = RLState(versions=context.versions)
     last = steps - tail(shape)
 
     async def on_step(now: RLState, values: Mapping[str, float]) -> None:
-        context.versions = now.base_version + now.step
         seen.ends.append(time.perf_counter())
         seen.values.append(values)
         if now.step in (WARM, last):

@@ -82,7 +82,7 @@ class Recipe:
         return out
 
     def copy(self, name: str) -> Recipe:
-        """The same run under another name, to go on from where this one is."""
+        """The same run under another name, to resume from where this one is."""
         shutil.copytree(
             self.path, self.directory / name, ignore=shutil.ignore_patterns("logs", ".lock")
         )
@@ -103,8 +103,8 @@ class Recipe:
     def wait_for_rl_step(
         self, step: int, process: subprocess.Popen[str], limit_s: float = 200
     ) -> None:
-        give_up = time.monotonic() + limit_s
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[0]
             if (self.path / "metrics.jsonl").exists() and len(self.records()) >= step:
                 return
@@ -119,10 +119,13 @@ class Recipe:
 
     def survivors(self, within_s: float = 20) -> list[str]:
         """Processes this command started that are still there after a while."""
-        give_up = time.monotonic() + within_s
-        while (alive := list(marked(self.mark).values())) and time.monotonic() < give_up:
+        deadline = time.monotonic() + within_s
+        while (alive := list(marked(self.mark).values())) and time.monotonic() < deadline:
             time.sleep(0.2)
         return alive
+
+    def results(self) -> dict:
+        return json.loads((self.path / "results.json").read_text())
 
 
 def marked(mark: str) -> dict[int, str]:

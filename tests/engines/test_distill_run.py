@@ -17,10 +17,7 @@ from tests.engines.runs import Recipe
 pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.timeout(600)]
 
 DATA_ONLY = [
-    "base.enabled=false",
-    "sft.enabled=false",
-    "rl.enabled=false",
-    "evaluate.enabled=false",
+    "run.goal=corpus",
     "distill.teacher=verbose",
     "distill.questions=2000",
     "distill.steps=[{teach: {chains: 3}}, grade, correct, think_tags, near_duplicates,"
@@ -111,10 +108,8 @@ def test_the_report_tells_what_happened(whole):
 
 def test_the_smoke_test_trains_a_student_of_each_teacher_and_its_choice_is_kept(tmp_path):
     overrides = [
+        "run.goal=corpus",
         "base.rows=2500",
-        "rl.enabled=false",
-        "sft.enabled=false",
-        "evaluate.enabled=false",
         "distill.questions=300",
         "distill.teacher=",
         "distill.smoke.questions=100",

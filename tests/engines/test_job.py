@@ -44,7 +44,7 @@ def ray(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     """Its own processes are killed by id: `ray stop` would end every Ray on the machine."""
     home, mark = tempfile.mkdtemp(prefix="bard_head_"), uuid.uuid4().hex
@@ -74,19 +74,32 @@ def head() -> Iterator[Head]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def test_a_submitted_recipe_runs_on_the_given_cluster(head, tmp_path):
-    overrides = [*SMALL, f"run.dir={tmp_path}", "run.name=job", "rl.steps=2"]
-    submit = ["job", "submit", "--address", head.jobs, "--working-dir", "."]
-    command = [*submit, "--", "python", "recipes/bard_tiny.py", *overrides]
+def submit(head: Head, *command: str) -> subprocess.CompletedProcess[str]:
+    """Submit a command from the checkout and wait for its end."""
+    arguments = ["job", "submit", "--address", head.jobs, "--working-dir", ".", "--", *command]
     for _ in range(20):  # a head node takes jobs some seconds after it is up
-        done = ray(head.environment, *command)
+        done = ray(head.environment, *arguments)
         if "No available agent" not in done.stderr:
             break
         time.sleep(3)
+    return done
+
+
+def test_a_submitted_recipe_runs_on_the_given_cluster(head, tmp_path):
+    overrides = [*SMALL, f"run.dir={tmp_path}", "run.name=job", "rl.steps=2"]
+    done = submit(head, "python", "recipes/bard_tiny.py", *overrides)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "succeeded" in done.stdout + done.stderr
     results = json.loads((tmp_path / "job" / "results.json").read_text())
     assert set(results["variants"]) == {"sft", "rl"}
+
+
+def test_a_submitted_recipe_must_write_where_its_output_survives(head):
+    done = submit(head, "python", "recipes/bard_8b.py", "--dry-run")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "run.dir = 'runs'" in said
+    assert "run.dir=/shared/runs" in said
 
 
 def test_without_the_token_nothing_runs(head):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from bard_ray.records import (
 )
 from bard_ray.rl.sequences import sampled_versions, sequence_tokens
 from tests.engines.conftest import spawn_worker
+from tests.engines.sockets import descendants, is_loopback, listeners
 
 pytestmark = [pytest.mark.engines]
 
@@ -268,6 +270,8 @@ async def test_the_multi_process_engine_behaves_like_the_in_process_one(cluster,
     config = RolloutConfig(engine="async", kv_cache_mb=64)
     handle = spawn_worker(cluster, "rollout-async", 2, models[0], config, student)
     await call(handle.start.remote(), 240.0, "start")
+    processes = descendants(os.getpid())  # the cluster, its actors, and the engine's own processes
+    assert [found for found in listeners(processes) if not is_loopback(found[2])] == []
     group = (await sample(handle, requests(2), SamplingSpec(max_new_tokens=20)))[0]
     assert forward_gap(group.rollouts[0], models[0]) < TOLERANCE
     running = asyncio.create_task(

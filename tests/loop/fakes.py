@@ -220,9 +220,7 @@ class LoopRun:
             bins=BudgetBins.of([self.budget]),
             lr=lambda step: self.lr,
         )
-        await self.sampler.publish(
-            await self.learner.publish(), self.state.base_version + self.state.step
-        )
+        await self.sampler.publish(await self.learner.publish(), self.state.versions.newest)
         reward = make_reward(self.reward)
         await train_rl(
             RLRoles(self.sampler, self.verifier, self.learner, None),

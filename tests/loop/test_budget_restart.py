@@ -12,6 +12,7 @@ from bard_ray.config.schema import BudgetConfig, BudgetSamplerConfig, BudgetSche
 from bard_ray.records import GroupRequest, Message, Outcome, Question, TokenBudget, token_limit
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.state import RLState
+from bard_ray.rl.versions import WeightVersions
 from tests.loop.fakes import FakeLearner, FakeSampler, FakeVerifier, LoopRun
 
 STEPS, STOP = 12, 5
@@ -60,7 +61,7 @@ def uneven(request: GroupRequest) -> float:
 
 
 def resumed(run: Budgeted, weights, **settings) -> Budgeted:
-    state = RLState.from_json(json.loads(run.saved[STOP]))
+    state = RLState.from_json(json.loads(run.saved[STOP]), WeightVersions())
     return Budgeted(state=state, learner=FakeLearner(logits=weights), **settings)
 
 

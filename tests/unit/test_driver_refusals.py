@@ -41,6 +41,7 @@ def run(tmp_path, capsys, monkeypatch):
     return go
 
 
+ENOUGH = {"CPU": 64.0, "GPU": 8.0}
 # The chains of the data set, labeled with the budgets they fit.
 NATURAL = ["distill.teachers={}", "distill.steps=[]", "distill.compressor.name=hindsight"]
 
@@ -107,6 +108,23 @@ def test_bad_data_is_refused_with_the_row(run, tmp_path, lines, words):
     code, out = run(*rows(tmp_path, *lines), "data.eval_questions=1")
     assert code == 2, out
     assert all(word in out for word in words), out
+
+
+@pytest.mark.parametrize("field", ["run.dir", "distill.store"])
+def test_a_submitted_job_refuses_a_path_that_would_be_deleted_with_it(run, monkeypatch, field):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    code, out = run(f"{field}=runs/here")
+    assert code == 2
+    assert f"{field} = 'runs/here'" in out
+    assert f"{field}=/shared/runs" in out
+
+
+def test_a_relative_path_is_fine_where_the_user_names_a_cluster(run, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr("actors.cluster.ray_cluster.Cluster.connect", Mock(return_value=ENOUGH))
+    code, out = run("run.dir=runs", "--dry-run")
+    assert code == 0, out
 
 
 def test_a_run_in_use_is_refused(run, tmp_path):

@@ -22,6 +22,7 @@ from bard_ray import errors
             errors.ConfigError("rl.lr", 0, "must be above 0", "Raise it."),
             errors.ConfigError("rl.steps", 0, "must be at least 1", "Raise it."),
         ),
+        errors.ActorLostError("learner rank 1", "its process was killed", "logs/learner-1.log"),
     ],
 )
 def test_an_error_survives_pickling_with_its_arguments(error):

@@ -32,6 +32,7 @@ from bard_ray.preflight.check import problems, warnings
 from bard_ray.records import Message, Outcome, Question
 from bard_ray.report.data_facts import DataReport
 from bard_ray.report.data_report import write_data_report
+from bard_ray.rl.versions import WeightVersions
 from recipes import bard_8b, bard_tiny
 
 HERE = __name__
@@ -273,7 +274,7 @@ async def ask_for(role: str, declared: Iterable[str], started: list[set[str]]) -
         deployment=SimpleNamespace(start=start),
         roles=SimpleNamespace(sampling_ready=ready, sampler=Sampler("student")),
         weights_before=lambda stage: "weights",
-        next_version=lambda: 1,
+        versions=WeightVersions(),
     )
     resources = PipelineResources(cast(Any, context), set(declared), Path())
     return await (resources.student() if role == "student" else resources.reference(""))

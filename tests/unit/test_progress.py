@@ -59,6 +59,8 @@ def test_the_live_line_has_a_bar_and_the_time_left(terminal, clock):
     console = Console(terminal, clock=clock)
     progress = console.stage(4, 5, "rl", "GRPO")
     progress.update(0, 80)
+    clock.now = 10.0
+    progress.update(10, 80)
     clock.now = 20.0
     progress.update(20, 80, "reward .62")
     line = terminal.screen()[-1]
@@ -70,9 +72,22 @@ def test_a_resumed_stage_estimates_from_where_it_resumed(clock):
     progress = Console(io.StringIO(), clock=clock).stage(4, 5, "rl", "GRPO")
     progress.update(60, 80)
     assert progress.left_s() is None
+    clock.now = 1.0
+    progress.update(61, 80)
     clock.now = 10.0
     progress.update(70, 80)
     assert progress.left_s() == pytest.approx(10.0)
+
+
+def test_an_estimate_leaves_out_the_start_of_the_engines(clock):
+    progress = Console(io.StringIO(), clock=clock).stage(2, 6, "base", "")
+    progress.update(0, 101)
+    clock.now = 40.0  # engines start, then the first step runs
+    progress.update(1, 101)
+    assert progress.left_s() is None
+    clock.now = 41.0
+    progress.update(11, 101)
+    assert progress.left_s() == pytest.approx(9.0)
 
 
 def test_a_terminal_is_not_redrawn_more_often_than_the_eye_sees(terminal, clock):
@@ -195,19 +210,20 @@ def closed_stream():
 def test_a_stream_that_is_gone_never_stops_a_run(stream, clock):
     console = Console(stream, plain_line_s=0.0, clock=clock)
     with console.stage(1, 1, "rl", "") as progress:
-        progress.update(0, 2)
-        clock.now = 1.0
-        progress.update(1, 2, "still running")
+        for step in range(3):
+            clock.now = float(step)
+            progress.update(step, 3, "still running")
     console.line("done")
     assert progress.left_s() == 1.0
 
 
 def test_a_stream_closed_halfway_never_stops_a_run(terminal, clock):
     with Console(terminal, clock=clock).stage(1, 1, "rl", "") as progress:
-        progress.update(0, 2)
+        progress.update(0, 3)
         terminal.close()
-        clock.now = 1.0
-        progress.update(1, 2)
+        for step in (1, 2):
+            clock.now = float(step)
+            progress.update(step, 3)
     assert progress.left_s() == 1.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bard_ray.errors import RunStateError
+from bard_ray.errors import ConfigError, RunStateError
 from bard_ray.rundir import RunDirectory
 from recipes.bard_tiny import config
 
@@ -53,6 +53,86 @@ def test_a_checkpoint_inside_the_rl_stage_pins_its_settings(cfg):
     cfg.rl.group_size = 4
     with pytest.raises(RunStateError, match=r"rl\.group_size"):
         RunDirectory.open(cfg)
+
+
+def test_the_weights_that_rl_started_from_may_not_change(cfg):
+    run = begin(cfg, "data")
+    run.finish("rl", 1.0, {"steps": 200, "steps_asked": 200})
+    run.close()
+    cfg.sft.enabled = False
+    with pytest.raises(RunStateError, match=r"sft\.enabled was True, now False"):
+        RunDirectory.open(cfg)
+
+
+@pytest.mark.parametrize("steps", [5, 400])
+def test_rl_may_become_shorter_or_longer_while_it_is_unfinished(cfg, steps):
+    run = begin(cfg, "distill", "sft")
+    run.checkpoint("rl-state").mkdir(parents=True)
+    run.close()
+    cfg.rl.steps, cfg.rl.checkpoint_every = steps, 7
+    RunDirectory.open(cfg).close()
+
+
+def finished_rl(cfg, steps: int, asked: int, *, checkpoint: bool) -> RunDirectory:
+    run = begin(cfg, "data", "sft")
+    run.finish("rl", 1.0, {"steps": steps, "steps_asked": asked})
+    run.finish("evaluate", 1.0, {"variants": ["sft", "rl"]})
+    (run.path / "evals").mkdir()
+    for variant in ("sft", "rl"):
+        (run.path / "evals" / f"{variant}.json").write_text("{}")
+    if checkpoint:
+        run.checkpoint("rl-state").mkdir(parents=True)
+    run.close()
+    return run
+
+
+def test_a_finished_rl_stage_continues_from_its_checkpoint_and_is_measured_again(cfg):
+    finished_rl(cfg, 200, 200, checkpoint=True)
+    cfg.rl.steps = 300
+    run = RunDirectory.open(cfg)
+    assert [run.is_done(stage) for stage in ("sft", "rl", "evaluate")] == [True, False, False]
+    assert [path.name for path in (run.path / "evals").iterdir()] == ["sft.json"]
+    run.close()
+    again = RunDirectory.open(cfg)
+    assert not again.is_done("rl")
+    again.close()
+
+
+def test_without_a_checkpoint_a_finished_rl_stage_says_how_to_start_from_its_student(cfg):
+    run = finished_rl(cfg, 200, 200, checkpoint=False)
+    cfg.rl.steps = 300
+    with pytest.raises(RunStateError, match=f"student.path={run.path}/checkpoints/rl"):
+        RunDirectory.open(cfg)
+
+
+def test_steps_that_were_trained_cannot_be_taken_back(cfg):
+    finished_rl(cfg, 200, 200, checkpoint=True)
+    cfg.rl.steps = 100
+    with pytest.raises(RunStateError, match="holds a student of 200 RL steps"):
+        RunDirectory.open(cfg)
+
+
+@pytest.mark.parametrize("steps", [60, 80])
+def test_the_command_that_finished_a_run_early_does_nothing_again(cfg, steps):
+    """It asked for 60 steps, and the newest checkpoint was at 80."""
+    finished_rl(cfg, 80, 60, checkpoint=True)
+    cfg.rl.steps = steps
+    run = RunDirectory.open(cfg)
+    assert run.is_done("rl")
+    assert run.is_done("evaluate")
+    run.close()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_run_cannot_start_from_a_model_in_its_own_directory(cfg, fresh):
+    run = begin(cfg)
+    export = run.path / "export"
+    export.mkdir()
+    run.close()
+    cfg.student.path, cfg.run.fresh = str(export), fresh
+    with pytest.raises(ConfigError, match="inside the directory of this run"):
+        RunDirectory.open(cfg)
+    assert export.exists()
 
 
 def test_a_sweep_that_was_begun_pins_its_settings(cfg):

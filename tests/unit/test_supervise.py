@@ -21,7 +21,6 @@ from bard_ray.errors import CallTimeoutError, ConfigError, InfrastructureError, 
         (WeightSyncError("names differ"), Decision.RAISE),
         (ConfigError("a", 1, "b", "c"), Decision.RAISE),
         (ValueError("who knows"), Decision.RAISE),
-        (asyncio.CancelledError(), Decision.NOOP),
     ],
 )
 def test_policy(error, decision):
