@@ -61,7 +61,7 @@ def _aligned(lines: list[list[str]], ends: list[str]) -> str:
 
 
 def render_validation(found: dict[str, Any]) -> str:
-    """Measured beside predicted, one line a configuration."""
+    """Measured beside predicted, one line a configuration; then the service times."""
     head = ["lag", "prompts", "group", "step s", "predicted", "ratio"]
     shares = ["wait", "train", "publish", "engine busy"]
     lines = [head + shares]
@@ -73,7 +73,11 @@ def render_validation(found: dict[str, Any]) -> str:
             line.append(f"{seen[key] / seen['step_s']:.2f}/{said[key] / said['step_s']:.2f}")
         line.append(f"{seen['engine_busy_share']:.2f}/{said['engine_busy_share']:.2f}")
         lines.append(line)
-    return "shares of the step are measured/predicted\n" + _aligned(lines, [""] * len(lines))
+    times = "\n".join(f"{part}: {values}" for part, values in found["service_times"].items())
+    if not found["configurations"]:
+        return times
+    table = _aligned(lines, [""] * len(lines))
+    return f"{times}\n\nshares of the step are measured/predicted\n{table}"
 
 
 def write_plot(path: Path, found: dict[str, Any]) -> None:
