@@ -12,7 +12,6 @@ fewest, all budgets together.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import re
@@ -29,7 +28,7 @@ from bard_ray.distill.filter import Candidate
 from bard_ray.distill.teacher import Reply, TeacherRequest
 from bard_ray.records import GradeItem, Message, Question, Verdict
 from bard_ray.verify.grade import grade
-from benchmarks.common import Arguments, Benchmark, Record, numbers
+from benchmarks.common import Arguments, Benchmark, Option, Record, numbers
 
 BUDGETS = (250, 500, 1000, 2000, 4000)
 MEDIAN_TOKENS = 3000  # of natural chains, whose logarithms have a standard deviation of 0.5
@@ -152,25 +151,18 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The writer's errors, the accepted window, and the size of the measurement."""
-    rates = {"bias": 0.35, "spread": 0.2, "wrong": 0.03, "unformed": 0.02, "low": 0.75, "high": 1.0}
-    for name, default in rates.items():
-        parser.add_argument(f"--{name}", type=float, default=default)
-    parser.add_argument("--chains", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--attempts", type=numbers, default=[1, 2, 4])
-
-
-BENCHMARK = Benchmark(
-    name="acceptance",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"chains": 50},
+OPTIONS = (
+    Option("chains", 200, quick=50),
+    Option("bias", 0.35, help="mean error of the logarithm of a length"),
+    Option("spread", 0.2, help="standard deviation of that error"),
+    Option("wrong", 0.03, help="share of replies with a wrong answer"),
+    Option("unformed", 0.02, help="share of replies without tags"),
+    Option("low", 0.75, help="least accepted length, in budgets"),
+    Option("high", 1.0, help="largest accepted length, in budgets"),
+    Option("attempts", [1, 2, 4], parse=numbers),
+    Option("seed", 0),
 )
+BENCHMARK = Benchmark("acceptance", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -20,7 +20,6 @@ left out. The last line printed is one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -33,10 +32,10 @@ from bard_ray.records import GroupRequest
 from bard_ray.rewards.stats import BatchStats
 from bard_ray.rl.admission import window_slots
 from benchmarks.cluster import all_roles
-from benchmarks.common import Arguments, Benchmark, Clock, Record, add_model_option, medians
+from benchmarks.common import Arguments, Benchmark, Clock, Option, Record, medians
 from benchmarks.live_loop import Batch, CountedSampler, LiveLoop, LoopRun, Seconds, over
 from benchmarks.processes import cpu_seconds, used
-from benchmarks.student import student_path
+from benchmarks.student import MODEL, student_path
 from recipes.bard_tiny import config as recipe
 
 
@@ -167,23 +166,9 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Length of the measurement, and the student."""
-    parser.add_argument("--steps", type=int, default=25, help="steps of each loop")
-    parser.add_argument("--rounds", type=int, default=3)
-    add_model_option(parser)
-
-
+OPTIONS = (Option("steps", 25, 10, "steps of each loop"), Option("rounds", 3, 1), MODEL)
 BENCHMARK = Benchmark(
-    name="async_step",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=1.10,
-    options=add_options,
-    quick={"rounds": 1, "steps": 10},
-    overrides="field of the tiny recipe",
+    "async_step", __doc__, measure, summarize, render, OPTIONS, target=1.10, overrides=True
 )
 
 if __name__ == "__main__":

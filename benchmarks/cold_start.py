@@ -19,7 +19,6 @@ step over the sum of its parts that cannot overlap, `rl.ratio` the same for RL.
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import subprocess
@@ -32,17 +31,8 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.children import child_env, json_lines, recipe_command
-from benchmarks.common import (
-    ROOT,
-    Arguments,
-    Benchmark,
-    Clock,
-    Record,
-    add_model_option,
-    medians,
-    note,
-)
-from benchmarks.student import ONLY_RL, student_path
+from benchmarks.common import ROOT, Arguments, Benchmark, Clock, Option, Record, medians, note
+from benchmarks.student import MODEL, ONLY_RL, student_path
 
 Kind = Literal["gradient", "rl"]
 KINDS: tuple[Kind, ...] = ("gradient", "rl")
@@ -150,21 +140,8 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Repeats, and the student."""
-    parser.add_argument("--repeats", type=int, default=3)
-    add_model_option(parser)
-
-
-BENCHMARK = Benchmark(
-    name="cold_start",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"repeats": 1},
-)
+OPTIONS = (Option("repeats", 3, quick=1), MODEL)
+BENCHMARK = Benchmark("cold_start", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

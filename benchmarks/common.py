@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -38,8 +38,53 @@ Found = TypeVar("Found")
 OUTPUTS = ("json", "plot")
 
 
-def _no_options(parser: argparse.ArgumentParser) -> None:
-    """A benchmark without options of its own."""
+@dataclass(frozen=True)
+class Option:
+    """One option of a benchmark's command line.
+
+    Attributes:
+        name: as an attribute of the arguments; `max_gpus` is `--max-gpus`.
+        default: its value; `False` makes it a flag.
+        quick: its value under `--quick`, unless the user gives it; None: the default.
+        help: text of `--help`.
+        parse: text to value; None: the type of the default.
+        choices: allowed values; None: all.
+    """
+
+    name: str
+    default: Any = None
+    quick: Any = None
+    help: str = ""
+    parse: Callable[[str], Any] | None = None
+    choices: Sequence[str] | None = None
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        """Add it to a parser."""
+        flag = _flag(self.name)
+        if self.default is False:
+            parser.add_argument(flag, action="store_true", help=self.help)
+            return
+        parser.add_argument(
+            flag,
+            type=self.parse or type(self.default),
+            default=self.default,
+            choices=self.choices,
+            metavar=None if self.choices else self.name.upper(),
+            help=f"{self.help or self.name} (default: {_shown(self.default)})",
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(value: object) -> str:
+    """A value as the help text shows it."""
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value.name if isinstance(value, Path) else str(value)
 
 
 @dataclass(frozen=True)
@@ -52,10 +97,9 @@ class Benchmark(Generic[Found]):
         measure: runs everything that is measured; the only part that starts processes.
         summarize: figures of the record, `ratio` among them.
         render: the record as a table.
+        options: its own options; `--quick` and `--json` are common to all.
         target: what `ratio` is compared with; None if there is no target.
-        options: adds the benchmark's own options to the parser.
-        quick: values of those options under `--quick`; options given by the user win.
-        overrides: help text of `field=value` arguments; empty: it takes none.
+        overrides: whether it takes `field=value` arguments for the tiny recipe.
         draw: writes a figure of the record; adds the option `--plot`.
     """
 
@@ -64,10 +108,9 @@ class Benchmark(Generic[Found]):
     measure: Callable[[Arguments], Found]
     summarize: Callable[[Found], Record]
     render: Callable[[Record], str]
+    options: Sequence[Option]
     target: float | None = None
-    options: Callable[[argparse.ArgumentParser], None] = _no_options
-    quick: Mapping[str, Any] = field(default_factory=dict)
-    overrides: str = ""
+    overrides: bool = False
     draw: Callable[[Path, Record], None] | None = None
 
     @property
@@ -83,14 +126,21 @@ class Benchmark(Generic[Found]):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if self.overrides:
-            parser.add_argument("overrides", nargs="*", metavar="field=value", help=self.overrides)
-        shown = ", ".join(f"{name} {_short(value)}" for name, value in self.quick.items())
+            text = "field of the tiny recipe's configuration"
+            parser.add_argument("overrides", nargs="*", metavar="field=value", help=text)
+        shown = ", ".join(f"{_flag(name)} {_shown(value)}" for name, value in self.quick.items())
         parser.add_argument("--quick", action="store_true", help=f"about a minute: {shown}")
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the record to FILE")
         if self.draw is not None:
             parser.add_argument("--plot", type=Path, metavar="FILE", help="figure, PNG or SVG")
-        self.options(parser)
+        for option in self.options:
+            option.add(parser)
         return parser
+
+    @property
+    def quick(self) -> Record:
+        """Values that `--quick` gives options, by name."""
+        return {o.name: o.quick for o in self.options if o.quick is not None}
 
     def parse(self, argv: Sequence[str] | None = None) -> Arguments:
         """Arguments of a command line; `--quick` changes defaults only."""
@@ -112,14 +162,14 @@ class Benchmark(Generic[Found]):
         return 0
 
     def report(self, found: Found, arguments: Arguments, facts: Record) -> Record:
-        """Print the table, write figure and record, and print the record as the last line."""
+        """Print the table and, as the last line, the record; write what was asked for."""
         record = self.record(found, arguments, facts)
         print(self.render(record))
         if self.draw is not None and arguments.plot:
             self.draw(arguments.plot, record)
+        print(json.dumps(record, allow_nan=False))
         if arguments.json:
             arguments.json.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-        print(json.dumps(record, allow_nan=False))
         return record
 
     def record(self, found: Found, arguments: Arguments, facts: Record) -> Record:
@@ -132,19 +182,6 @@ class Benchmark(Generic[Found]):
         figures = self.summarize(found)
         start = {"benchmark": self.name, **facts, "target": self.target}
         return start | {"ratio": figures["ratio"], **figures, "settings": settings}
-
-
-def _short(value: object) -> str:
-    """A default as the help text shows it."""
-    if isinstance(value, list):
-        return ",".join(map(str, value)) or "none"
-    return value.name if isinstance(value, Path) else str(value)
-
-
-def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """`--model` of a benchmark that needs a trained student."""
-    text = "model directory; default: a short-lived student, trained once"
-    parser.add_argument("--model", type=Path, metavar="DIR", help=text)
 
 
 def numbers(text: str) -> list[int]:

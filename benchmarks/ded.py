@@ -23,19 +23,18 @@ chose the teacher of the best student.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bard_ray.distill.choice import TeacherChoice
 from bard_ray.report.results import read_results
 from benchmarks.children import run_recipe
-from benchmarks.common import CACHE, Arguments, Benchmark, Record, note, numbers
+from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record, note, numbers
 from recipes.bard_tiny import config as recipe
 
 FIGURES = ("accuracy", "in_band", "rel_err", "overrun")
@@ -244,31 +243,17 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Seeds and sizes."""
-    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
-    for name, value in {**asdict(Sizes()), "base-rows": 8000, "eval-questions": 256}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--fresh", action="store_true", help="start over")
-
-
+OPTIONS = (
+    Option("seeds", [0, 1, 2], [0], parse=numbers),
+    Option("questions", Sizes.questions, 100, "questions of a teacher's whole corpus"),
+    Option("smoke", Sizes.smoke, 60, "questions of a candidate in the smoke test"),
+    Option("pool", Sizes.pool, 200, "questions that the curated corpus is chosen from"),
+    Option("base_rows", 8000, 1000, "rows of the base student's corpus"),
+    Option("eval_questions", 256, 16, "questions of the evaluation"),
+    Option("fresh", False, help="start over"),
+)
 BENCHMARK = Benchmark(
-    name="ded",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=1.0,
-    options=add_options,
-    quick={
-        "seeds": [0],
-        "questions": 100,
-        "smoke": 60,
-        "pool": 200,
-        "base_rows": 1000,
-        "eval_questions": 16,
-    },
-    overrides="field of the tiny recipe",
+    "ded", __doc__, measure, summarize, render, OPTIONS, target=1.0, overrides=True
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ second run of the stage over that of the first.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.children import run_recipe
-from benchmarks.common import CACHE, Arguments, Benchmark, Record
+from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record
 from benchmarks.ded import json_override
 
 STEPS: list[Any] = [
@@ -97,22 +96,11 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Size of the corpus, and of the base student that is sampled."""
-    parser.add_argument("--questions", type=int, default=4000)
-    parser.add_argument("--base-rows", type=int, default=8000)
-
-
-BENCHMARK = Benchmark(
-    name="distill",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"questions": 200, "base_rows": 500},
-    overrides="field of the tiny recipe",
+OPTIONS = (
+    Option("questions", 4000, 200),
+    Option("base_rows", 8000, 500, "rows of the base student's corpus"),
 )
+BENCHMARK = Benchmark("distill", __doc__, measure, summarize, render, OPTIONS, overrides=True)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

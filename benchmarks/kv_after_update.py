@@ -12,7 +12,6 @@ line printed is one JSON object; its `ratio` is the time with `recompute` over t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from actors.rollout.engine import TokenOutput, TokenRequest
 from actors.rollout.worker import RolloutWorker
 from bard_ray.config.schema import ChainConfig, ClusterConfig, RolloutConfig, TinyModelConfig
 from benchmarks.cluster import CPU, MAX_LEN, local_cluster, spawn_rollout
-from benchmarks.common import Arguments, Benchmark, Record, medians, ratio_of
+from benchmarks.common import Arguments, Benchmark, Option, Record, medians, ratio_of
 
 PROMPT = np.full(12, 5, np.int32)
 NEW_TOKENS = 200
@@ -155,22 +154,12 @@ def render(record: Record) -> str:
     )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Size of the measurement."""
-    parser.add_argument("--in-flight", type=int, default=64, help="requests")
-    parser.add_argument("--change", type=float, default=0.01, help="of the weights, in spreads")
-    parser.add_argument("--repeats", type=int, default=3)
-
-
-BENCHMARK = Benchmark(
-    name="kv_after_update",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"repeats": 1},
+OPTIONS = (
+    Option("in_flight", 64, help="requests"),
+    Option("change", 0.01, help="of the weights, in spreads of their tensor"),
+    Option("repeats", 3, quick=1),
 )
+BENCHMARK = Benchmark("kv_after_update", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -14,7 +14,6 @@ processor time of the process that computes; on a busy machine it is the steadie
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import multiprocessing
 import os
@@ -42,7 +41,7 @@ from bard_ray.learn.pack import MicroBatch, PackSpec, pack
 from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.records import TrainSequence
 from benchmarks.cluster import local_cluster, spawn_learner
-from benchmarks.common import Arguments, Benchmark, Record, ratio_of
+from benchmarks.common import Arguments, Benchmark, Option, Record, ratio_of
 from recipes.bard_tiny import config as recipe
 
 Seconds = tuple[float, float]
@@ -287,22 +286,9 @@ def render(record: Record) -> str:
     return "\n".join([*lines, "  ".join(f"{name} {record[name]:.3f}" for name in ratios)])
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Length of the measurement."""
-    parser.add_argument("--steps", type=int, default=10, help="of each contestant in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-
-
+OPTIONS = (Option("steps", 10, 4, "of each contestant in a round"), Option("rounds", 5, 2))
 BENCHMARK = Benchmark(
-    name="learner_throughput",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=0.9,
-    options=add_options,
-    quick={"steps": 4, "rounds": 2},
-    overrides="field of the tiny recipe",
+    "learner_throughput", __doc__, measure, summarize, render, OPTIONS, target=0.9, overrides=True
 )
 
 if __name__ == "__main__":

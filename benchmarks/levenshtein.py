@@ -12,7 +12,6 @@ one JSON object; `ratio` is the wall time with one thread over that with `--work
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 from bard_ray.distill.filter import Candidate, FilterContext
 from bard_ray.distill.filters.diverse import Diverse
 from bard_ray.records import Ints, Message, Question
-from benchmarks.common import Arguments, Benchmark, Record
+from benchmarks.common import Arguments, Benchmark, Option, Record
 
 VOCABULARY = 150_000
 DISTINCT = 3_000  # tokens that occur in the chains of one question
@@ -138,22 +137,15 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Sizes of the made-up data."""
-    sizes = {"questions": 40, "chains": 16, "tokens": 4000, "workers": 2, "keep": 4, "seed": 0}
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-
-
-BENCHMARK = Benchmark(
-    name="levenshtein",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"questions": 10},
+OPTIONS = (
+    Option("questions", 40, 10),
+    Option("chains", 16, help="of a question"),
+    Option("tokens", 4000, help="of a chain"),
+    Option("workers", 2, help="threads"),
+    Option("keep", 4, help="chains of a question that are chosen"),
+    Option("seed", 0),
 )
+BENCHMARK = Benchmark("levenshtein", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -14,12 +14,11 @@ trains.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 
-from benchmarks.common import Arguments, Benchmark, Record, add_model_option
-from benchmarks.student import RLRun, run_rl, student_path
+from benchmarks.common import Arguments, Benchmark, Option, Record
+from benchmarks.student import MODEL, RLRun, run_rl, student_path
 
 WARM = 5
 STEP_PARTS = ("step", "wait", "train", "publish", "transfer", "stall")
@@ -69,23 +68,8 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Length and lag of the run, and the student."""
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--max-lag", type=int, default=1)
-    add_model_option(parser)
-
-
-BENCHMARK = Benchmark(
-    name="rl_loop",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"steps": 10},
-    overrides="field of the tiny recipe",
-)
+OPTIONS = (Option("steps", 40, 10), Option("max_lag", 1), MODEL)
+BENCHMARK = Benchmark("rl_loop", __doc__, measure, summarize, render, OPTIONS, overrides=True)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -27,7 +27,6 @@ object.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -42,6 +41,7 @@ from benchmarks.common import (
     COLORS,
     Arguments,
     Benchmark,
+    Option,
     Record,
     names,
     note,
@@ -196,31 +196,27 @@ def draw(path: Path, record: Record) -> None:
     plot(path, (6.4, 3.9), body)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Settings of the table, contestants and size of a round."""
-    text = "model directory; default: the tiny student, untrained"
-    parser.add_argument("--model", type=Path, metavar="DIR", help=text)
-    parser.add_argument("--workers", type=numbers, default=[1])
-    parser.add_argument("--concurrency", type=numbers, default=[64, 128, 256, 0])
-    parser.add_argument("--budgets", type=numbers, default=[], help="default: the recipe's")
-    parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--groups", type=int, help="a round; default: 8 times what is in flight")
-    parser.add_argument("--max-new-tokens", type=int)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--against", type=names, default=["bare", *OFFLINE], help="or none")
-    parser.add_argument("--cores", type=numbers, default=sorted(os.sched_getaffinity(0)))
-
-
+OPTIONS = (
+    Option("model", help="directory; none: the tiny student, untrained", parse=Path),
+    Option("workers", [1], parse=numbers),
+    Option("concurrency", [64, 128, 256, 0], [128], "requests in flight; 0: all", numbers),
+    Option("budgets", [], help="taken in turn; none: the recipe's", parse=numbers),
+    Option("group", 8, help="rollouts of a group"),
+    Option("groups", help="of a round; none: 8 times what is in flight", parse=int),
+    Option("max_new_tokens", help="of an answer; none: the recipe's", parse=int),
+    Option("rounds", 5, 2),
+    Option("against", ["bare", *OFFLINE], ["bare"], "other contestants, or none", names),
+    Option("cores", sorted(os.sched_getaffinity(0)), parse=numbers),
+)
 BENCHMARK = Benchmark(
     name="rollout_throughput",
     doc=__doc__,
     measure=measure,
     summarize=summarize,
     render=render,
+    options=OPTIONS,
     target=0.95,
-    options=add_options,
-    quick={"concurrency": [128], "rounds": 2, "against": ["bare"]},
-    overrides="field of the tiny recipe",
+    overrides=True,
     draw=draw,
 )
 

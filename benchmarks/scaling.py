@@ -9,10 +9,9 @@ cluster over that of the smallest, batch growing with the cluster, `max_lag` 4.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from benchmarks.common import Arguments, Benchmark
+from benchmarks.common import Arguments, Benchmark, Option
 from benchmarks.simulator.report import render_study, write_plot
 from benchmarks.simulator.sweep import Study, run_study, summarize
 
@@ -22,20 +21,9 @@ def measure(arguments: Arguments) -> Study:
     return run_study(arguments.max_gpus)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Size of the study."""
-    parser.add_argument("--max-gpus", type=int, default=1024)
-
-
+OPTIONS = (Option("max_gpus", 1024, 32),)
 BENCHMARK = Benchmark(
-    name="scaling",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render_study,
-    options=add_options,
-    quick={"max_gpus": 32},
-    draw=write_plot,
+    "scaling", __doc__, measure, summarize, render_study, OPTIONS, draw=write_plot
 )
 
 if __name__ == "__main__":

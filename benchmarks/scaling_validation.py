@@ -12,12 +12,11 @@ predicted one in the configuration that is predicted worst, `worst_error` is |ra
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import tempfile
 
-from benchmarks.common import Arguments, Benchmark
+from benchmarks.common import Arguments, Benchmark, Option
 from benchmarks.simulator.report import render_validation
 from benchmarks.simulator.validate import Measured, calibrate, compare, validate
 
@@ -31,23 +30,20 @@ def measure(arguments: Arguments) -> Measured:
         return asyncio.run(validate(directory, arguments.steps, rounds, overrides))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What to do, and how long."""
-    parser.add_argument("--calibrate", action="store_true", help="service times only")
-    parser.add_argument("--steps", type=int, default=40, help="steps of each real run")
-    parser.add_argument("--rounds", type=int, default=2, help="real runs of each configuration")
-
-
+OPTIONS = (
+    Option("calibrate", False, help="service times only"),
+    Option("steps", 40, 12, "of each real run"),
+    Option("rounds", 2, 1, "real runs of each configuration"),
+)
 BENCHMARK = Benchmark(
     name="scaling_validation",
     doc=__doc__,
     measure=measure,
     summarize=compare,
     render=render_validation,
+    options=OPTIONS,
     target=1.0,
-    options=add_options,
-    quick={"steps": 12, "rounds": 1},
-    overrides="field of the tiny recipe",
+    overrides=True,
 )
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 from bard_ray.metrics import read_metrics
 from benchmarks.children import run_recipe
-from benchmarks.common import CACHE
+from benchmarks.common import CACHE, Option
 
 # Enough supervised steps for groups to have reward variance.
 SHORT_STUDENT = (
@@ -31,6 +31,9 @@ ONLY_RL = (
     "distill.teacher=clean",
     "distill.questions=100",
 )
+
+
+MODEL = Option("model", help="directory; none: a short-lived student, trained once", parse=Path)
 
 
 def student_path(model: Path | None) -> str:

@@ -9,7 +9,6 @@ of its own when it is not there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.children import json_lines
-from benchmarks.common import ROOT, Arguments, Record, add_model_option
-from benchmarks.student import RLRun, run_rl
+from benchmarks.common import ROOT, Arguments, Option, Record
+from benchmarks.student import MODEL, RLRun, run_rl
 
 WARM = 5
 TRL = "trl==1.16.*"
@@ -38,6 +37,13 @@ TRL_ENV = {
     "HF_HUB_OFFLINE": "1",
     "PYTHONWARNINGS": "ignore",
 }
+
+
+OPTIONS = (
+    Option("steps", 60, 10, "updates of each run"),
+    Option("trl_dir", ROOT / "build" / "trl", help="directory of TRL", parse=Path),
+    MODEL,
+)
 
 
 @dataclass(frozen=True)
@@ -161,14 +167,7 @@ def render_curve(points: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of both benchmarks."""
-    parser.add_argument("--steps", type=int, default=60, help="updates of each run")
-    parser.add_argument("--trl-dir", type=Path, default=ROOT / "build" / "trl", metavar="DIR")
-    add_model_option(parser)
-
-
-def trl_settings(version: str, choice: Choice) -> Record:
+def settings(version: str, choice: Choice) -> Record:
     """What the record keeps of TRL."""
     return {"version": version, "threads": TRL_THREADS, **vars(choice)}
 

@@ -11,7 +11,6 @@ share.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ from collections.abc import Sequence
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
 from benchmarks.cluster import all_roles
-from benchmarks.common import Arguments, Benchmark, Record, add_model_option, medians
+from benchmarks.common import Arguments, Benchmark, Option, Record, medians
 from benchmarks.live_loop import LiveLoop, LoopRun
-from benchmarks.student import student_path
+from benchmarks.student import MODEL, student_path
 from recipes.bard_tiny import config as recipe
 
 GENERATION_BOUND = [
@@ -72,23 +71,9 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Length of the measurement, and the student."""
-    parser.add_argument("--steps", type=int, default=60, help="steps of a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    add_model_option(parser)
-
-
+OPTIONS = (Option("steps", 60, 15, "of a round"), Option("rounds", 3, 1), MODEL)
 BENCHMARK = Benchmark(
-    name="utilization",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=0.95,
-    options=add_options,
-    quick={"rounds": 1, "steps": 15},
-    overrides="field of the tiny recipe",
+    "utilization", __doc__, measure, summarize, render, OPTIONS, target=0.95, overrides=True
 )
 
 if __name__ == "__main__":

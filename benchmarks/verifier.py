@@ -19,7 +19,6 @@ over ours in processor time.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import statistics
@@ -39,7 +38,7 @@ from actors.verifier.worker import VerifierWorker
 from bard_ray.config.schema import ClusterConfig
 from bard_ray.records import Outcome, Verdict
 from bard_ray.verify.process.grading import GradingProcess
-from benchmarks.common import Arguments, Benchmark, Record
+from benchmarks.common import Arguments, Benchmark, Option, Record
 from benchmarks.verifier_items import HOSTILE_SHARE, Known, clean_items, with_hostile
 
 WORKERS = 2
@@ -289,25 +288,14 @@ def summarize(figures: Record) -> Record:
     return {"ratio": figures["clean_speedup"], **figures}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Size of the measurement."""
-    parser.add_argument("--items", type=int, default=3000)
-    parser.add_argument("--peer-items", type=int, default=600, help="for the peers' hostile mix")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds for one item, ours")
-    parser.add_argument("--seed", type=int, default=0)
-
-
-BENCHMARK = Benchmark(
-    name="verifier",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=5.0,
-    options=add_options,
-    quick={"items": 300, "peer_items": 50, "rounds": 3, "limit": 2.0},
+OPTIONS = (
+    Option("items", 3000, 300),
+    Option("peer_items", 600, 50, "for the peers' hostile mix"),
+    Option("rounds", 5, 3),
+    Option("limit", 5.0, 2.0, "seconds for one item, ours"),
+    Option("seed", 0),
 )
+BENCHMARK = Benchmark("verifier", __doc__, measure, summarize, render, OPTIONS, target=5.0)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -16,35 +16,31 @@ JSON object; `ratio` is BARD's samples/s over TRL's, median over the repeats.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.common import COLORS, Arguments, Benchmark, Record, note, plot, ratio_of, spread
-from benchmarks.student import student_path
-from benchmarks.trl_runs import (
-    CANDIDATES,
-    WARM,
-    Choice,
-    Run,
-    check_steps,
-    curve,
-    ensure_trl,
-    equal_parts,
-    render_curve,
-    run_ours,
-    run_trl,
-    trl_settings,
+from benchmarks import trl_runs as trl
+from benchmarks.common import (
+    COLORS,
+    Arguments,
+    Benchmark,
+    Option,
+    Record,
+    note,
+    plot,
+    ratio_of,
+    spread,
 )
-from benchmarks.trl_runs import add_options as add_run_options
+from benchmarks.student import student_path
+from benchmarks.trl_runs import Choice, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CALIBRATION_STEPS = 12 + WARM
+CALIBRATION_STEPS = 12 + trl.WARM
 
 
 @dataclass(frozen=True)
@@ -65,24 +61,26 @@ class Compared:
 
 def measure(arguments: Arguments) -> Compared:
     """Find TRL's fastest settings, then run both sides in turn."""
-    check_steps(arguments)
-    model, version = student_path(arguments.model), ensure_trl(arguments.trl_dir)
-    choice, tried = (CANDIDATES[0], {}) if arguments.quick else fastest(model, arguments.trl_dir)
+    trl.check_steps(arguments)
+    model, version = student_path(arguments.model), trl.ensure_trl(arguments.trl_dir)
+    choice, tried = trl.CANDIDATES[0], dict[str, float]()
+    if not arguments.quick:
+        choice, tried = fastest(model, arguments.trl_dir)
     ours: list[Run] = []
     theirs: list[Run] = []
     for repeat in range(arguments.repeats):
-        ours.append(run_ours(model, arguments.steps, arguments.overrides))
-        theirs.append(run_trl(model, arguments.steps, arguments.trl_dir, choice))
+        ours.append(trl.run_ours(model, arguments.steps, arguments.overrides))
+        theirs.append(trl.run_trl(model, arguments.steps, arguments.trl_dir, choice))
         a, b = ours[-1].samples_per_s, theirs[-1].samples_per_s
         note(f"repeat {repeat + 1}: BARD {a:.1f}, TRL {b:.1f} samples/s")
-    return Compared(ours, theirs, trl_settings(version, choice), tried)
+    return Compared(ours, theirs, trl.settings(version, choice), tried)
 
 
 def fastest(model: str, trl_dir: Path) -> tuple[Choice, dict[str, float]]:
     """The candidate settings with which TRL trains most samples a second."""
     rates = {
-        choice: round(run_trl(model, CALIBRATION_STEPS, trl_dir, choice).samples_per_s, 1)
-        for choice in CANDIDATES
+        choice: round(trl.run_trl(model, CALIBRATION_STEPS, trl_dir, choice).samples_per_s, 1)
+        for choice in trl.CANDIDATES
     }
     best = max(rates, key=lambda choice: rates[choice])
     return best, {choice.name: rate for choice, rate in rates.items()}
@@ -96,12 +94,16 @@ def summarize(found: Compared) -> Record:
         for name, runs in (("bard", ours), ("trl", theirs))
     }
     seen = ([run.seen_per_s for run in runs] for runs in (ours, theirs))
-    edges = equal_parts(min(run.seen[-1] for run in (*ours, *theirs)))
+    edges = trl.equal_parts(min(run.seen[-1] for run in (*ours, *theirs)))
     return {
         "ratio": round(ratio_of(rates["bard"], rates["trl"]), 2),
         "ratio_seen": round(ratio_of(*seen), 2),
         "samples_per_s": {name: spread(values) for name, values in rates.items()},
-        "curve": {"seen": edges[1:], "bard": curve(ours, edges), "trl": curve(theirs, edges)},
+        "curve": {
+            "seen": edges[1:],
+            "bard": trl.curve(ours, edges),
+            "trl": trl.curve(theirs, edges),
+        },
         "trl": {**found.trl, "tried": dict(found.tried)},
     }
 
@@ -111,7 +113,7 @@ def render(record: Record) -> str:
     rates = record["samples_per_s"]
     lines = [f"{name.upper():5}{rates[name]['median']:9.1f} samples/s" for name in ("bard", "trl")]
     lines.append(f"ratio {record['ratio']:.2f}, of samples seen {record['ratio_seen']:.2f}")
-    return "\n".join([*lines, "", render_curve(record["curve"])])
+    return "\n".join([*lines, "", trl.render_curve(record["curve"])])
 
 
 def draw(path: Path, record: Record) -> None:
@@ -134,23 +136,9 @@ def draw(path: Path, record: Record) -> None:
     plot(path, (6.4, 3.9), body)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Repeats, and the options of the runs."""
-    parser.add_argument("--repeats", type=int, default=5)
-    add_run_options(parser)
-
-
+OPTIONS = (Option("repeats", 5, 1), *trl.OPTIONS)
 BENCHMARK = Benchmark(
-    name="vs_trl",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=5.0,
-    options=add_options,
-    quick={"repeats": 1, "steps": 10},
-    overrides="field of the tiny recipe, for BARD only",
-    draw=draw,
+    "vs_trl", __doc__, measure, summarize, render, OPTIONS, target=5.0, overrides=True, draw=draw
 )
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ printed is one JSON object; `ratio` is BARD's mean over TRL's over the whole cur
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -21,22 +20,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks.common import CACHE, Arguments, Benchmark, Record
+from benchmarks import trl_runs as trl
+from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record
 from benchmarks.student import student_path
-from benchmarks.trl_runs import (
-    BATCH,
-    CANDIDATES,
-    Run,
-    check_steps,
-    curve,
-    ensure_trl,
-    equal_parts,
-    render_curve,
-    run_ours,
-    run_trl,
-    trl_settings,
-)
-from benchmarks.trl_runs import add_options as add_run_options
+from benchmarks.trl_runs import Run
 from benchmarks.vs_trl import draw
 
 # Student's t for a two-sided band of 95 % by degrees of freedom, from 1 on.
@@ -55,18 +42,18 @@ class Pairs:
 
 def measure(arguments: Arguments) -> Pairs:
     """Run one more pair and keep it."""
-    check_steps(arguments)
-    model, version = student_path(arguments.model), ensure_trl(arguments.trl_dir)
+    trl.check_steps(arguments)
+    model, version = student_path(arguments.model), trl.ensure_trl(arguments.trl_dir)
     keep: Path = arguments.keep
     keep.mkdir(parents=True, exist_ok=True)
     files = sorted(keep.glob("seed-*.json"))
     seed = f"run.seed={len(files)}"
     pair = [
-        run_ours(model, arguments.steps, [seed, *arguments.overrides]),
-        run_trl(model, arguments.steps, arguments.trl_dir, CANDIDATES[0], [seed]),
+        trl.run_ours(model, arguments.steps, [seed, *arguments.overrides]),
+        trl.run_trl(model, arguments.steps, arguments.trl_dir, trl.CANDIDATES[0], [seed]),
     ]
     (keep / f"seed-{len(files)}.json").write_text(json.dumps([asdict(run) for run in pair]))
-    return Pairs(read_pairs(keep), trl_settings(version, CANDIDATES[0]))
+    return Pairs(read_pairs(keep), trl.settings(version, trl.CANDIDATES[0]))
 
 
 def read_pairs(keep: Path) -> list[Pair]:
@@ -84,13 +71,13 @@ def summarize(found: Pairs) -> Record:
 
 def trained_on(run: Run) -> Run:
     """A run of ours with the rollouts it was trained on in place of those it saw."""
-    return replace(run, seen=tuple(BATCH * (i + 1) for i in range(len(run.rewards))))
+    return replace(run, seen=tuple(trl.BATCH * (i + 1) for i in range(len(run.rewards))))
 
 
 def compare(pairs: Sequence[Pair]) -> Record:
     """Both curves with bands over seeds, and the paired difference of their means."""
-    edges = equal_parts(min(run.seen[-1] for pair in pairs for run in pair))
-    by_seed = [[curve([run], edges) for run in pair] for pair in pairs]
+    edges = trl.equal_parts(min(run.seen[-1] for pair in pairs for run in pair))
+    by_seed = [[trl.curve([run], edges) for run in pair] for pair in pairs]
 
     def points(side: int) -> list[list[float] | None]:
         columns = zip(*(curves[side] for curves in by_seed), strict=True)
@@ -119,26 +106,13 @@ def render(record: Record) -> str:
     difference = record["difference"]
     band_text = "-" if difference is None else f"{difference[0]:+.4f} ± {difference[1]:.4f}"
     last = f"{record['seeds']} seeds, ratio {record['ratio']:.3f}, difference {band_text}"
-    return "\n".join([render_curve(record["curve"]), last])
+    return "\n".join([trl.render_curve(record["curve"]), last])
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Where pairs are kept, and the options of the runs."""
-    text = "directory of the kept pairs"
-    parser.add_argument("--keep", type=Path, default=CACHE / "vs_trl", metavar="DIR", help=text)
-    add_run_options(parser)
-
-
+KEEP = Option("keep", CACHE / "vs_trl", CACHE / "vs_trl-quick", "directory of the pairs", Path)
+OPTIONS = (KEEP, *trl.OPTIONS)
 BENCHMARK = Benchmark(
-    name="vs_trl_curve",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    options=add_options,
-    quick={"steps": 10, "keep": CACHE / "vs_trl-quick"},
-    overrides="field of the tiny recipe, for BARD only",
-    draw=draw,
+    "vs_trl_curve", __doc__, measure, summarize, render, OPTIONS, overrides=True, draw=draw
 )
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ tiny one (of the tiny one if there is no other), and `tiny_stall_ms` the worst o
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import statistics
@@ -53,7 +52,7 @@ from bard_ray.config.schema import (
 )
 from bard_ray.learn.spec import OptimSpec
 from benchmarks.cluster import CPU, MAX_LEN, local_cluster, spawn_learner, spawn_rollout
-from benchmarks.common import Arguments, Benchmark, Record, names, note, significant
+from benchmarks.common import Arguments, Benchmark, Option, Record, names, note, significant
 
 PROMPT_TOKENS = 12
 NEW_TOKENS = 160
@@ -347,25 +346,14 @@ def render(record: Record) -> str:
     return "\n".join(lines)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is loaded, how, and how often."""
-    parser.add_argument("--sizes", type=names, default=list(SIZES), help=",".join(SIZES))
-    parser.add_argument("--loads", type=names, default=["background", "in_place"])
-    parser.add_argument("--in-flight", type=int, default=128, help="requests")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-
-
-BENCHMARK = Benchmark(
-    name="weight_sync",
-    doc=__doc__,
-    measure=measure,
-    summarize=summarize,
-    render=render,
-    target=3.0,
-    options=add_options,
-    quick={"sizes": ["tiny", "50m"], "loads": ["background"], "repeats": 2},
+OPTIONS = (
+    Option("sizes", list(SIZES), ["tiny", "50m"], parse=names),
+    Option("loads", ["background", "in_place"], ["background"], parse=names),
+    Option("in_flight", 128, help="requests"),
+    Option("repeats", 5, 2, "updates, after one that warms up"),
+    Option("dtype", "bfloat16", choices=["bfloat16", "float32"]),
 )
+BENCHMARK = Benchmark("weight_sync", __doc__, measure, summarize, render, OPTIONS, target=3.0)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

@@ -169,10 +169,22 @@ def utilization() -> Fake:
 def verifier() -> Fake:
     """50 times as fast as plain math-verify."""
     row = {"wall_per_s": 1000.0, "mismatches": 0}
-    figures = {"clean_speedup": 50.0, "hostile_throughput_loss": 0.1, "worst_over_limit_s": 0.0}
-    figures |= {"peers_hostile_throughput_loss": 0.9}
-    names = ("ours", "plain", "pool", "ours_pool_clean", "ours_pool_hostile")
-    return Fake({**figures, **dict.fromkeys(names, row)}, 50.0, "ours 10.0%, pool 90.0%")
+    figures = {
+        "clean_speedup": 50.0,
+        "clean_speedup_wall": 60.0,
+        "verdict_mismatches": 0,
+        "plain_mismatches": 0,
+        **dict.fromkeys(("ours", "plain", "pool"), row),
+        "hostile_throughput_loss": 0.1,
+        "worst_over_limit_s": 0.0,
+        "pool_mismatches": 0,
+        **dict.fromkeys(("ours_pool_clean", "ours_pool_hostile"), row),
+        "pool_stats": {"asked": 100},
+        "peers_hostile_throughput_loss": 0.9,
+        "peers_slowest_s": 5.1,
+        "peers_hostile_items": 50,
+    }
+    return Fake(figures, 50.0, "ours 10.0%, pool 90.0%")
 
 
 def _run(rate: float) -> Run:

@@ -167,3 +167,13 @@ def test_medians_and_ratios_are_taken_over_rounds():
     assert medians([{"a": 1.0}, {"a": 5.0}, {"a": 2.0}]) == {"a": 2.0}
     assert ratio_of([2.0, 9.0, 4.0], [1.0, 1.0, 4.0]) == 2.0
     assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+
+
+def test_the_tables_of_the_scaling_page_are_those_of_the_baseline():
+    page, record = (ROOT / "docs" / "scaling.md").read_text(), baseline(load_benchmark("scaling"))
+    for row in record["growing_batch"] + record["fixed_batch"]:
+        split = f"{row['rollout']}, {row['learner']}, {row['reference']}"
+        cell = f"{row['efficiency']:.2f} / {row['of_ideal']:.2f}"
+        lines = [line for line in page.splitlines() if f"| {row['gpus']:,} ({split}) |" in line]
+        assert len(lines) == 2
+        assert any(f"| {cell} |" in line for line in lines), (row["gpus"], row["max_lag"], cell)
