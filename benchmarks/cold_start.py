@@ -96,7 +96,7 @@ def until_first_record(overrides: Sequence[str]) -> tuple[float, float]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(STOP_S)
-    return total_s, sum(stage["wall_s"] for stage in stages.values())
+    return total_s, round(sum(stage["wall_s"] for stage in stages.values()), 2)
 
 
 def _await_record(path: Path, process: subprocess.Popen[bytes], clock: Clock) -> None:

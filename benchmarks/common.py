@@ -194,6 +194,12 @@ def names(text: str) -> list[str]:
     return [part for part in text.split(",") if part and part != "none"]
 
 
+def require_steps(steps: int, warm: int) -> None:
+    """Exit unless two steps are left to be timed after the first ones, which are left out."""
+    if steps < warm + 2:
+        sys.exit(f"--steps {steps}: at least {warm + 2}, since the first {warm} are left out")
+
+
 def note(text: str) -> None:
     """A line about the progress of a measurement, on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from bard_ray.rl.flow import RLRoles
 from bard_ray.rl.loop import RLSpec, train_rl
 from bard_ray.rl.state import RLState
 from bard_ray.roles import Published
-from benchmarks.common import Clock, note
+from benchmarks.common import Clock, note, require_steps
 from benchmarks.processes import cpu_seconds, used
 
 WARM = 5  # first steps of a run, left out
@@ -135,6 +135,7 @@ class LiveLoop:
     """Roles that are up, and the loop that trains on them from the same student each time."""
 
     def __init__(self, config: Config, roles: Roles, model: str) -> None:
+        require_steps(config.rl.steps, WARM)
         self.config, self.roles, self._model = config, roles, model
         self._version = 0
 

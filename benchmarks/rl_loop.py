@@ -17,7 +17,7 @@ from __future__ import annotations
 import statistics
 import sys
 
-from benchmarks.common import Arguments, Benchmark, Option, Record
+from benchmarks.common import Arguments, Benchmark, Option, Record, require_steps
 from benchmarks.student import MODEL, RLRun, run_rl, student_path
 
 WARM = 5
@@ -27,6 +27,7 @@ GROUP_PARTS = ("generate", "grade", "reference")
 
 def measure(arguments: Arguments) -> RLRun:
     """One RL stage."""
+    require_steps(arguments.steps, WARM)
     sizes = [f"rl.steps={arguments.steps}", f"rl.max_lag={arguments.max_lag}"]
     return run_rl(student_path(arguments.model), *sizes, *arguments.overrides)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.children import json_lines
-from benchmarks.common import ROOT, Arguments, Option, Record
+from benchmarks.common import ROOT, Option, Record
 from benchmarks.student import MODEL, RLRun, run_rl
 
 WARM = 5
@@ -170,9 +170,3 @@ def render_curve(points: Record) -> str:
 def settings(version: str, choice: Choice) -> Record:
     """What the record keeps of TRL."""
     return {"version": version, "threads": TRL_THREADS, **vars(choice)}
-
-
-def check_steps(arguments: Arguments) -> None:
-    """Exit where no update is left to be timed."""
-    if arguments.steps <= WARM:
-        sys.exit(f"--steps {arguments.steps}: at least {WARM + 1}, the first {WARM} are left out")

@@ -32,6 +32,7 @@ from benchmarks.common import (
     note,
     plot,
     ratio_of,
+    require_steps,
     spread,
 )
 from benchmarks.student import student_path
@@ -61,7 +62,7 @@ class Compared:
 
 def measure(arguments: Arguments) -> Compared:
     """Find TRL's fastest settings, then run both sides in turn."""
-    trl.check_steps(arguments)
+    require_steps(arguments.steps, trl.WARM)
     model, version = student_path(arguments.model), trl.ensure_trl(arguments.trl_dir)
     choice, tried = trl.CANDIDATES[0], dict[str, float]()
     if not arguments.quick:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks import trl_runs as trl
-from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record
+from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record, require_steps
 from benchmarks.student import student_path
 from benchmarks.trl_runs import Run
 from benchmarks.vs_trl import draw
@@ -42,7 +42,7 @@ class Pairs:
 
 def measure(arguments: Arguments) -> Pairs:
     """Run one more pair and keep it."""
-    trl.check_steps(arguments)
+    require_steps(arguments.steps, trl.WARM)
     model, version = student_path(arguments.model), trl.ensure_trl(arguments.trl_dir)
     keep: Path = arguments.keep
     keep.mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,12 @@ def test_given_options_win_over_quick():
     assert arguments.overrides == ["rl.max_lag=2"]
 
 
+def test_too_few_steps_are_refused_before_anything_starts():
+    benchmark = load_benchmark("rl_loop")
+    with pytest.raises(SystemExit, match="--steps 5: at least 7, since the first 5 are left out"):
+        benchmark.measure(benchmark.parse(["--steps", "5"]))
+
+
 def test_a_benchmark_without_a_configuration_takes_no_overrides():
     with pytest.raises(SystemExit):
         load_benchmark("levenshtein").parse(["rl.max_lag=2"])
