@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.common import CACHE, ROOT
 
 CLOSE_S = 60.0
+JSON_LINE = '{"'  # libraries print Python dicts, which begin with another quote
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -46,7 +47,7 @@ def json_lines(
 ) -> list[dict[str, Any]]:
     """The JSON objects that a module prints, one a line."""
     lines = _output(module, module_command(module, *arguments), env).splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
+    return [json.loads(line) for line in lines if line.startswith(JSON_LINE)]
 
 
 def _output(what: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
@@ -94,7 +95,7 @@ class Child:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
         for line in self._process.stdout:
-            if line.startswith("{"):
+            if line.startswith(JSON_LINE):
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         tail = "\n".join(self._log.read_text().splitlines()[-8:])

@@ -127,7 +127,7 @@ def measure_point(
             if number:
                 rates[name].append(answer["tokens"] / answer["seconds"])
                 busy += [answer["busy_share"]] if name == "ray" else []
-    note(f"{workers} workers, {concurrency or 'all'} in flight: done")
+    note(f"workers {workers}, in flight {concurrency or 'all'}: done")
     return question | {"rates": rates, "busy_share": statistics.median(busy)}
 
 
