@@ -18,7 +18,7 @@ import tempfile
 
 from benchmarks.common import Arguments, Benchmark, Option
 from benchmarks.simulator.report import render_validation
-from benchmarks.simulator.validate import Measured, calibrate, compare, validate
+from benchmarks.simulator.validate import SHAPES, Measured, calibrate, compare, validate
 
 
 def measure(arguments: Arguments) -> Measured:
@@ -27,11 +27,13 @@ def measure(arguments: Arguments) -> Measured:
     with tempfile.TemporaryDirectory() as directory:
         if arguments.calibrate:
             return asyncio.run(calibrate(directory, rounds, overrides))
-        return asyncio.run(validate(directory, arguments.steps, rounds, overrides))
+        shapes = SHAPES[: arguments.shapes]
+        return asyncio.run(validate(directory, shapes, arguments.steps, rounds, overrides))
 
 
 OPTIONS = (
     Option("calibrate", False, help="service times only"),
+    Option("shapes", len(SHAPES), 1, "configurations that are run"),
     Option("steps", 40, 12, "of each real run"),
     Option("rounds", 2, 1, "real runs of each configuration"),
 )

@@ -73,11 +73,20 @@ def render_validation(found: dict[str, Any]) -> str:
             line.append(f"{seen[key] / seen['step_s']:.2f}/{said[key] / said['step_s']:.2f}")
         line.append(f"{seen['engine_busy_share']:.2f}/{said['engine_busy_share']:.2f}")
         lines.append(line)
-    times = "\n".join(f"{part}: {values}" for part, values in found["service_times"].items())
+    times = "\n".join(
+        f"{part}: " + "  ".join(f"{name} {_value(value)}" for name, value in values.items())
+        for part, values in found["service_times"].items()
+    )
     if not found["configurations"]:
         return times
     table = _aligned(lines, [""] * len(lines))
     return f"{times}\n\nshares of the step are measured/predicted\n{table}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "/".join(map(_value, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_plot(path: Path, found: dict[str, Any]) -> None:

@@ -156,16 +156,18 @@ class Measured:
     predicted: Mapping[Shape, Mapping[str, float]]
 
 
-async def validate(directory: str, steps: int, rounds: int, overrides: list[str]) -> Measured:
+async def validate(
+    directory: str, shapes: Sequence[Shape], steps: int, rounds: int, overrides: list[str]
+) -> Measured:
     """Calibration and real runs in turn, then the predictions."""
     config = session_config(directory, overrides)
     async with open_session(config) as context:
         meter = Meter(context)
         await meter.collect(WORKLOAD_GROUPS)
         await meter.alone()
-        runs: dict[Shape, list[dict[str, float]]] = {shape: [] for shape in SHAPES}
+        runs: dict[Shape, list[dict[str, float]]] = {shape: [] for shape in shapes}
         for _ in range(rounds):
-            for shape in SHAPES:
+            for shape in shapes:
                 await meter.alone()
                 await meter.together()
                 runs[shape].append(await real_run(meter, shape, steps))
