@@ -1,24 +1,23 @@
-"""How many budgets a compressor reaches when its writer misses the requested length.
+"""How many budgets a compressor reaches when its writer misses the length it is asked for.
 
-    python benchmarks/acceptance.py [--chains 200] [--bias 0.35] [--spread 0.2] [--attempts 1 2 4]
+    python -m benchmarks.acceptance [--chains 200] [--bias 0.35] [--spread 0.2] [--attempts 1,2,4]
 
-A scripted writer stands in for an LLM: given a length it writes exp(bias + spread * z) times as
-much, z ~ N(0, 1) anew each time; told how long its text was, it is off by `learns` of that error.
+A scripted writer stands in for an LLM: asked for a length it writes exp(bias + spread * z) times as
+much, z ~ N(0, 1) drawn anew each time; after feedback on its length, `learns` of the error remains.
 Chains of log-normal length are rewritten to `BUDGETS` by the compressor `rewrite`, for several
-numbers of attempts. What it shows is the rule, window and feedback, not any LLM. Prints one line a
-budget; the last line printed is one JSON object.
+numbers of attempts. What it shows is the rule, window and feedback, not any LLM. The last line
+printed is one JSON object; `ratio` is the accepted share with the most attempts over that with the
+fewest, all budgets together.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from bard_ray.distill.filter import Candidate
 from bard_ray.distill.teacher import Reply, TeacherRequest
 from bard_ray.records import GradeItem, Message, Question, Verdict
 from bard_ray.verify.grade import grade
+from benchmarks.common import Arguments, Benchmark, Option, Record, numbers
 
 BUDGETS = (250, 500, 1000, 2000, 4000)
 MEDIAN_TOKENS = 3000  # of natural chains, whose logarithms have a standard deviation of 0.5
@@ -41,10 +41,11 @@ class SloppyWriter:
     """Answers the built-in prompt of `rewrite` with texts of the wrong length; a word is a token.
 
     Attributes:
-        bias: of the logarithm of its lengths.
-        spread: standard deviation of the same.
-        learns: share of the last error that remains after feedback.
-        wrong, unformed: shares of replies with a wrong answer, and without tags.
+        bias: mean error of the logarithm of its lengths.
+        spread: standard deviation of that error.
+        learns: part of the error of the last try that remains after feedback.
+        wrong: share of replies with a wrong answer.
+        unformed: share of replies without tags.
         requests: all requests so far.
     """
 
@@ -56,7 +57,7 @@ class SloppyWriter:
     requests: list[TeacherRequest] = field(default_factory=list)
 
     async def reply(self, request: TeacherRequest) -> Reply:
-        """A text that depends on the request only."""
+        """A text that depends on the request alone."""
         self.requests.append(request)
         generator = np.random.default_rng(request.seed)
         low, high = map(int, _WINDOW.findall(request.messages[0].content)[0])
@@ -85,7 +86,7 @@ def count_words(texts: Sequence[str]) -> list[int]:
 
 
 async def grade_here(items: Sequence[GradeItem]) -> list[Verdict]:
-    """The project's grader, in this process: the texts are our own."""
+    """The project's grader, in this process: the texts are made up here."""
     return [grade(item) for item in items]
 
 
@@ -96,13 +97,24 @@ def chain_of_length(number: int, num_tokens: int) -> Candidate:
     return Candidate(question, think, "\\boxed{42}", np.zeros(num_tokens, np.int32))
 
 
-async def measure(args: argparse.Namespace, attempts: int) -> AcceptanceTable:
-    """The table of all chains at all budgets."""
-    generator = np.random.default_rng(args.seed)
-    lengths = np.exp(generator.normal(math.log(MEDIAN_TOKENS), 0.5, args.chains)).astype(int)
-    writer = SloppyWriter(args.bias, args.spread, wrong=args.wrong, unformed=args.unformed)
-    rule, table = Rewrite(low=args.low, high=args.high, attempts=attempts), AcceptanceTable()
-    for number, length in enumerate(lengths.tolist()):
+Tables = Mapping[int, AcceptanceTable]  # by number of attempts
+
+
+def measure(arguments: Arguments) -> Tables:
+    """A table for each number of attempts."""
+    return {n: asyncio.run(rewrite_all(arguments, n)) for n in sorted(arguments.attempts)}
+
+
+async def rewrite_all(arguments: Arguments, attempts: int) -> AcceptanceTable:
+    """All chains to all budgets with so many attempts."""
+    generator = np.random.default_rng(arguments.seed)
+    logs = generator.normal(math.log(MEDIAN_TOKENS), 0.5, arguments.chains)
+    writer = SloppyWriter(
+        arguments.bias, arguments.spread, wrong=arguments.wrong, unformed=arguments.unformed
+    )
+    rule = Rewrite(low=arguments.low, high=arguments.high, attempts=attempts)
+    table = AcceptanceTable()
+    for number, length in enumerate(np.exp(logs).astype(int).tolist()):
         tools = CompressorTools(writer, count_words, grade_here, np.random.default_rng((1, number)))
         for result in await rule.compress(chain_of_length(number, length), BUDGETS, tools):
             num_tokens = count_words([result.think])[0]
@@ -110,33 +122,47 @@ async def measure(args: argparse.Namespace, attempts: int) -> AcceptanceTable:
     return table
 
 
-def show(attempts: int, rows: Mapping[str, Any]) -> None:
-    """One line a budget."""
-    for budget, row in rows.items():
-        error = "-" if row["mean_error"] is None else f"{row['mean_error']:.3f}"
-        print(
-            f"attempts {attempts}  budget {budget:>5}  accepted {row['share']:.3f}"
-            f"  mean attempts {row['mean_attempts']:.2f}  |L-b|/b {error}  {row['reasons']}"
-        )
+def accepted_share(table: AcceptanceTable) -> float:
+    """Accepted over requested results, all budgets together."""
+    rows = table.budgets.values()
+    return sum(row.accepted for row in rows) / sum(row.requested for row in rows)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    numbers = {"bias": 0.35, "spread": 0.2, "wrong": 0.03, "unformed": 0.02}
-    for name, default in {**numbers, "low": 0.75, "high": 1.0}.items():
-        parser.add_argument(f"--{name}", type=float, default=default)
-    parser.add_argument("--chains", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--attempts", type=int, nargs="+", default=[1, 2, 4])
-    args = parser.parse_args()
-    result = {}
-    for attempts in args.attempts:
-        rows = asyncio.run(measure(args, attempts)).to_json()
-        show(attempts, rows)
-        result[str(attempts)] = rows
-    print(json.dumps({"settings": vars(args), "attempts": result}))
+def summarize(tables: Tables) -> Record:
+    """The tables as plain values."""
+    shares = {attempts: accepted_share(table) for attempts, table in tables.items()}
+    return {
+        "ratio": round(shares[max(shares)] / shares[min(shares)], 3),
+        "accepted_share": {str(n): round(share, 3) for n, share in shares.items()},
+        "attempts": {str(attempts): table.to_json() for attempts, table in tables.items()},
+    }
 
+
+def render(record: Record) -> str:
+    """A line for each number of attempts and budget."""
+    lines = []
+    for attempts, rows in record["attempts"].items():
+        for budget, row in rows.items():
+            error = "-" if row["mean_error"] is None else f"{row['mean_error']:.3f}"
+            lines.append(
+                f"attempts {attempts}  budget {budget:>5}  accepted {row['share']:.3f}"
+                f"  mean attempts {row['mean_attempts']:.2f}  |L-b|/b {error}  {row['reasons']}"
+            )
+    return "\n".join(lines)
+
+
+OPTIONS = (
+    Option("chains", 200, quick=50),
+    Option("bias", 0.35, help="mean error of the logarithm of a length"),
+    Option("spread", 0.2, help="standard deviation of that error"),
+    Option("wrong", 0.03, help="share of replies with a wrong answer"),
+    Option("unformed", 0.02, help="share of replies without tags"),
+    Option("low", 0.75, help="least accepted length, in budgets"),
+    Option("high", 1.0, help="largest accepted length, in budgets"),
+    Option("attempts", [1, 2, 4], parse=numbers),
+    Option("seed", 0),
+)
+BENCHMARK = Benchmark("acceptance", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

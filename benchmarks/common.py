@@ -1,35 +1,208 @@
-"""What the benchmarks share: facts of the machine, a trained student, child processes."""
+"""What every benchmark shares: its command line, the record it writes, facts of the machine.
+
+A benchmark module defines `BENCHMARK`, three functions in a row: `measure` runs what is measured,
+`summarize` turns what was measured into the figures of the record, and `render` prints the record
+as a table. The last two need no engine, so tests run them on small made-up measurements.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from actors.cluster.env import apply_driver_env
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "build" / "benchmarks"  # not in git
+BASELINES = ROOT / "benchmarks" / "baselines"
 BUSY_LOAD = 0.5  # load average above which the machine counts as busy before a benchmark starts
 
-# A short-lived student: enough supervised steps for groups to have reward variance.
-SHORT_STUDENT = [
-    "base.rows=4000",
-    "sft_full.enabled=false",
-    "distill.questions=2000",
-    "distill.teacher=clean",
-    "evaluate.enabled=false",
-]
+Arguments = argparse.Namespace
+Record = dict[str, Any]
+Found = TypeVar("Found")
+# Options that say where output goes; they are no settings of the measurement.
+OUTPUTS = ("json", "plot")
 
 
-def machine() -> dict[str, object]:
-    """Hardware, date and how busy the machine was when this was called."""
+@dataclass(frozen=True)
+class Option:
+    """One option of a benchmark's command line.
+
+    Attributes:
+        name: as an attribute of the arguments; `max_gpus` is `--max-gpus`.
+        default: its value; `False` makes it a flag.
+        quick: its value under `--quick`, unless the user gives it; None: the default.
+        help: text of `--help`.
+        parse: text to value; None: the type of the default.
+        choices: allowed values; None: all.
+    """
+
+    name: str
+    default: Any = None
+    quick: Any = None
+    help: str = ""
+    parse: Callable[[str], Any] | None = None
+    choices: Sequence[str] | None = None
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        """Add it to a parser."""
+        flag = _flag(self.name)
+        if self.default is False:
+            parser.add_argument(flag, action="store_true", help=self.help)
+            return
+        parser.add_argument(
+            flag,
+            type=self.parse or type(self.default),
+            default=self.default,
+            choices=self.choices,
+            metavar=None if self.choices else self.name.upper(),
+            help=f"{self.help or self.name} (default: {_shown(self.default)})",
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(value: object) -> str:
+    """A value as the help text shows it."""
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value.name if isinstance(value, Path) else str(value)
+
+
+@dataclass(frozen=True)
+class Benchmark(Generic[Found]):
+    """One benchmark.
+
+    Attributes:
+        name: name of its module and of its baseline in `benchmarks/baselines/`.
+        doc: docstring of its module, printed by `--help`.
+        measure: runs everything that is measured; the only part that starts processes.
+        summarize: figures of the record, `ratio` among them.
+        render: the record as a table.
+        options: its own options; `--quick` and `--json` are common to all.
+        target: what `ratio` is compared with; None if there is no target.
+        overrides: whether it takes `field=value` arguments for the tiny recipe.
+        draw: writes a figure of the record; adds the option `--plot`.
+    """
+
+    name: str
+    doc: str
+    measure: Callable[[Arguments], Found]
+    summarize: Callable[[Found], Record]
+    render: Callable[[Record], str]
+    options: Sequence[Option]
+    target: float | None = None
+    overrides: bool = False
+    draw: Callable[[Path, Record], None] | None = None
+
+    @property
+    def summary(self) -> str:
+        """First line of the module's docstring."""
+        return self.doc.partition("\n")[0]
+
+    def parser(self) -> argparse.ArgumentParser:
+        """The command line: common options, then those of this benchmark."""
+        parser = argparse.ArgumentParser(
+            prog=f"python -m benchmarks.{self.name}",
+            description=self.doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if self.overrides:
+            text = "field of the tiny recipe's configuration"
+            parser.add_argument("overrides", nargs="*", metavar="field=value", help=text)
+        shown = ", ".join(f"{_flag(name)} {_shown(value)}" for name, value in self.quick.items())
+        parser.add_argument("--quick", action="store_true", help=f"about a minute: {shown}")
+        parser.add_argument("--json", type=Path, metavar="FILE", help="write the record to FILE")
+        if self.draw is not None:
+            parser.add_argument("--plot", type=Path, metavar="FILE", help="figure, PNG or SVG")
+        for option in self.options:
+            option.add(parser)
+        return parser
+
+    @property
+    def quick(self) -> Record:
+        """Values that `--quick` gives options, by name."""
+        return {o.name: o.quick for o in self.options if o.quick is not None}
+
+    def parse(self, argv: Sequence[str] | None = None) -> Arguments:
+        """Arguments of a command line; `--quick` changes defaults only."""
+        parser = self.parser()
+        arguments = parser.parse_intermixed_args(argv)
+        if arguments.quick:
+            parser.set_defaults(**self.quick)
+            arguments = parser.parse_intermixed_args(argv)
+        return arguments
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Measure, then report; returns the exit code."""
+        arguments = self.parse(argv)
+        apply_driver_env()
+        os.environ.pop("RAY_ADDRESS", None)  # a cluster is joined only through `cluster.address`
+        facts, clock = machine(), Clock()
+        found = self.measure(arguments)
+        self.report(found, arguments, facts | {"wall_s": round(clock.seconds, 1)})
+        return 0
+
+    def report(self, found: Found, arguments: Arguments, facts: Record) -> Record:
+        """Print the table and, as the last line, the record; write what was asked for."""
+        record = self.record(found, arguments, facts)
+        print(self.render(record))
+        if self.draw is not None and arguments.plot:
+            self.draw(arguments.plot, record)
+        print(json.dumps(record, allow_nan=False))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        return record
+
+    def record(self, found: Found, arguments: Arguments, facts: Record) -> Record:
+        """The whole record: name, machine, target, figures and settings."""
+        settings = {
+            name: value.name if isinstance(value, Path) else value
+            for name, value in vars(arguments).items()
+            if name not in OUTPUTS
+        }
+        figures = self.summarize(found)
+        start = {"benchmark": self.name, **facts, "target": self.target}
+        return start | {"ratio": figures["ratio"], **figures, "settings": settings}
+
+
+def numbers(text: str) -> list[int]:
+    """`64,128` as integers."""
+    return [int(part) for part in text.split(",") if part]
+
+
+def names(text: str) -> list[str]:
+    """`a,b` as names; `none` is the empty list."""
+    return [part for part in text.split(",") if part and part != "none"]
+
+
+def require_steps(steps: int, warm: int) -> None:
+    """Exit unless two steps are left to be timed after the first ones, which are left out."""
+    if steps < warm + 2:
+        sys.exit(f"--steps {steps}: at least {warm + 2}, since the first {warm} are left out")
+
+
+def note(text: str) -> None:
+    """A line about the progress of a measurement, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def machine() -> Record:
+    """Date, hardware, and how busy the machine was when this was called."""
     model, load = "unknown", os.getloadavg()[0]
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -42,60 +215,12 @@ def machine() -> dict[str, object]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "load_before": round(load, 2),
-        "busy": load > BUSY_LOAD,  # others were at work: trust the ratios only
+        "busy": load > BUSY_LOAD,  # other processes were running: trust ratios only
     }
 
 
-def finish(record: Mapping[str, Any], path: Path | None) -> None:
-    """Write the record, and print it as the last line."""
-    if path is not None:
-        path.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
-
-
-def trained_student() -> str:
-    """Model directory of the short student, trained on first use and kept under `build/`."""
-    path = CACHE / "student" / "checkpoints" / "sft"
-    if not (path / "config.json").exists():
-        print("training a short-lived student, once (about a minute)", file=sys.stderr)
-        where = [f"run.dir={CACHE}", "run.name=student", "rl.enabled=false"]
-        run_recipe(*SHORT_STUDENT, *where)
-    return str(path)
-
-
-def recipe_command(*overrides: str) -> list[str]:
-    """The tiny recipe as a command."""
-    return [sys.executable, "-m", "recipes.bard_tiny", *overrides]
-
-
-def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment with the checkout on the path and no given cluster.
-
-    Ray gives its workers a low priority; here they get that of the processes they are compared
-    with, else a neighbor on the machine would slow down one side only.
-    """
-    env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    paths = [str(ROOT), *env.get("PYTHONPATH", "").split(os.pathsep)]
-    env |= {"PYTHONPATH": os.pathsep.join(p for p in paths if p), "RAY_worker_niceness": "0"}
-    return env | dict(extra or {})
-
-
-def run_recipe(*overrides: str) -> None:
-    """Run the tiny recipe in a process of its own; what it says is shown only if it fails."""
-    done = subprocess.run(
-        recipe_command(*overrides),
-        cwd=ROOT,
-        env=child_env(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"the recipe failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-
-
 def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
-    """Median, least and largest of repeats."""
+    """Median, smallest and largest of repeated measurements."""
     return {
         "median": round(statistics.median(values), digits),
         "min": round(min(values), digits),
@@ -103,60 +228,23 @@ def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
     }
 
 
-class Child:
-    """A contestant in a process of its own.
-
-    It answers one JSON line for each it is sent, and sleeps in between.
-    """
-
-    def __init__(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], cores: set[int]
-    ) -> None:
-        self.name = name
-        self._log = CACHE / f"{name}.log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                list(command),
-                cwd=ROOT,
-                env=child_env(env),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            )
-
-    def ask(self, question: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Send one line, if any, and wait for the next answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if question is not None:
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        tail = "\n".join(self._log.read_text().splitlines()[-8:])
-        sys.exit(f"contestant {self.name} ended without an answer; {self._log} ends with:\n{tail}")
-
-    def close(self) -> None:
-        """Tell it to stop, and see that it does."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+def medians(rounds: Sequence[Mapping[str, float]], digits: int = 4) -> dict[str, float]:
+    """Median over rounds of each figure of the first round."""
+    return {
+        name: round(statistics.median(figures[name] for figures in rounds), digits)
+        for name in rounds[0]
+    }
 
 
-def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """A contestant's side: say that it is ready, then answer until the input ends."""
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+def ratio_of(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Median over rounds of one contestant's figure over another's in the same round."""
+    pairs = zip(numerators, denominators, strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def significant(value: float, digits: int = 5) -> float:
+    """A number rounded to significant digits."""
+    return float(f"{value:.{digits}g}")
 
 
 class Clock:

@@ -20,16 +20,36 @@ from pathlib import Path
 from typing import Any
 
 from actors.cluster.env import actor_env, apply_driver_env, engine_env
-from actors.rollout.vllm_common import CPU_BATCHED_TOKENS
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
 from bard_ray.records import NO_BUDGET, GroupRequest, SamplingSpec, TokenBudget
 from bard_ray.rewards.stats import BatchStats
-from benchmarks.common import Clock, serve
+from benchmarks.children import serve
+from benchmarks.common import Clock
+
+# What the offline interface is given of our engine arguments; not what only training needs.
+OFFLINE_ARGS = (
+    "model",
+    "trust_remote_code",
+    "dtype",
+    "max_model_len",
+    "enforce_eager",
+    "max_num_seqs",
+    "block_size",
+    "tensor_parallel_size",
+    "disable_log_stats",
+    "use_tqdm_on_load",
+    "generation_config",
+    "logprobs_mode",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "enable_chunked_prefill",
+    "max_num_batched_tokens",
+)
 
 
 class Work:
-    """The groups everybody serves: group `number` is the same for every contestant."""
+    """The groups to serve: group `number` is the same for every contestant."""
 
     def __init__(self, config: Config, budgets: Sequence[int]) -> None:
         from actors.stages.rl import request_maker
@@ -80,7 +100,7 @@ class Bare:
         return {"tokens": tokens, "seconds": clock.seconds, "steps": self._steps}
 
     def _loop(self, groups: Iterable[Sequence[Any]], slots: int) -> int:
-        """Serve groups with `slots` of them under way; one ends with its last request."""
+        """Serve groups with `slots` of them in flight; one ends with its last request."""
         from actors.rollout.vllm_common import engine_prompt, read_output, sampling_params
 
         engine, waiting = self._engine, iter(groups)
@@ -113,7 +133,7 @@ def _count_down(missing: dict[str, int], group: str) -> None:
 
 
 def slots_of(question: dict[str, Any], size: int) -> int:
-    """Groups under way at a time; a concurrency of 0 asks for all at once."""
+    """Groups in flight at a time; a concurrency of 0 asks for all at once."""
     groups: int = question["groups"]
     if not question["concurrency"]:
         return groups
@@ -136,31 +156,13 @@ class Offline:
     def __init__(self, config: Config, model: str, work: Work) -> None:
         from vllm import LLM
 
+        from actors.rollout.vllm_common import engine_args
         from bard_ray.data.prompt import load_prompt_format
 
-        self._config, self._work, rollout = config, work, config.rollout
+        self._config, self._work = config, work
         self._format = load_prompt_format(model, config.student, config.budget.codec)
-        memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
-        if rollout.gpus == 0:
-            memory = {
-                "kv_cache_memory_bytes": rollout.kv_cache_mb << 20,
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, config.student.max_len),
-            }
-        self._llm = LLM(
-            model=model,
-            dtype=rollout.dtype,
-            max_model_len=config.student.max_len,
-            enforce_eager=rollout.enforce_eager,
-            max_num_seqs=rollout.max_num_seqs,
-            block_size=rollout.block_size,
-            tensor_parallel_size=rollout.tensor_parallel,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            generation_config="vllm",
-            logprobs_mode="processed_logprobs",
-            **memory,
-        )
+        args = engine_args(model, config.rollout, config.student, 0, async_engine=False)
+        self._llm = LLM(**{name: getattr(args, name) for name in OFFLINE_ARGS})
 
     def run(self, question: dict[str, Any]) -> dict[str, Any]:
         """Serve the groups; tokens and seconds."""
@@ -219,11 +221,13 @@ class Ray:
         from actors.placement.plan import plan_placement
         from actors.rollout.client import RaySampler
 
-        config = self._config
-        config.rollout.workers = self._workers = workers
-        config.rl.kl_coef = 0.0
-        plan = plan_placement(config)
-        plan = replace(plan, roles=tuple(r for r in plan.roles if r.name == "rollout"))
+        self._workers = workers
+        config = replace(
+            self._config,
+            rollout=replace(self._config.rollout, workers=workers),
+            rl=replace(self._config.rl, kl_coef=0.0),
+        )
+        plan = plan_placement(config).only({"rollout"})
         self._cluster = Cluster(config.cluster, Path(self._logs.name), verbose=False)
         await asyncio.to_thread(self._cluster.connect)
         await self._cluster.reserve(bundles(plan))

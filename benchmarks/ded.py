@@ -1,29 +1,28 @@
 """Does choosing a teacher and curating little data pay? DED's two claims on the tiny task.
 
-    python -m benchmarks.ded [--seeds 0 1 2] [--quick] [--json FILE] [field=value ...]
+    python -m benchmarks.ded [--seeds 0,1,2] [--quick] [--json FILE] [field=value ...]
 
-For every seed whole runs of the tiny recipe, supervised only (`rl.enabled=false`), on one base
+For every seed, whole runs of the tiny recipe, supervised only (`rl.enabled=false`), from one base
 student:
 
 - teachers: the smoke test chooses between a clean, a sloppy and a verbose teacher; then a student
   is trained on the whole corpus of each, to see whether the choice was right,
 - corpora: questions that the base student fails, and the chains of each that are farthest apart,
   out of a pool (`curated`), against as many rows of random questions (`random`) and against five
-  times as many (`random_5x`), all of one teacher who writes chains of different kinds. These train
+  times as many (`random_5x`), all of one teacher that writes chains of different kinds. These train
   for one epoch, so `random_5x` takes five times the steps; `curated_long` reads the curated rows
   five times.
 
 Accuracy and adherence are means over the budgets of the evaluation; `score` is accuracy times the
-share in the band. `ratio` is the score of `curated` over that of `random`, mean over the seeds, and
-`ratio_5x` that of `curated_long`, the same number of steps, over that of `random_5x`; `chose_best`
-is the share of seeds in which the smoke test chose the teacher of the best student.
-Runs are kept under `build/`: the same command goes on where
-it was stopped, `--fresh` starts over. The last line printed is one JSON object.
+share in the band. Runs are kept under `build/`: the same command resumes where it was stopped,
+`--fresh` starts over. The last line printed is one JSON object; `ratio` is the score of `curated`
+over that of `random`, mean over the seeds, `ratio_5x` that of `curated_long` over that of
+`random_5x`, which takes as many steps, and `chose_best` the share of seeds in which the smoke test
+chose the teacher of the best student.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -34,7 +33,8 @@ from typing import Any
 
 from bard_ray.distill.choice import TeacherChoice
 from bard_ray.report.results import read_results
-from benchmarks.common import CACHE, finish, machine, run_recipe
+from benchmarks.children import run_recipe
+from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record, note, numbers
 from recipes.bard_tiny import config as recipe
 
 FIGURES = ("accuracy", "in_band", "rel_err", "overrun")
@@ -59,20 +59,22 @@ CURATED_STEPS: list[Any] = [
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything, and overrides that go with it."""
+    """Questions of the corpora.
 
-    questions: int = 3000  # a teacher's whole corpus
-    smoke: int = 1200  # questions of a candidate in the smoke test: 250 tell nothing (LOG.md)
-    pool: int = 4000  # questions that the curated corpus is chosen from
-    overrides: tuple[str, ...] = ()
+    Attributes:
+        questions: of a teacher's whole corpus.
+        smoke: of a candidate in the smoke test; 250 cannot tell teachers apart (LOG.md).
+        pool: from which the curated corpus is chosen.
+    """
 
-
-QUICK = Sizes(100, 60, 200, ("base.rows=1000", "data.eval_questions=16"))
+    questions: int = 3000
+    smoke: int = 1200
+    pool: int = 4000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run gave: the figures of its student, the rows it was trained on, its teacher."""
+    """One run: the figures of its student, the rows it was trained on, its teacher."""
 
     figures: Mapping[str, float]
     rows: int
@@ -90,18 +92,18 @@ def json_override(field: str, value: object) -> str:
 
 
 class Lab:
-    """The runs of one seed: they share a base student and what the data pipeline keeps."""
+    """The runs of one seed: they share a base student and the kept outputs of the data pipeline."""
 
     def __init__(self, root: Path, seed: int, sizes: Sizes, extra: Sequence[str]) -> None:
         self._root, self._seed, self._sizes = root / f"seed{seed}", seed, sizes
-        self._extra = [*sizes.overrides, *extra]
+        self._extra = list(extra)
 
     def path(self, name: str) -> Path:
         """Directory of a run."""
         return self._root / name
 
     def run(self, name: str, overrides: Sequence[str]) -> Outcome:
-        """Make a run, or what is left of it."""
+        """Make a run, or the rest of it."""
         first = self.path("smoke")
         shared = [f"student.path={first / 'checkpoints' / 'base'}", "base.enabled=false"]
         where = [f"run.dir={self._root}", f"run.name={name}", f"run.seed={self._seed}"]
@@ -109,7 +111,7 @@ class Lab:
         base = [] if name == "smoke" else shared
         run_recipe(*where, *off, *self._extra, *base, *overrides)
         outcome = read_outcome(self.path(name))
-        print(f"seed {self._seed}  {name}: {outcome.rows:,} rows, score {outcome.score:.3f}")
+        note(f"seed {self._seed}  {name}: {outcome.rows:,} rows, score {outcome.score:.3f}")
         return outcome
 
     def teachers(self) -> tuple[TeacherChoice, dict[str, Outcome]]:
@@ -164,7 +166,7 @@ def read_choice(run: Path) -> TeacherChoice:
     """The smoke test's choice, from the data report of a finished run."""
     content = json.loads((run / "data" / "report.json").read_text())["choice"]
     if content is None:
-        sys.exit(f"{run}: its data report tells of no choice between teachers")
+        sys.exit(f"{run}: its data report has no choice between teachers")
     return TeacherChoice.from_json(content)
 
 
@@ -181,70 +183,78 @@ def over_seeds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     }
 
 
-def render(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+@dataclass(frozen=True)
+class SeedRuns:
+    """The runs of one seed: the smoke test's choice, and outcomes by teacher and by corpus."""
+
+    choice: TeacherChoice
+    teachers: Mapping[str, Outcome]
+    corpora: Mapping[str, Outcome]
+
+
+def measure(arguments: Arguments) -> list[SeedRuns]:
+    """All runs of every seed."""
+    root = CACHE / ("ded-quick" if arguments.quick else "ded")
+    extra = [f"base.rows={arguments.base_rows}", f"data.eval_questions={arguments.eval_questions}"]
+    extra += [*arguments.overrides, *(["run.fresh=true"] if arguments.fresh else [])]
+    sizes = Sizes(arguments.questions, arguments.smoke, arguments.pool)
+    found = []
+    for seed in arguments.seeds:
+        lab = Lab(root, seed, sizes, extra)
+        found.append(SeedRuns(*lab.teachers(), lab.corpora()))
+    return found
+
+
+def summarize(seeds: Sequence[SeedRuns]) -> Record:
+    """Ratios and tables over the seeds."""
+    more = f"random_{MORE}x"
+
+    def ratios(name: str, other: str) -> list[float]:
+        return [s.corpora[name].score / max(1e-9, s.corpora[other].score) for s in seeds]
+
+    best = [max(s.teachers, key=lambda name: s.teachers[name].score) for s in seeds]
+    chosen = [s.choice.winner for s in seeds]
+    curated = ratios("curated", "random")
+    return {
+        "ratio": round(statistics.mean(curated), 4),
+        "ratio_min": round(min(curated), 4),
+        "ratio_max": round(max(curated), 4),
+        "ratio_5x": round(statistics.mean(ratios("curated_long", more)), 4),
+        "chose_best": round(statistics.mean(c == b for c, b in zip(chosen, best, strict=True)), 4),
+        "chosen": chosen,
+        "best": best,
+        "smoke": [s.choice.to_json() for s in seeds],
+        "variants": {
+            **{name: over_seeds([s.teachers[name] for s in seeds]) for name in seeds[0].teachers},
+            **{name: over_seeds([s.corpora[name] for s in seeds]) for name in seeds[0].corpora},
+        },
+    }
+
+
+def render(record: Record) -> str:
     """A line a variant: mean and, in brackets, least and largest over the seeds."""
     columns = ["rows", *FIGURES, "score"]
     lines = [f"{'':16}" + "".join(f"{column:>22}" for column in columns)]
-    for name, figures in summary.items():
+    for name, figures in record["variants"].items():
         cells = (figures[column] for column in columns)
         shown = (f"{c['mean']:.3g} ({c['min']:.3g} to {c['max']:.3g})" for c in cells)
         lines.append(f"{name:16}" + "".join(f"{text:>22}" for text in shown))
+    lines.append(f"chosen by the smoke test {record['chosen']}, best {record['best']}")
     return "\n".join(lines)
 
 
-def conclude(
-    choices: Sequence[TeacherChoice],
-    teachers: Sequence[Mapping[str, Outcome]],
-    corpora: Sequence[Mapping[str, Outcome]],
-) -> dict[str, Any]:
-    """Ratios and tables over the seeds, which all three sequences run over."""
-    more = f"random_{MORE}x"
-    ratios = [found["curated"].score / max(1e-9, found["random"].score) for found in corpora]
-    ratios_more = [found["curated_long"].score / max(1e-9, found[more].score) for found in corpora]
-    best = [max(found, key=lambda name: found[name].score) for found in teachers]
-    right = [c.winner == name for c, name in zip(choices, best, strict=True)]
-    summary = {
-        name: over_seeds([found[name] for found in seeds])
-        for seeds in (teachers, corpora)
-        for name in seeds[0]
-    }
-    return {
-        "ratio": round(statistics.mean(ratios), 4),
-        "ratio_min": round(min(ratios), 4),
-        "ratio_max": round(max(ratios), 4),
-        "ratio_5x": round(statistics.mean(ratios_more), 4),
-        "chose_best": round(statistics.mean(right), 4),
-        "chosen": [choice.winner for choice in choices],
-        "best": best,
-        "smoke": [choice.to_json() for choice in choices],
-        "variants": summary,
-    }
-
-
-def main() -> int:
-    """Run, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="field=value")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--quick", action="store_true", help="one seed, small: does it work at all")
-    parser.add_argument("--fresh", action="store_true", help="start over")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_intermixed_args()
-    seeds, sizes = (args.seeds[:1], QUICK) if args.quick else (args.seeds, Sizes())
-    root, extra = CACHE / ("ded-quick" if args.quick else "ded"), list(args.overrides)
-    if args.fresh:
-        extra.append("run.fresh=true")
-    facts = machine()
-    labs = [Lab(root, seed, sizes, extra) for seed in seeds]
-    told = [lab.teachers() for lab in labs]
-    found = conclude([c for c, _ in told], [t for _, t in told], [lab.corpora() for lab in labs])
-    print(render(found["variants"]))
-    settings = {"seeds": seeds, "sizes": vars(sizes), "overrides": args.overrides}
-    finish({"benchmark": "ded", **facts, **found, **settings}, args.json)
-    return 0
-
+OPTIONS = (
+    Option("seeds", [0, 1, 2], [0], parse=numbers),
+    Option("questions", Sizes.questions, 100, "questions of a teacher's whole corpus"),
+    Option("smoke", Sizes.smoke, 60, "questions of a candidate in the smoke test"),
+    Option("pool", Sizes.pool, 200, "questions that the curated corpus is chosen from"),
+    Option("base_rows", 8000, 1000, "rows of the base student's corpus"),
+    Option("eval_questions", 256, 16, "questions of the evaluation"),
+    Option("fresh", False, help="start over"),
+)
+BENCHMARK = Benchmark(
+    "ded", __doc__, measure, summarize, render, OPTIONS, target=1.0, overrides=True
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -2,23 +2,24 @@
 
     python -m benchmarks.distill [--quick] [--json FILE] [field=value ...]
 
-Makes the corpus of the tiny recipe once more, every step of it, the student's pass rate and the
-choice of diverse chains included, with chains of one teacher; then makes it again from what was
-kept. Seconds of a step are the wall time in which at least one of its chunks was in work; steps
-overlap. `ratio` is the time of the second run of the stage over that of the first. The last line
-printed is one JSON object.
+Makes the corpus of the tiny recipe once, every step of it, the student's pass rate and the choice
+of diverse chains included, with chains of one teacher; then makes it again from the kept outputs.
+Seconds are those of a step's chunks, added up: several run at a time, and those that wait for an
+engine wait at the same time. The last line printed is one JSON object; `ratio` is the time of the
+second run of the stage over that of the first.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import CACHE, finish, machine, run_recipe
+from benchmarks.children import run_recipe
+from benchmarks.common import CACHE, Arguments, Benchmark, Option, Record
 from benchmarks.ded import json_override
 
 STEPS: list[Any] = [
@@ -35,60 +36,72 @@ STEPS: list[Any] = [
     {"diverse": {"keep": 2}},
 ]
 TEACHERS = {"varied": {"backend": "exact", "slip": 0.03, "skip": 0.1, "recheck": 0.2}}
+COLUMNS = ("name", "records", "kept", "seconds", "records_per_s")
 
 
-def stage(root: Path, name: str, overrides: list[str]) -> tuple[float, list[dict[str, Any]]]:
-    """Wall seconds of the stage `distill`, and what its report says of the steps."""
-    off = [f"{section}.enabled=false" for section in ("sft_full", "sft", "rl", "evaluate")]
+@dataclass(frozen=True)
+class StageRun:
+    """Wall seconds of the stage `distill`, and the steps of its report."""
+
+    wall_s: float
+    steps: list[dict[str, Any]]
+
+
+def measure(arguments: Arguments) -> tuple[StageRun, StageRun]:
+    """The stage from nothing, then from what the first run kept."""
+    root = CACHE / "distill"
+    shutil.rmtree(root, ignore_errors=True)
+    sizes = [f"distill.questions={arguments.questions}", f"base.rows={arguments.base_rows}"]
+    given = [*sizes, *arguments.overrides]
+    return run_stage(root, "first", given), run_stage(root, "again", given)
+
+
+def run_stage(root: Path, name: str, overrides: list[str]) -> StageRun:
+    """One run of the recipe's corpus, without what is trained on it."""
+    off = ["run.goal=corpus", "sft_full.enabled=false", "sft.enabled=false"]
+    off += ["rl.enabled=false", "evaluate.enabled=false"]
     given = [json_override("distill.teachers", TEACHERS), json_override("distill.steps", STEPS)]
-    where = [f"run.dir={root}", f"run.name={name}", "run.goal=corpus"]
-    run_recipe(*where, *off, *given, *overrides)
-    state = json.loads((root / name / "state.json").read_text())
-    report = json.loads((root / name / "data" / "report.json").read_text())
-    return float(state["stages"]["distill"]["wall_s"]), report["steps"]
+    run_recipe(f"run.dir={root}", f"run.name={name}", *off, *given, *overrides)
+    return read_stage(root / name)
 
 
-def render(steps: list[dict[str, Any]]) -> str:
-    """One line for each step."""
-    total = sum(step["seconds"] for step in steps)
+def read_stage(run: Path) -> StageRun:
+    """The stage of a finished run."""
+    state = json.loads((run / "state.json").read_text())
+    report = json.loads((run / "data" / "report.json").read_text())
+    return StageRun(float(state["stages"]["distill"]["wall_s"]), report["steps"])
+
+
+def summarize(runs: tuple[StageRun, StageRun]) -> Record:
+    """Both times, and the steps of the first run."""
+    first, again = runs
+    return {
+        "ratio": round(again.wall_s / first.wall_s, 4),
+        "stage_s": first.wall_s,
+        "again_s": again.wall_s,
+        "reused": all(step["reused"] == step["parts"] for step in again.steps),
+        "steps": [{name: step[name] for name in COLUMNS} for step in first.steps],
+    }
+
+
+def render(record: Record) -> str:
+    """A line a step."""
+    total = sum(step["seconds"] for step in record["steps"])
     lines = [f"{'step':18}{'in':>9}{'kept':>9}{'records/s':>12}{'seconds':>9}{'share':>8}"]
     lines += [
         f"{s['name']:18}{s['records']:>9,}{s['kept']:>9,}{s['records_per_s'] or 0:>12,.0f}"
-        f"{s['seconds']:>9.1f}{s['seconds'] / total:>8.0%}"
-        for s in steps
+        f"{s['seconds']:>9.1f}{s['seconds'] / max(total, 1e-9):>8.0%}"
+        for s in record["steps"]
     ]
+    lines.append(f"stage {record['stage_s']:.1f} s, again {record['again_s']:.1f} s")
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="field=value")
-    parser.add_argument("--quick", action="store_true", help="few questions: does it work at all")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_intermixed_args()
-    size = ["distill.questions=200", "base.rows=500"] if args.quick else ["distill.questions=4000"]
-    facts, root = machine(), CACHE / "distill"
-    shutil.rmtree(root, ignore_errors=True)
-    first_s, steps = stage(root, "first", [*size, *args.overrides])
-    again_s, kept = stage(root, "again", [*size, *args.overrides])
-    print(render(steps))
-    shown = ("name", "records", "kept", "seconds", "records_per_s")
-    result = {
-        "benchmark": "distill",
-        **facts,
-        "ratio": round(again_s / first_s, 4),
-        "stage_s": first_s,
-        "again_s": again_s,
-        "reused": all(step["reused"] == step["parts"] for step in kept),
-        "steps": [{name: step[name] for name in shown} for step in steps],
-        "overrides": args.overrides,
-    }
-    finish(result, args.json)
-    return 0
-
+OPTIONS = (
+    Option("questions", 4000, 200),
+    Option("base_rows", 8000, 500, "rows of the base student's corpus"),
+)
+BENCHMARK = Benchmark("distill", __doc__, measure, summarize, render, OPTIONS, overrides=True)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -15,21 +15,18 @@ printed is one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bard_ray.records import GradeItem, Outcome
 from bard_ray.verify.grade import grade
-from benchmarks.common import ROOT, finish, machine
+from benchmarks.common import ROOT, Arguments, Benchmark, Option, Record
 
 PAIRS = ROOT / "tests" / "fixtures" / "equivalence.tsv"
 ARGUABLE = ROOT / "tests" / "fixtures" / "equivalence_arguable.tsv"
-QUICK_STEP = 6  # with --quick, one pair of so many
 _OURS = "ours"
 
 
@@ -51,11 +48,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What both graders said of a pair: was the answer accepted?"""
+    """What both graders said of a pair, was the answer accepted, and the seconds they took."""
 
     pair: Pair
     ours: bool
     theirs: bool
+    ours_s: float
+    theirs_s: float
 
 
 def in_box(answer: str) -> str:
@@ -98,20 +97,18 @@ def math_verify_accepts(pair: Pair) -> bool:
         return False
 
 
-def asked(pairs: Sequence[Pair]) -> tuple[list[Said], dict[str, float]]:
-    """Both graders on all pairs in turn, and milliseconds a pair of each."""
-    ours_s = theirs_s = 0.0
-    said = []
-    for pair in pairs:
-        begun = time.perf_counter()
-        ours = ours_accepts(pair)
-        between = time.perf_counter()
-        theirs = math_verify_accepts(pair)
-        ours_s += between - begun
-        theirs_s += time.perf_counter() - between
-        said.append(Said(pair, ours, theirs))
-    count = len(pairs) / 1e3
-    return said, {"ours": round(ours_s / count, 3), "math_verify": round(theirs_s / count, 3)}
+def measure(arguments: Arguments) -> list[Said]:
+    """Both graders on all pairs in turn."""
+    return [judge(pair) for pair in read_pairs()[:: arguments.every]]
+
+
+def judge(pair: Pair) -> Said:
+    """Both graders on one pair."""
+    begun = time.perf_counter()
+    ours = ours_accepts(pair)
+    between = time.perf_counter()
+    theirs = math_verify_accepts(pair)
+    return Said(pair, ours, theirs, between - begun, time.perf_counter() - between)
 
 
 def score(pairs: Sequence[Pair], accepted: Sequence[bool]) -> dict[str, float]:
@@ -124,7 +121,7 @@ def score(pairs: Sequence[Pair], accepted: Sequence[bool]) -> dict[str, float]:
     }
 
 
-def compared(said: Sequence[Said]) -> dict[str, Any]:
+def compared(said: Sequence[Said]) -> Record:
     """Both graders on the same pairs."""
     pairs = [one.pair for one in said]
     ours = score(pairs, [one.ours for one in said])
@@ -133,14 +130,17 @@ def compared(said: Sequence[Said]) -> dict[str, Any]:
     return {"pairs": len(pairs), "ratio": ratio, "ours": ours, "math_verify": theirs}
 
 
-def run(pairs: Sequence[Pair]) -> dict[str, Any]:
+def summarize(said: Sequence[Said]) -> Record:
     """All pairs, those of other projects alone, and each class."""
-    said, milliseconds = asked(pairs)
-    kinds = dict.fromkeys(pair.kind for pair in pairs)
+    kinds = dict.fromkeys(one.pair.kind for one in said)
+    suites = [one for one in said if one.pair.source != _OURS]
     return {
         **compared(said),
-        "ms_per_pair": milliseconds,
-        "suites": compared([one for one in said if one.pair.source != _OURS]),
+        "ms_per_pair": {
+            "ours": round(1e3 * sum(one.ours_s for one in said) / len(said), 3),
+            "math_verify": round(1e3 * sum(one.theirs_s for one in said) / len(said), 3),
+        },
+        "suites": compared(suites),
         "classes": {k: compared([one for one in said if one.pair.kind == k]) for k in kinds},
         "ours_wrong": [
             f"{one.pair.kind}: {one.pair.answer} | {one.pair.gold}"
@@ -150,36 +150,26 @@ def run(pairs: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
-def table(figures: dict[str, Any]) -> None:
-    """Figures for people: pairs, then false positives and false negatives of both."""
-    print(f"{'':<16}{'pairs':>6}{'ours +':>9}{'ours -':>8}{'theirs +':>10}{'theirs -':>10}")
-    named = {**figures["classes"], "from suites": figures["suites"], "all": figures}
+def render(record: Record) -> str:
+    """Pairs, false positives and false negatives of both graders, by class."""
+    lines = [f"{'':<16}{'pairs':>6}{'ours +':>9}{'ours -':>8}{'theirs +':>10}{'theirs -':>10}"]
+    named = {**record["classes"], "from suites": record["suites"], "all": record}
     for name, row in named.items():
         ours, theirs = row["ours"], row["math_verify"]
-        print(
+        lines.append(
             f"{name:<16}{row['pairs']:>6}{ours['false_positives']:>9}{ours['false_negatives']:>8}"
             f"{theirs['false_positives']:>10}{theirs['false_negatives']:>10}"
         )
-    print("+ false positives, - false negatives; theirs: plain math-verify")
-    for pair in figures["ours_wrong"]:
-        print(f"  ours is wrong about {pair}")
+    milliseconds = record["ms_per_pair"]
+    lines += [
+        "+ false positives, - false negatives; theirs: plain math-verify",
+        f"ms per pair: ours {milliseconds['ours']:.2f}, theirs {milliseconds['math_verify']:.2f}",
+    ]
+    return "\n".join(lines + [f"  ours is wrong about {pair}" for pair in record["ours_wrong"]])
 
 
-def main() -> int:
-    """Run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a part of the pairs")
-    parser.add_argument("--json", type=Path, help="where to write the record")
-    args = parser.parse_args()
-    facts = machine()
-    pairs = read_pairs()[:: QUICK_STEP if args.quick else 1]
-    figures = run(pairs)
-    table(figures)
-    finish({"benchmark": "equivalence", **facts, **figures}, args.json)
-    return 0
-
+OPTIONS = (Option("every", 1, 6, "grade one pair of so many"),)
+BENCHMARK = Benchmark("equivalence", __doc__, measure, summarize, render, OPTIONS, target=1.0)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,47 +1,35 @@
 """What `rollout.kv_after_update` does to log-probs and speed.
 
-    python benchmarks/kv_after_update.py [--in-flight 64] [--change 0.01] [--repeats 3]
+    python -m benchmarks.kv_after_update [--in-flight 64] [--change 0.01] [--repeats 3]
         [--json FILE]
 
 Requests of the tiny model (float32) run while its weights are replaced by others, each moved by
-`--change` of its tensor's spread. `keep` goes on with the keys and values of the old weights,
-`recompute` computes them again. For each: how far the log-probs of tokens sampled after the update
-are from a pure forward of the new weights, and seconds until the requests were done. The last line
-printed is one JSON object; its `ratio` is the time with `recompute` over the time with `keep`.
+`--change` of its tensor's spread. `keep` continues with the keys and values of the old weights,
+`recompute` computes them again. For each: the distance of the log-probs of tokens sampled after the
+update from a pure forward of the new weights, and seconds until the requests were done. The last
+line printed is one JSON object; its `ratio` is the time with `recompute` over the time with `keep`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from actors.cluster.env import apply_driver_env, engine_env
-from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.cluster.ray_cluster import Cluster
 from actors.cluster.supervise import call
 from actors.rollout.engine import TokenOutput, TokenRequest
 from actors.rollout.worker import RolloutWorker
-from bard_ray.config.schema import (
-    BudgetConfig,
-    ChainConfig,
-    ClusterConfig,
-    RolloutConfig,
-    StudentConfig,
-    TinyModelConfig,
-)
+from bard_ray.config.schema import ChainConfig, ClusterConfig, RolloutConfig, TinyModelConfig
+from benchmarks.cluster import CPU, MAX_LEN, local_cluster, spawn_rollout
+from benchmarks.common import Arguments, Benchmark, Option, Record, medians, ratio_of
 
-MAX_LEN = 256
 PROMPT = np.full(12, 5, np.int32)
 NEW_TOKENS = 200
 STEPS_BEFORE = 60
@@ -49,6 +37,7 @@ LIMIT_S = 300.0
 
 Policy = Literal["keep", "recompute"]
 POLICIES: tuple[Policy, ...] = ("keep", "recompute")
+Rows = dict[Policy, list[dict[str, float]]]
 
 
 class UpdatedWorker(RolloutWorker):
@@ -106,19 +95,12 @@ def forward_gaps(outputs: list[TokenOutput], path: str) -> np.ndarray:
     return np.concatenate(gaps)
 
 
-async def measure(
+async def measure_policy(
     cluster: Cluster, models: list[str], policy: Policy, in_flight: int
 ) -> dict[str, float]:
     """One policy, in a fresh engine."""
-    worker = cluster.spawn(
-        UpdatedWorker,
-        ActorSpec(f"rollout-{policy}", 0, 1.0, 0.0, env=engine_env(on_gpu=False)),
-        models[0],
-        RolloutConfig(kv_cache_mb=256, kv_after_update=policy),
-        StudentConfig(max_len=MAX_LEN),
-        BudgetConfig(codec="digits"),
-        0,
-    )
+    rollout = RolloutConfig(kv_cache_mb=256, kv_after_update=policy)
+    worker = spawn_rollout(cluster, UpdatedWorker, models[0], rollout)
     try:
         await call(worker.start.remote(), LIMIT_S, "start")
         work = worker.across_update.remote(models[1], in_flight)
@@ -134,61 +116,50 @@ async def measure(
     }
 
 
-def run(in_flight: int, change: float, repeats: int) -> dict[Policy, dict[str, float]]:
-    """Medians of both policies, which take turns in one local cluster."""
+def measure(arguments: Arguments) -> Rows:
+    """Both policies in turn, in one local cluster."""
+    return asyncio.run(run_repeats(arguments))
+
+
+async def run_repeats(arguments: Arguments) -> Rows:
+    """One row a repeat and policy."""
+    rows: Rows = {policy: [] for policy in POLICIES}
+    config = ClusterConfig(cpus=2, object_store_mb=128)
     with tempfile.TemporaryDirectory() as directory:
-        models = write_models(Path(directory), change)
-        cluster = Cluster(
-            ClusterConfig(cpus=2, object_store_mb=128), Path(directory), verbose=False
-        )
-        cluster.connect()
-        try:
-            asyncio.run(cluster.reserve([{"CPU": 1.0}]))
-            rows: dict[Policy, list[dict[str, float]]] = {policy: [] for policy in POLICIES}
-            for _ in range(repeats):
+        models = write_models(Path(directory), arguments.change)
+        async with local_cluster(config, [CPU]) as cluster:
+            for _ in range(arguments.repeats):
                 for policy in POLICIES:
-                    rows[policy].append(asyncio.run(measure(cluster, models, policy, in_flight)))
-            return {
-                policy: {name: statistics.median(row[name] for row in found) for name in found[0]}
-                for policy, found in rows.items()
-            }
-        finally:
-            cluster.close()
+                    row = await measure_policy(cluster, models, policy, arguments.in_flight)
+                    rows[policy].append(row)
+    return rows
 
 
-def main() -> int:
-    """Command line entry."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--change", type=float, default=0.01)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    apply_driver_env()
-    os.environ.pop("RAY_ADDRESS", None)
-    found = run(args.in_flight, args.change, args.repeats)
-    for policy, row in found.items():
-        print(
-            f"{policy:>9}: {row['gap_mean']:.1e} nats from a pure forward (at most "
-            f"{row['gap_max']:.1e}), {row['tokens_after']:.0f} tokens in "
-            f"{row['seconds_after']:.2f} s after the update"
-        )
-    record: dict[str, Any] = {
-        "benchmark": "kv_after_update",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "in_flight": args.in_flight,
-        "change": args.change,
-        "ratio": round(found["recompute"]["seconds_after"] / found["keep"]["seconds_after"], 4),
-        "policies": found,
+def summarize(rows: Mapping[Policy, Sequence[Mapping[str, float]]]) -> Record:
+    """Medians of both policies over the repeats."""
+    seconds = {policy: [row["seconds_after"] for row in rows[policy]] for policy in POLICIES}
+    return {
+        "ratio": round(ratio_of(seconds["recompute"], seconds["keep"]), 4),
+        "policies": {policy: medians(found, 9) for policy, found in rows.items()},
     }
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
-    return 0
 
+
+def render(record: Record) -> str:
+    """A line a policy."""
+    return "\n".join(
+        f"{policy:>9}: {row['gap_mean']:.1e} nats from a pure forward (at most "
+        f"{row['gap_max']:.1e}), {row['tokens_after']:.0f} tokens in "
+        f"{row['seconds_after']:.2f} s after the update"
+        for policy, row in record["policies"].items()
+    )
+
+
+OPTIONS = (
+    Option("in_flight", 64, help="requests"),
+    Option("change", 0.01, help="of the weights, in spreads of their tensor"),
+    Option("repeats", 3, quick=1),
+)
+BENCHMARK = Benchmark("kv_after_update", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

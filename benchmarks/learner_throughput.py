@@ -1,11 +1,11 @@
 """The learner against a bare torch loop over the same packed batches, and one rank against two.
 
-    python benchmarks/learner_throughput.py [--steps 10] [--rounds 5] [--json FILE] [field=value]
+    python -m benchmarks.learner_throughput [--steps 10] [--rounds 5] [--json FILE] [field=value]
 
 Learner groups of one and of two ranks are started as a run starts them, through Ray and DeepSpeed,
 and take GRPO steps over sequences of the tiny recipe's lengths. A bare loop in a process of its own
 (model, loss, backward, clip, fused AdamW; packed beforehand, no statistics) takes the same steps.
-The three take turns, `--steps` at a time, so that what else runs on the machine hits all alike; a
+The three take turns, `--steps` at a time, so that other load on the machine affects all alike; a
 ratio is the median over rounds. The bare loop then compares forms of attention. The last line
 printed is one JSON object: `ratio` is learner over bare loop, `scaling` two ranks over one, both in
 tokens per second of wall time. `cpu_ratio` is learner over bare loop in tokens per second of
@@ -14,19 +14,16 @@ processor time of the process that computes; on a busy machine it is the steadie
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,9 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.cluster.env import apply_driver_env, learner_env, thread_env
-from actors.cluster.ray_cluster import ActorSpec, Cluster
-from actors.learner.actor import LearnerActor
+from actors.cluster.env import thread_env
+from actors.cluster.ray_cluster import Cluster
 from actors.learner.client import RayLearner
 from actors.placement.model_paths import student_directory
 from bard_ray.config.load import load
@@ -44,14 +40,17 @@ from bard_ray.config.schema import Config, LearnerConfig
 from bard_ray.learn.pack import MicroBatch, PackSpec, pack
 from bard_ray.learn.spec import LossSpec, OptimSpec
 from bard_ray.records import TrainSequence
+from benchmarks.cluster import local_cluster, spawn_learner
+from benchmarks.common import Arguments, Benchmark, Option, Record, ratio_of
 from recipes.bard_tiny import config as recipe
 
 Seconds = tuple[float, float]
 WALL, CPU = 0, 1
+ONE_RANK, TWO_RANKS, BARE = "learner, 1 rank", "learner, 2 ranks", "bare"
 LR = 1e-5
 OPTIM = OptimSpec()
 LOSS = LossSpec("grpo")
-# Ray's default for its workers. With another one, whatever else runs would slow one side only.
+# Ray's default for its workers. With another one, other load would slow down one side only.
 RAY_NICENESS = 15
 VOCAB = 32  # smaller than the tiny vocabulary: any id will do
 
@@ -143,7 +142,7 @@ def bare_process(
     os.environ.update(thread_env(config.threads))
     os.setpriority(os.PRIO_PROCESS, 0, RAY_NICENESS)
     spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
-    loops = {"bare": Bare(path, config, pack(given, spec))}
+    loops = {BARE: Bare(path, config, pack(given, spec))}
     for name, (attention, batches) in attention_forms(given, config).items():
         loops[name] = Bare(path, replace(config, attention=attention), batches)
     pipe.send("ready")
@@ -176,118 +175,121 @@ class Group:
         return float(await self.first.__ray_call__.remote(lambda _: time.process_time()))
 
 
-async def start_group(cluster: Cluster, config: LearnerConfig, first: int, path: str) -> Group:
-    """Start one."""
-    env = learner_env(on_gpu=False, loopback=True)
-    ranks = [
-        cluster.spawn(
-            LearnerActor,
-            ActorSpec(f"learner-{first + i}", first + i, config.cpus, 0.0, config.threads, env),
-            *(i, config.ranks, config, 0, True),
-        )
-        for i in range(config.ranks)
-    ]
+async def start_group(cluster: Cluster, config: LearnerConfig, bundle: int, path: str) -> Group:
+    """A learner group whose first rank is in this bundle."""
+    ranks = spawn_learner(cluster, config, bundle)
     learner = RayLearner(ranks, config, "float32")
     await learner.start()
     await learner.begin(path, OPTIM)
     return Group(learner, ranks[0])
 
 
-async def measure(config: Config, path: str, steps: int, rounds: int) -> dict[str, Any]:
-    """Take turns; returns tokens/s of each and the ratios."""
-    given, cluster = sequences(config), Cluster(config.cluster, Path(path) / "logs", verbose=False)
-    spawn = multiprocessing.get_context("spawn")
-    pipe, theirs = spawn.Pipe()
-    args = path, config.learner, given, theirs
-    process = spawn.Process(target=bare_process, args=args, daemon=True)
-    process.start()
-    try:
-        cluster.connect()
-        await cluster.reserve([{"CPU": config.learner.cpus}] * 3)
-        pair = replace(config.learner, ranks=2)
-        one = await start_group(cluster, config.learner, 0, path)
-        two = await start_group(cluster, pair, 1, path)
-        pipe.recv()
-
-        async def bare(name: str, count: int) -> Seconds:
-            pipe.send((name, count))
-            wall_s, cpu_s = await asyncio.to_thread(pipe.recv)
-            return wall_s, cpu_s
-
-        forms = list(attention_forms(given, config.learner))
-        contenders: dict[str, Callable[[int], Awaitable[Seconds]]] = {
-            "learner, 1 rank": partial(one.run, given),
-            "learner, 2 ranks": partial(two.run, given),
-            **{name: partial(bare, name) for name in ("bare", *forms)},
-        }
-        for run in contenders.values():
-            await run(2)  # warm
-        times: dict[str, list[Seconds]] = {name: [] for name in contenders}
-        for _ in range(rounds):
-            for name, run in contenders.items():
-                times[name].append(await run(steps))
-        pipe.send(None)
-    finally:
-        cluster.close()
-        process.kill()
-    return figures(times, steps * sum(s.tokens_T.size for s in given))
+# ---------------------------------------------------------------------- in turn
 
 
-def figures(times: dict[str, list[Seconds]], tokens: int) -> dict[str, Any]:
-    """Medians over rounds."""
+@dataclass(frozen=True)
+class Times:
+    """Wall and processor seconds of each contestant, one entry a round; tokens of a round."""
 
-    def faster(name: str, other: str, clock: int) -> float:
-        pairs = zip(times[other], times[name], strict=True)
-        return round(statistics.median(theirs[clock] / ours[clock] for theirs, ours in pairs), 3)
-
-    def per_second(clock: int) -> dict[str, int]:
-        medians = {n: statistics.median(t[clock] for t in ts) for n, ts in times.items()}
-        return {name: round(tokens / seconds) for name, seconds in medians.items()}
-
-    forms = [n for n in times if n != "bare" and not n.startswith("learner")]
-    return {
-        "tokens_per_s": per_second(WALL),
-        "tokens_per_cpu_s": per_second(CPU),  # with two ranks: of the first one's time
-        "attention_cpu_speed_over_bare": {name: faster(name, "bare", CPU) for name in forms},
-        "scaling": faster("learner, 2 ranks", "learner, 1 rank", WALL),
-        "cpu_ratio": faster("learner, 1 rank", "bare", CPU),
-        "ratio": faster("learner, 1 rank", "bare", WALL),
-    }
+    seconds: Mapping[str, Sequence[Seconds]]
+    tokens: int
 
 
-def main() -> int:
-    """Run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="field=value")
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_intermixed_args()
-    apply_driver_env()
-    config = load(recipe(), ["cluster.cpus=4", *args.overrides])
+def measure(arguments: Arguments) -> Times:
+    """All contestants in turn, from the student's random weights."""
+    config = load(recipe(), ["cluster.cpus=4", *arguments.overrides])
+    given = sequences(config)
     with tempfile.TemporaryDirectory() as directory:
         path = student_directory(config, Path(directory))
-        found = asyncio.run(measure(config, path, args.steps, args.rounds))
-    record = {
-        "benchmark": "learner_throughput",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "steps": args.steps,
-        "rounds": args.rounds,
-        "overrides": args.overrides,
-        **found,
-    }
-    for name, value in found["tokens_per_s"].items():
-        by_cpu = found["tokens_per_cpu_s"][name]
-        print(f"{name:36s} {value:8,d} tokens/s {by_cpu:8,d} tokens/CPU s")
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
-    return 0
+        rounds = run_rounds(config, path, given, arguments)
+        seconds = asyncio.run(rounds)
+    return Times(seconds, arguments.steps * sum(s.tokens_T.size for s in given))
 
+
+@contextmanager
+def bare_loops(
+    path: str, config: LearnerConfig, given: Sequence[TrainSequence]
+) -> Iterator[Connection]:
+    """The process of the bare loops, starting; its end of the pipe sends `ready`."""
+    spawn = multiprocessing.get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    process = spawn.Process(target=bare_process, args=(path, config, given, theirs), daemon=True)
+    process.start()
+    try:
+        yield pipe
+    finally:
+        process.kill()
+
+
+async def run_rounds(
+    config: Config, path: str, given: Sequence[TrainSequence], arguments: Arguments
+) -> dict[str, list[Seconds]]:
+    """Two warm-up steps each, then the rounds."""
+    one = config.learner
+    bundles = [{"CPU": one.cpus}] * 3
+    with bare_loops(path, one, given) as pipe:
+        async with local_cluster(config.cluster, bundles) as cluster:
+            single = await start_group(cluster, one, 0, path)
+            pair = await start_group(cluster, replace(one, ranks=2), 1, path)
+            pipe.recv()
+
+            async def bare(name: str, count: int) -> Seconds:
+                pipe.send((name, count))
+                wall_s, cpu_s = await asyncio.to_thread(pipe.recv)
+                return wall_s, cpu_s
+
+            contestants: dict[str, Callable[[int], Awaitable[Seconds]]] = {
+                ONE_RANK: partial(single.run, given),
+                TWO_RANKS: partial(pair.run, given),
+                **{name: partial(bare, name) for name in (BARE, *attention_forms(given, one))},
+            }
+            for run in contestants.values():
+                await run(2)
+            seconds: dict[str, list[Seconds]] = {name: [] for name in contestants}
+            for _ in range(arguments.rounds):
+                for name, run in contestants.items():
+                    seconds[name].append(await run(arguments.steps))
+            pipe.send(None)
+    return seconds
+
+
+def summarize(times: Times) -> Record:
+    """Tokens a second, and ratios as medians over rounds."""
+    seconds = times.seconds
+
+    def speed(name: str, other: str, clock: int) -> float:
+        theirs, ours = ([t[clock] for t in seconds[n]] for n in (other, name))
+        return round(ratio_of(theirs, ours), 3)
+
+    def per_second(clock: int) -> dict[str, int]:
+        middle = {n: statistics.median(t[clock] for t in ts) for n, ts in seconds.items()}
+        return {name: round(times.tokens / value) for name, value in middle.items()}
+
+    forms = [name for name in seconds if name not in (BARE, ONE_RANK, TWO_RANKS)]
+    return {
+        "ratio": speed(ONE_RANK, BARE, WALL),
+        "cpu_ratio": speed(ONE_RANK, BARE, CPU),
+        "scaling": speed(TWO_RANKS, ONE_RANK, WALL),
+        "tokens_per_s": per_second(WALL),
+        "tokens_per_cpu_s": per_second(CPU),  # with two ranks: of the first one's time
+        "attention_cpu_speed_over_bare": {name: speed(name, BARE, CPU) for name in forms},
+    }
+
+
+def render(record: Record) -> str:
+    """A line a contestant, then the ratios."""
+    lines = [
+        f"{name:36s} {value:8,d} tokens/s {record['tokens_per_cpu_s'][name]:8,d} tokens/CPU s"
+        for name, value in record["tokens_per_s"].items()
+    ]
+    ratios = ("ratio", "cpu_ratio", "scaling")
+    return "\n".join([*lines, "  ".join(f"{name} {record[name]:.3f}" for name in ratios)])
+
+
+OPTIONS = (Option("steps", 10, 4, "of each contestant in a round"), Option("rounds", 5, 2))
+BENCHMARK = Benchmark(
+    "learner_throughput", __doc__, measure, summarize, render, OPTIONS, target=0.9, overrides=True
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,27 +1,28 @@
 """How long it takes to choose diverse chains by Levenshtein distance on token ids.
 
-    python benchmarks/levenshtein.py [--questions 40] [--chains 16] [--tokens 4000] [--workers 2]
+    python -m benchmarks.levenshtein [--questions 40] [--chains 16] [--tokens 4000] [--workers 2]
 
 Makes up chains of random tokens (Zipf frequencies over a vocabulary of `VOCABULARY`) in two kinds:
 `unrelated` ones, and `related` ones, where a chain is one base chain with a part of its tokens
-replaced, removed or put in. Runs the stage `diverse` on `--questions` questions of either kind and
-extrapolates linearly to `TARGET` questions: the cost of a question does not depend on the others.
-The last line printed is one JSON object.
+replaced, removed or inserted. Runs the filter `diverse` on `--questions` questions of either kind,
+with one thread and with `--workers`, question by question in turn, and extrapolates linearly to
+`TARGET` questions: the cost of a question does not depend on the others. The last line printed is
+one JSON object; `ratio` is the wall time with one thread over that with `--workers`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bard_ray.distill.filter import Candidate, FilterContext
 from bard_ray.distill.filters.diverse import DiverseFilter
 from bard_ray.records import Ints, Message, Question
+from benchmarks.common import Arguments, Benchmark, Option, Record
 
 VOCABULARY = 150_000
 DISTINCT = 3_000  # tokens that occur in the chains of one question
@@ -53,52 +54,98 @@ def related(generator: np.random.Generator, chains: int, tokens: int) -> list[In
     return made
 
 
-def seconds(make: Maker, args: argparse.Namespace) -> tuple[float, float]:
-    """Wall and CPU seconds of the stage over all questions; making chains up is not counted.
+@dataclass(frozen=True)
+class Timing:
+    """One kind of chains with one number of threads.
 
-    On a busy machine the CPU seconds of all threads are the steadier figure.
+    Attributes:
+        kind: of chains.
+        workers: threads.
+        questions: whose chains were compared.
+        distances: computed for all of them.
+        wall_s: seconds of the filter; making the chains up is not counted.
+        cpu_s: processor seconds of all threads, steadier on a busy machine.
     """
-    generator = np.random.default_rng(args.seed)
-    stage = DiverseFilter(keep=args.keep, workers=args.workers)
-    wall = cpu = 0.0
-    for number in range(args.questions):
+
+    kind: str
+    workers: int
+    questions: int
+    distances: int
+    wall_s: float
+    cpu_s: float
+
+
+def measure(arguments: Arguments) -> list[Timing]:
+    """Both kinds of chains with one thread and with several."""
+    counts = sorted({1, arguments.workers})
+    return [t for make in (unrelated, related) for t in time_filter(make, counts, arguments)]
+
+
+def time_filter(make: Maker, counts: Sequence[int], arguments: Arguments) -> list[Timing]:
+    """The filter over all questions, every number of threads on the same chains."""
+    generator = np.random.default_rng(arguments.seed)
+    filters = {count: DiverseFilter(keep=arguments.keep, workers=count) for count in counts}
+    seconds = {count: [0.0, 0.0] for count in counts}
+    for number in range(arguments.questions):
         question = Question(str(number), (Message("user", "q"),), "")
-        chains = make(generator, args.chains, args.tokens)
+        chains = make(generator, arguments.chains, arguments.tokens)
         group = [Candidate(question, "t", "a", tokens_T) for tokens_T in chains]
-        start, cpu_start = time.perf_counter(), time.process_time()
-        kept = sum(not reason for _, reason in stage.apply(group, FilterContext()))
-        wall += time.perf_counter() - start
-        cpu += time.process_time() - cpu_start
-        assert kept == args.keep
-    return wall, cpu
+        for count in counts:
+            wall, cpu = time.perf_counter(), time.process_time()
+            kept = sum(not reason for _, reason in filters[count].apply(group, FilterContext()))
+            seconds[count][0] += time.perf_counter() - wall
+            seconds[count][1] += time.process_time() - cpu
+            assert kept == arguments.keep
+    distances = arguments.questions * arguments.chains * (arguments.chains - 1) // 2
+    return [
+        Timing(make.__name__, count, arguments.questions, distances, *seconds[count])
+        for count in counts
+    ]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("questions", 40), ("chains", 16), ("tokens", 4000), ("workers", 2)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--keep", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    pairs = args.questions * args.chains * (args.chains - 1) // 2
-    result: dict[str, object] = vars(args) | {
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
+def summarize(timings: Sequence[Timing]) -> Record:
+    """Seconds by kind and number of threads, and extrapolated to `TARGET` questions."""
+    walls: dict[int, float] = {}
+    for timing in timings:
+        walls[timing.workers] = walls.get(timing.workers, 0.0) + timing.wall_s
+    return {
+        "ratio": round(walls[min(walls)] / walls[max(walls)], 3),
+        "runs": [
+            {
+                "kind": t.kind,
+                "workers": t.workers,
+                "seconds": round(t.wall_s, 2),
+                "cpu_seconds": round(t.cpu_s, 2),
+                "cpu_ms_per_distance": round(1000 * t.cpu_s / t.distances, 3),
+                f"seconds_for_{TARGET}_questions": round(t.wall_s * TARGET / t.questions, 1),
+                f"cpu_seconds_for_{TARGET}_questions": round(t.cpu_s * TARGET / t.questions, 1),
+            }
+            for t in timings
+        ],
     }
-    for make in (unrelated, related):
-        wall, cpu = seconds(make, args)
-        whole, whole_cpu = wall * TARGET / args.questions, cpu * TARGET / args.questions
-        result[make.__name__] = {
-            "seconds": round(wall, 2),
-            "cpu_seconds": round(cpu, 2),
-            "cpu_ms_per_distance": round(1000 * cpu / pairs, 3),
-            f"seconds_for_{TARGET}_questions_extrapolated": round(whole, 1),
-            f"cpu_seconds_for_{TARGET}_questions_extrapolated": round(whole_cpu, 1),
-        }
-        print(f"{make.__name__}: {wall:.1f} s for {args.questions}, so {whole:.0f} s for {TARGET}")
-    print(json.dumps(result))
 
+
+def render(record: Record) -> str:
+    """A line for each kind and number of threads."""
+    whole = f"seconds_for_{TARGET}_questions"
+    columns = ("kind", "workers", "seconds", "cpu_seconds", "cpu_ms_per_distance", whole)
+    lines = ["  ".join(f"{column:>9}" for column in columns)]
+    lines += [
+        "  ".join(f"{run[column]:>{max(9, len(column))}}" for column in columns)
+        for run in record["runs"]
+    ]
+    return "\n".join(lines)
+
+
+OPTIONS = (
+    Option("questions", 40, 10),
+    Option("chains", 16, help="of a question"),
+    Option("tokens", 4000, help="of a chain"),
+    Option("workers", 2, help="threads"),
+    Option("keep", 4, help="chains of a question that are chosen"),
+    Option("seed", 0),
+)
+BENCHMARK = Benchmark("levenshtein", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -14,7 +14,6 @@ learner, that of the case in which it is farthest from 1.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
@@ -30,7 +29,8 @@ from typing import Any
 
 from actors.placement.plan import Plan, plan_placement
 from bard_ray.config.load import load
-from benchmarks.common import ROOT, child_env, finish, machine, recipe_command
+from benchmarks.children import child_env, recipe_command
+from benchmarks.common import ROOT, Arguments, Benchmark, Option, Record
 from benchmarks.processes import peak_memory
 from recipes.bard_tiny import config as recipe
 
@@ -203,7 +203,7 @@ def by_role(peaks: Mapping[int, tuple[str, float]]) -> dict[str, float]:
     return dict(totals)
 
 
-def summarize(found: Sequence[Found]) -> dict[str, Any]:
+def summarize(found: Sequence[Found]) -> Record:
     """Figures of the record; sizes in MiB."""
     cases: list[dict[str, Any]] = [
         {
@@ -222,7 +222,7 @@ def _training(sizes: Mapping[str, float]) -> float:
     return sum(sizes[role] for role in TRAINING)
 
 
-def render(record: Mapping[str, Any]) -> str:
+def render(record: Record) -> str:
     """A line for each case and role: planned and measured MiB, and their ratio."""
     lines = [f"{'case':<32}{'role':<11}{'planned':>9}{'measured':>9}{'ratio':>7}"]
     for case in record["cases"]:
@@ -234,25 +234,17 @@ def render(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run, print the table, write the record."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="two cases, 1,000 rows, 6 steps")
-    parser.add_argument("--rows", type=int, default=6000, help="of the corpus")
-    parser.add_argument("--steps", type=int, default=20, help="optimizer steps of a case")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    rows, steps = (1000, 6) if args.quick else (args.rows, args.steps)
-    facts = machine()
-    found = [run_case(case, rows, steps) for case in (CASES[:2] if args.quick else CASES)]
-    figures = summarize(found)
-    print(render(figures))
-    record = {"benchmark": "memory_plan", **facts, "rows": rows, "steps": steps, **figures}
-    finish(record, args.json)
-    return 0
+def measure(arguments: Arguments) -> list[Found]:
+    """All cases in turn."""
+    return [run_case(case, arguments.rows, arguments.steps) for case in CASES[: arguments.cases]]
 
+
+OPTIONS = (
+    Option("cases", len(CASES), 2, "students, the smallest first"),
+    Option("rows", 6000, 1000, "of the corpus"),
+    Option("steps", 20, 6, "optimizer steps of a case"),
+)
+BENCHMARK = Benchmark("memory_plan", __doc__, measure, summarize, render, OPTIONS)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -6,7 +6,7 @@
 
 One line of the table is one setting of workers and concurrency: requests asked for at a time, in
 whole groups, as the RL loop's window does. 0 asks for all at once and leaves the rest to the
-engine; the offline interface knows no other way, so it takes part only there. Budgets are taken in
+engine; the offline interface has no other way, so it takes part only there. Budgets are taken in
 turn, group by group; budget 0 asks without one. Fields of the configuration are those of
 `recipes/bard_tiny.py`, so `rollout.dtype=bfloat16 student.max_len=4096` and the like can be given.
 
@@ -20,30 +20,41 @@ in the other order every second round, on the same prompts, seeds, limits and en
 
 The last three use one engine and are compared with one worker (`--against none` leaves them out).
 `ratio` is ray / bare and `vs_offline` ray / the faster offline one, medians over the rounds of the
-last setting with one worker. Ray gives its workers a lower priority than others; here it does not,
-else a neighbor would slow down one contestant only. The last line printed is one JSON object.
+last setting with one worker. Ray lowers the priority of its workers; here it does not, otherwise
+other load on the machine would slow down one contestant only. The last line printed is one JSON
+object.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bard_ray.plotting import SERIES, one_panel, save_figure
-from benchmarks.common import Child, finish, machine, spread
+from benchmarks.children import Child, module_command
+from benchmarks.common import (
+    Arguments,
+    Benchmark,
+    Option,
+    Record,
+    names,
+    note,
+    numbers,
+    ratio_of,
+    spread,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TARGET = 0.95
 OFFLINE = {"offline": 1, "offline0": 0}  # contestant to VLLM_ENABLE_V1_MULTIPROCESSING
+CONTESTANTS = ("ray", "bare", *OFFLINE)
 Point = dict[str, Any]
 
 
@@ -58,135 +69,120 @@ def untrained_student(directory: str) -> str:
     return directory
 
 
-def start(name: str, model: str, args: argparse.Namespace) -> Child:
+def start(name: str, model: str, arguments: Arguments) -> Child:
     """One contestant, ready to be asked."""
-    overrides = [f"rl.group_size={args.group}", *args.overrides]
-    if args.max_new_tokens:
-        overrides.append(f"rl.max_new_tokens={args.max_new_tokens}")
+    overrides = [f"rl.group_size={arguments.group}", *arguments.overrides]
+    if arguments.max_new_tokens:
+        overrides.append(f"rl.max_new_tokens={arguments.max_new_tokens}")
     options = {
         "model": model,
         "overrides": overrides,
-        "budgets": args.budgets,
+        "budgets": arguments.budgets,
         "gpu": any(o.startswith("rollout.gpus=") and not o.endswith("=0") for o in overrides),
         "processes": OFFLINE.get(name, 0),
     }
     kind = "offline" if name in OFFLINE else name
-    command = [sys.executable, "-m", "benchmarks.contestants", kind, json.dumps(options)]
-    child = Child(name, command, {}, set(args.cores))
+    command = module_command("benchmarks.contestants", kind, json.dumps(options))
+    child = Child(name, command, set(arguments.cores))
     child.ask()
     return child
 
 
-def measure(args: argparse.Namespace, model: str) -> list[Point]:
+def measure(arguments: Arguments) -> list[Point]:
     """Tokens/s of every setting and contestant, one value a round."""
-    names = ["ray", *(args.against if 1 in args.workers else [])]
-    contestants = {name: start(name, model, args) for name in names}
-    try:
-        points = []
-        for workers in args.workers:
-            for concurrency in args.concurrency:
-                playing = [n for n in names if _takes_part(n, workers, concurrency)]
-                points.append(_point(contestants, playing, workers, concurrency, args))
-        return points
-    finally:
-        for child in contestants.values():
-            child.close()
+    with tempfile.TemporaryDirectory() as directory:
+        model = str(arguments.model or untrained_student(directory))
+        playing = ["ray", *(arguments.against if 1 in arguments.workers else [])]
+        contestants = {name: start(name, model, arguments) for name in playing}
+        try:
+            return [
+                measure_point(contestants, workers, concurrency, arguments)
+                for workers in arguments.workers
+                for concurrency in arguments.concurrency
+            ]
+        finally:
+            for child in contestants.values():
+                child.close()
 
 
-def _takes_part(name: str, workers: int, concurrency: int) -> bool:
+def takes_part(name: str, workers: int, concurrency: int) -> bool:
     """Ray always; the others have one engine, and the offline ones take all requests at once."""
     return name == "ray" or (workers == 1 and (name not in OFFLINE or concurrency == 0))
 
 
-def _point(
-    contestants: dict[str, Child],
-    names: Sequence[str],
-    workers: int,
-    concurrency: int,
-    args: argparse.Namespace,
+def measure_point(
+    contestants: Mapping[str, Child], workers: int, concurrency: int, arguments: Arguments
 ) -> Point:
-    """One setting: a round to warm up, then `args.rounds` in alternating order."""
-    groups = args.groups or 8 * (concurrency or max(args.concurrency) or 256) // args.group
-    rates: dict[str, list[float]] = {name: [] for name in names}
+    """One setting: a round to warm up, then the rounds in alternating order."""
+    playing = [name for name in contestants if takes_part(name, workers, concurrency)]
+    in_flight = concurrency or max(arguments.concurrency) or 256
+    groups = arguments.groups or 8 * in_flight // arguments.group
+    question = {"groups": groups, "concurrency": concurrency, "workers": workers}
+    rates: dict[str, list[float]] = {name: [] for name in playing}
     busy: list[float] = []
-    for number in range(args.rounds + 1):
-        question = {
-            "first": number * groups,
-            "groups": groups,
-            "concurrency": concurrency,
-            "workers": workers,
-        }
-        for name in names if number % 2 else list(names)[::-1]:
-            answer = contestants[name].ask(question)
+    for number in range(arguments.rounds + 1):
+        for name in playing if number % 2 else playing[::-1]:
+            answer = contestants[name].ask(question | {"first": number * groups})
             if number:
                 rates[name].append(answer["tokens"] / answer["seconds"])
                 busy += [answer["busy_share"]] if name == "ray" else []
-    point = {"workers": workers, "concurrency": concurrency, "groups": groups, "rates": rates}
-    point["busy_share"] = round(statistics.median(busy), 4)
-    print(row(point), flush=True)
-    return point
+    note(f"workers {workers}, in flight {concurrency or 'all'}: done")
+    return question | {"rates": rates, "busy_share": statistics.median(busy)}
 
 
-def against(point: Point, name: str) -> float | None:
-    """Ray's tokens/s over another contestant's, median over the rounds; None where it sat out."""
+def over(point: Point, name: str) -> float | None:
+    """Ray's tokens/s over another contestant's, median over rounds; None if it took no part."""
     rates = point["rates"]
-    if name not in rates:
-        return None
-    return statistics.median(a / b for a, b in zip(rates["ray"], rates[name], strict=True))
+    return round(ratio_of(rates["ray"], rates[name]), 3) if name in rates else None
 
 
-def header() -> str:
-    """Heading of the table."""
-    names = "".join(f"{name:>10}" for name in ("ray", "bare", *OFFLINE))
-    return f"{'workers':>7}{'in flight':>11}{names}{'ray/bare':>10}{'busy':>7}   tokens/s"
-
-
-def row(point: Point) -> str:
-    """One line of the table."""
-    rates, ratio = point["rates"], against(point, "bare")
-    cells = "".join(
-        f"{statistics.median(rates[name]):10,.0f}" if name in rates else f"{'-':>10}"
-        for name in ("ray", "bare", *OFFLINE)
-    )
-    last = f"{ratio:10.3f}" if ratio is not None else f"{'-':>10}"
-    flight = point["concurrency"] or "all"
-    return f"{point['workers']:7d}{flight:>11}{cells}{last}{point['busy_share']:7.2f}"
-
-
-def summary(points: Sequence[Point]) -> dict[str, Any]:
-    """The figures of the record: the two ratios of the last setting with one worker."""
+def summarize(points: Sequence[Point]) -> Record:
+    """The table, and the two ratios of the last setting with one worker."""
     table = [
         {
-            "workers": p["workers"],
-            "concurrency": p["concurrency"],
-            "groups": p["groups"],
-            "busy_share": p["busy_share"],
-            "tokens_per_s": {name: spread(values, 0) for name, values in p["rates"].items()},
+            "workers": point["workers"],
+            "concurrency": point["concurrency"],
+            "groups": point["groups"],
+            "busy_share": round(point["busy_share"], 4),
+            "ratio": over(point, "bare"),
+            "tokens_per_s": {name: spread(values, 0) for name, values in point["rates"].items()},
         }
-        for p in points
+        for point in points
     ]
-    compared = [p for p in points if "bare" in p["rates"]]
-    if not compared:
-        return {"points": table}
-    ratio = against(compared[-1], "bare")
-    offline = [r for name in OFFLINE if (r := against(compared[-1], name)) is not None]
+    compared = [point for point in points if "bare" in point["rates"]]
+    offline = [r for name in OFFLINE for p in compared[-1:] if (r := over(p, name)) is not None]
     return {
-        "ratio": round(ratio or 0.0, 3),
-        "vs_offline": round(min(offline), 3) if offline else None,
+        "ratio": over(compared[-1], "bare") if compared else None,
+        "vs_offline": min(offline, default=None),
         "points": table,
     }
 
 
-def draw(path: Path, points: Sequence[Point]) -> None:
+def render(record: Record) -> str:
+    """A line a setting."""
+    head = "".join(f"{name:>10}" for name in CONTESTANTS)
+    lines = [f"{'workers':>7}{'in flight':>11}{head}{'ray/bare':>10}{'busy':>7}   tokens/s"]
+    for point in record["points"]:
+        rates, ratio = point["tokens_per_s"], point["ratio"]
+        cells = "".join(
+            f"{rates[name]['median']:10,.0f}" if name in rates else f"{'-':>10}"
+            for name in CONTESTANTS
+        )
+        last = f"{'-':>10}" if ratio is None else f"{ratio:10.3f}"
+        flight = point["concurrency"] or "all"
+        lines.append(f"{point['workers']:7d}{flight:>11}{cells}{last}{point['busy_share']:7.2f}")
+    return "\n".join(lines)
+
+
+def draw(path: Path, record: Record) -> None:
     """Tokens/s over requests in flight: a line for each number of workers and each contestant."""
     lines: dict[str, list[tuple[int, float]]] = {}
-    for point in points:  # "all" has no place on the axis
-        for name, values in point["rates"].items():
+    for point in record["points"]:
+        if not point["concurrency"]:  # "all" has no place on the axis
+            continue
+        for name, values in point["tokens_per_s"].items():
             label = f"{point['workers']} x ray" if name == "ray" else name
-            if not point["concurrency"]:
-                continue
-            here = (point["concurrency"], statistics.median(values))
-            lines.setdefault(label, []).append(here)
+            lines.setdefault(label, []).append((point["concurrency"], values["median"]))
 
     def body(axes: Axes) -> None:
         for index, (label, line) in enumerate(lines.items()):
@@ -199,57 +195,29 @@ def draw(path: Path, points: Sequence[Point]) -> None:
     save_figure(path, one_panel(body))
 
 
-def numbers(text: str) -> list[int]:
-    """`64,128` as integers."""
-    return [int(part) for part in text.split(",") if part]
-
-
-def main() -> int:
-    """Measure, print the table, write what was asked for."""
-    args = _arguments()
-    facts = machine() | {"cores": len(args.cores)}
-    print(header())
-    with tempfile.TemporaryDirectory() as directory:
-        points = measure(args, args.model or untrained_student(directory))
-    if args.plot:
-        draw(args.plot, points)
-    settings = {
-        "model": Path(args.model).name if args.model else "tiny, random weights",
-        "rounds": args.rounds,
-        "group": args.group,
-        "budgets": args.budgets,
-        "overrides": args.overrides,
-    }
-    record = {"benchmark": "rollout_throughput", **facts, "target": TARGET, **summary(points)}
-    finish(record | settings, args.json)
-    return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="field=value")
-    parser.add_argument("--model", help="model directory; default: the tiny student, untrained")
-    parser.add_argument("--workers", type=numbers, default=[1])
-    parser.add_argument("--concurrency", type=numbers, default=[64, 128, 256, 0])
-    parser.add_argument("--budgets", type=numbers, default=[], help="default: the recipe's")
-    parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--groups", type=int, help="a round; default: 8 times what is in flight")
-    parser.add_argument("--max-new-tokens", type=int)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--against", type=lambda t: [n for n in t.split(",") if n != "none"])
-    parser.add_argument("--cores", type=numbers, default=sorted(os.sched_getaffinity(0)))
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="PNG or SVG")
-    parser.add_argument("--quick", action="store_true", help="one setting, bare only, 2 rounds")
-    args = parser.parse_intermixed_args()
-    if args.against is None:
-        args.against = ["bare", *OFFLINE]
-    if args.quick:
-        args.concurrency, args.rounds, args.against = [128], 2, ["bare"]
-    return args
-
+OPTIONS = (
+    Option("model", help="directory; none: the tiny student, untrained", parse=Path),
+    Option("workers", [1], parse=numbers),
+    Option("concurrency", [64, 128, 256, 0], [128], "requests in flight; 0: all", numbers),
+    Option("budgets", [], help="taken in turn; none: the recipe's", parse=numbers),
+    Option("group", 8, help="rollouts of a group"),
+    Option("groups", help="of a round; none: 8 times what is in flight", parse=int),
+    Option("max_new_tokens", help="of an answer; none: the recipe's", parse=int),
+    Option("rounds", 5, 2),
+    Option("against", ["bare", *OFFLINE], ["bare"], "other contestants, or none", names),
+    Option("cores", sorted(os.sched_getaffinity(0)), parse=numbers),
+)
+BENCHMARK = Benchmark(
+    name="rollout_throughput",
+    doc=__doc__,
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    options=OPTIONS,
+    target=0.95,
+    overrides=True,
+    draw=draw,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,9 +1,8 @@
-"""TRL's GRPOTrainer on the tiny task, in a process of its own; started by `vs_trl`.
+"""TRL's GRPOTrainer on the tiny task, in a process of its own; started by `benchmarks.trl_runs`.
 
-    PYTHONPATH=<directory with trl>:. python -m benchmarks.trl_side '{"model": ..., "steps": ...}'
+    PYTHONPATH=<directory with trl>:. python -m benchmarks.trl_side '{"model": ..., "threads": ...}'
 
-Prints one JSON line an update, and nothing of BARD is used but the questions, the prompt format and
-the reward.
+Prints one JSON line an update. Only the questions, the prompt format and the reward are BARD's.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def make_requests(config: Config) -> list[GroupRequest]:
 
 
 def grpo_settings(config: Config, options: dict[str, Any], directory: str) -> dict[str, Any]:
-    """Settings of GRPOConfig: BARD's values where both have one, else the fastest that works."""
+    """Settings of GRPOConfig: BARD's values where both have one, else the fastest that work."""
     rl, spec = config.rl, SamplingSpec(config.rl.temperature, config.rl.max_new_tokens)
     return {
         "output_dir": directory,

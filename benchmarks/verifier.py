@@ -1,6 +1,6 @@
 """Gradings per second of the verifier pool, against the ways math-verify is commonly called.
 
-    python benchmarks/verifier.py [--items 3000] [--limit 5] [--quick] [--json FILE]
+    python -m benchmarks.verifier [--items 3000] [--limit 5] [--quick] [--json FILE]
 
 Contestants, all on the same items (`benchmarks/verifier_items.py`, whose truth is known):
 
@@ -13,24 +13,21 @@ The items are cut into rounds; in each, one contestant goes after the other, so 
 machine does hits all of them. Every item is graded once by each, so that no cache helps in a later
 round. Rates per core are gradings per second of processor time, of all processes that take part;
 ratios are medians over rounds. Loss is the rate with 2 % hostile items against the rate without,
-wall clock. The last line printed is one JSON object.
+wall clock. The last line printed is one JSON object; `ratio` is `clean_speedup`, plain math-verify
+over ours in processor time.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,6 +38,7 @@ from actors.verifier.worker import VerifierWorker
 from bard_ray.config.schema import ClusterConfig
 from bard_ray.records import Outcome, Verdict
 from bard_ray.verify.process.grading import GradingProcess
+from benchmarks.common import Arguments, Benchmark, Option, Record
 from benchmarks.verifier_items import HOSTILE_SHARE, Known, clean_items, with_hostile
 
 WORKERS = 2
@@ -259,68 +257,45 @@ def peers_hostile(items: list[Known]) -> dict[str, Any]:
     }
 
 
-def table(figures: dict[str, Any]) -> None:
-    """The figures for people."""
+def render(record: Record) -> str:
+    """A line a contestant, then the ratios."""
     columns = ("wall_per_s", "per_core_s", "p50_ms", "p99_ms", "mismatches")
-    print(f"{'':<20}" + "".join(f"{column:>12}" for column in columns))
+    lines = [f"{'':<20}" + "".join(f"{column:>12}" for column in columns)]
     for name in ("ours", "plain", "pool", "ours_pool_clean", "ours_pool_hostile"):
-        row = figures[name]
-        print(f"{name:<20}" + "".join(f"{row.get(column, ''):>12}" for column in columns))
-    loss, peers = figures["hostile_throughput_loss"], figures["peers_hostile_throughput_loss"]
-    print(f"clean speed-up per core {figures['clean_speedup']}")
-    print(
+        row = record[name]
+        lines.append(f"{name:<20}" + "".join(f"{row.get(column, ''):>12}" for column in columns))
+    loss, peers = record["hostile_throughput_loss"], record["peers_hostile_throughput_loss"]
+    lost = (
         f"throughput lost to {HOSTILE_SHARE:.0%} hostile items: ours {loss:.1%}, pool {peers:.1%}"
     )
-    print(f"longest time over the limit {figures['worst_over_limit_s']} s")
+    over = f"longest time over the limit {record['worst_over_limit_s']} s"
+    return "\n".join([*lines, f"clean speed-up per core {record['clean_speedup']}", lost, over])
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: Arguments) -> Record:
     """All measurements."""
-    items = clean_items(args.items, seed=args.seed)
-    steps: list[Callable[[], dict[str, Any]]] = [
-        lambda: asyncio.run(one_core(items, args.rounds, args.limit)),
-        lambda: asyncio.run(two_cores(items, args.rounds, args.limit)),
-        lambda: peers_hostile(items[: args.peer_items]),
-    ]
-    figures: dict[str, Any] = {}
-    for step in steps:
-        figures |= step()
-    return figures
-
-
-def main() -> int:
-    """Run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=3000)
-    parser.add_argument("--peer-items", type=int, default=600, help="for the peers' hostile mix")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds for one item, ours")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="small, to see that it works")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    if args.quick:
-        args.items, args.peer_items, args.rounds, args.limit = 300, 50, 3, 2.0
-    figures = run(args)
-    table(figures)
-    record = {
-        "benchmark": "verifier",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "items": args.items,
-        "rounds": args.rounds,
-        "limit_s": args.limit,
-        **figures,
+    items = clean_items(arguments.items, seed=arguments.seed)
+    rounds, limit_s = arguments.rounds, arguments.limit
+    return {
+        **asyncio.run(one_core(items, rounds, limit_s)),
+        **asyncio.run(two_cores(items, rounds, limit_s)),
+        **peers_hostile(items[: arguments.peer_items]),
     }
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
-    return 0
 
+
+def summarize(figures: Record) -> Record:
+    """The figures of all contestants; the ratio is the clean speed-up."""
+    return {"ratio": figures["clean_speedup"], **figures}
+
+
+OPTIONS = (
+    Option("items", 3000, 300),
+    Option("peer_items", 600, 50, "for the peers' hostile mix"),
+    Option("rounds", 5, 3),
+    Option("limit", 5.0, 2.0, "seconds for one item, ours"),
+    Option("seed", 0),
+)
+BENCHMARK = Benchmark("verifier", __doc__, measure, summarize, render, OPTIONS, target=5.0)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,6 +1,6 @@
-"""What an update of the weights costs the engine that goes on generating.
+"""What a weight update costs the engine, which keeps generating.
 
-    python benchmarks/weight_sync.py [--sizes tiny,50m,500m] [--in-flight 128] [--repeats 5]
+    python -m benchmarks.weight_sync [--sizes tiny,50m,500m] [--in-flight 128] [--repeats 5]
         [--loads background,in_place] [--dtype bfloat16] [--json FILE]
 
 For each size a random Qwen3 is made, held by a learner rank and by a rollout worker, both Ray
@@ -9,56 +9,51 @@ actors as in a run. While the worker generates, weights go from the one to the o
 - gather: the learner lays its parameters out in one flat buffer, cast to the engine's type;
 - put: Ray copies the buffer into the object store;
 - get: from the driver's call until the worker has it, read in place from the store;
-- prepare: the new weights are built beside the old ones while steps go on (in place: the wait for
-  a step to end);
+- prepare: the new weights are built beside the old ones while steps continue (in place: the wait
+  for a step to end);
 - stall: the engine could not step; `gap` is the longest time that passed between two steps;
 - tokens/s: from the get until the end of the update, against the time just before.
 
 `memcpy` is one copy of the same bytes in the worker's process, before any load, into memory that
 was used before (warm) and that was not (first touch). The last line printed is one JSON object; its
 `ratio` is the worst stall of a background load over the warm memcpy, among models above the
-tiny one, and `tiny_stall_ms` the worst of the tiny one.
+tiny one (of the tiny one if there is no other), and `tiny_stall_ms` the worst of the tiny one.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from actors.cluster.env import apply_driver_env, engine_env, learner_env
-from actors.cluster.ray_cluster import ActorSpec, Cluster
+from actors.cluster.ray_cluster import Cluster
 from actors.cluster.supervise import call
 from actors.learner.actor import LearnerActor
+from actors.learner.client import RayLearner
 from actors.rollout.engine import TokenRequest
 from actors.rollout.worker import RolloutWorker
 from actors.weights.flat_buffer import FlatWeights
 from bard_ray.config.schema import (
-    BudgetConfig,
     ChainConfig,
     ClusterConfig,
     LearnerConfig,
     RolloutConfig,
-    StudentConfig,
     TinyModelConfig,
 )
 from bard_ray.learn.spec import OptimSpec
+from benchmarks.cluster import CPU, MAX_LEN, local_cluster, spawn_learner, spawn_rollout
+from benchmarks.common import Arguments, Benchmark, Option, Record, names, note, significant
 
-MAX_LEN = 256
 PROMPT_TOKENS = 12
 NEW_TOKENS = 160
 LIMIT_S = 600.0
@@ -71,7 +66,7 @@ MAX_REQUESTS = 1_000_000
 class Size:
     """Shape of a random model; heads are 64 wide, except the tiny one's 32.
 
-    `vocab` 0: the tokenizer's own.
+    `vocab` 0: the tokenizer's own. `store_mb`: object store that holds two versions.
     """
 
     layers: int
@@ -79,14 +74,16 @@ class Size:
     heads: int
     mlp: int
     vocab: int
+    store_mb: int
 
 
 Load = Literal["background", "in_place"]
+Row = dict[str, float]
 
 SIZES = {
-    "tiny": Size(4, 128, 4, 256, 0),
-    "50m": Size(6, 640, 10, 2048, 16_384),
-    "500m": Size(16, 1408, 22, 4608, 32_768),
+    "tiny": Size(4, 128, 4, 256, 0, 256),
+    "50m": Size(6, 640, 10, 2048, 16_384, 1024),
+    "500m": Size(16, 1408, 22, 4608, 32_768, 3600),
 }
 
 
@@ -212,152 +209,151 @@ class TimedWorker(RolloutWorker):
         return tokens / (end - begin)
 
 
-async def measure(
-    cluster: Cluster, model: str, load: Load, args: argparse.Namespace
-) -> dict[str, float]:
-    """One size, one way of loading: medians over the repeats, and the worst stall."""
-    rollout = RolloutConfig(
-        dtype=args.dtype, kv_cache_mb=512, max_num_seqs=args.in_flight, weight_load=load
-    )
-    student = StudentConfig(max_len=MAX_LEN)
-    env = engine_env(on_gpu=False)
-    worker = cluster.spawn(
-        TimedWorker, ActorSpec(f"rollout-{load}", 0, 1.0, 0.0, env=env),
-        model, rollout, student, BudgetConfig(codec="digits"), 0,
-    )  # fmt: skip
-    config = LearnerConfig(zero_stage=0, precision="float32", pack_len=MAX_LEN)
-    learner = cluster.spawn(
-        TimedLearner,
-        ActorSpec(f"learner-{load}", 1, 1.0, 0.0, env=learner_env(on_gpu=False, loopback=True)),
-        0, 1, config, 0, True,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Updates:
+    """Repeated updates of one model, loaded in one way.
+
+    Attributes:
+        num_bytes: of the weights.
+        memcpy_s: seconds to copy them into memory that was used before, and that was not.
+        rows: seconds by part and tokens/s of each update; the first one warms up.
+    """
+
+    num_bytes: int
+    memcpy_s: tuple[float, float]
+    rows: Sequence[Row]
+
+
+Sizes = dict[str, dict[str, Updates]]  # by size and way of loading
+
+
+def measure(arguments: Arguments) -> Sizes:
+    """All sizes, each in a cluster of its own."""
+    return {name: asyncio.run(measure_size(name, arguments)) for name in arguments.sizes}
+
+
+async def measure_size(name: str, arguments: Arguments) -> dict[str, Updates]:
+    """All ways of loading for one size."""
+    config = ClusterConfig(cpus=4, object_store_mb=SIZES[name].store_mb)
+    found = {}
+    with tempfile.TemporaryDirectory() as directory:
+        model = Path(directory) / "model"
+        model.mkdir()
+        write_model(model, SIZES[name])
+        async with local_cluster(config, [CPU, CPU]) as cluster:
+            for load in arguments.loads:
+                found[load] = await measure_load(cluster, str(model), load, arguments)
+                note(f"{name} {load}: worst stall {worst(found[load], 'stall_s') * 1e3:.2f} ms")
+    return found
+
+
+async def measure_load(cluster: Cluster, model: str, load: Load, arguments: Arguments) -> Updates:
+    """One size, one way of loading."""
+    dtype, in_flight = arguments.dtype, arguments.in_flight
+    rollout = RolloutConfig(dtype=dtype, kv_cache_mb=512, max_num_seqs=in_flight, weight_load=load)
+    config = LearnerConfig(cpus=1.0, zero_stage=0, precision="float32", pack_len=MAX_LEN)
+    worker = spawn_rollout(cluster, TimedWorker, model, rollout)
+    (rank,) = spawn_learner(cluster, config, 1, TimedLearner)
+    learner = RayLearner([rank], config, dtype)
     try:
-        host, port = await call(learner.rendezvous.remote(), LIMIT_S, "rendezvous")
-        await call(learner.connect.remote(host, port), LIMIT_S, "connect")
-        await call(learner.begin.remote(model, OptimSpec()), LIMIT_S, "begin")
+        await learner.start()
+        await learner.begin(model, OptimSpec())
         await call(worker.start.remote(), LIMIT_S, "start")
-        return await repeat(worker, learner, args)
+        return await repeat(worker, rank, arguments)
     finally:
         cluster.kill(worker)
-        cluster.kill(learner)
+        cluster.kill(rank)
 
 
-async def repeat(worker: Any, learner: Any, args: argparse.Namespace) -> dict[str, float]:
-    """Publish and load again and again while the worker generates; the first time is left out."""
-    rows: list[dict[str, float]] = []
-    num_bytes = 0
-    for version in range(1, args.repeats + 2):
-        work = learner.timed_publish.options(num_returns=2).remote(args.dtype)
+async def repeat(worker: Any, rank: Any, arguments: Arguments) -> Updates:
+    """Publish and load again and again while the worker generates."""
+    rows: list[Row] = []
+    copies, num_bytes = (0.0, 0.0), 0
+    for version in range(1, arguments.repeats + 2):
+        work = rank.timed_publish.options(num_returns=2).remote(arguments.dtype)
         gather_s, gathered, num_bytes = await call(work[0], LIMIT_S, "publish")
         put_s = time.time() - gathered
         if version == 1:
             copies = await call(worker.memcpy_s.remote(num_bytes), LIMIT_S, "memcpy")
-            await call(worker.keep_busy.remote(args.in_flight), LIMIT_S, "requests")
+            await call(worker.keep_busy.remote(arguments.in_flight), LIMIT_S, "requests")
         await call(worker.quiet.remote(), LIMIT_S, "generating")
         sent = time.time()
         row = await call(worker.timed_update.remote(work[1], version, sent), LIMIT_S, "update")
         rows.append(row | {"gather_s": gather_s, "put_s": put_s})
     await call(worker.rest.remote(), LIMIT_S, "rest")
-    warm = rows[1:]
-    medians = {name: statistics.median(row[name] for row in warm) for name in warm[0]}
-    stalls = [row["stall_s"] for row in warm]
-    return {
-        "bytes": num_bytes, "memcpy_warm_s": copies[0], "memcpy_first_touch_s": copies[1],
-        **medians, "worst_stall_s": max(stalls), "first_stall_s": rows[0]["stall_s"],
-        "worst_gap_s": max(row["gap_s"] for row in warm),
-        "stall_over_memcpy": max(stalls) / copies[0],
-    }  # fmt: skip
+    return Updates(num_bytes, copies, rows)
 
 
-def run_size(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """All ways of loading for one size, in a cluster of its own."""
-    with tempfile.TemporaryDirectory() as directory:
-        model = Path(directory) / "model"
-        model.mkdir()
-        write_model(model, SIZES[name])
-        logs = Path(directory) / "logs"
-        logs.mkdir()
-        store_mb = 256 if name == "tiny" else 1024 if name == "50m" else 3600
-        cluster = Cluster(ClusterConfig(cpus=4, object_store_mb=store_mb), logs, verbose=False)
-        cluster.connect()
-        try:
-            asyncio.run(cluster.reserve([{"CPU": 1.0}] * 2))
-            return {
-                load: asyncio.run(measure(cluster, str(model), load, args)) for load in args.loads
-            }
-        finally:
-            cluster.close()
+def worst(updates: Updates, name: str) -> float:
+    """Largest value over the updates, without the first."""
+    return max(row[name] for row in updates.rows[1:])
 
 
-def show(name: str, load: str, row: dict[str, float]) -> None:
-    """One line of the table."""
-    ms = {key[:-2]: value * 1e3 for key, value in row.items() if key.endswith("_s")}
-    slow = row["tokens_per_s_during"] / row["tokens_per_s_before"]
-    print(
-        f"{name:>5} {load:<10} {row['bytes'] / 1e6:8.1f} {ms['memcpy_warm']:7.1f} "
-        f"{ms['memcpy_first_touch']:7.1f} {ms['gather']:7.1f} {ms['put']:7.1f} {ms['get']:6.1f} "
-        f"{ms['prepare']:8.1f} {ms['stall']:7.2f} {ms['worst_stall']:7.2f} {ms['worst_gap']:7.2f} "
-        f"{row['stall_over_memcpy']:7.2f} {row['tokens_per_s_before']:8.0f} {slow:6.2f}",
-        flush=True,
-    )
+def figures_of(updates: Updates) -> Row:
+    """Medians over the updates but the first, and the worst stall and gap."""
+    first, *warm = updates.rows
+    memcpy_s, first_touch_s = updates.memcpy_s
+    figures = {
+        "bytes": float(updates.num_bytes),
+        "memcpy_warm_s": memcpy_s,
+        "memcpy_first_touch_s": first_touch_s,
+        **{name: statistics.median(row[name] for row in warm) for name in first},
+        "worst_stall_s": worst(updates, "stall_s"),
+        "first_stall_s": first["stall_s"],
+        "worst_gap_s": worst(updates, "gap_s"),
+        "stall_over_memcpy": worst(updates, "stall_s") / memcpy_s,
+    }
+    return {name: significant(value) for name, value in figures.items()}
 
 
-def main() -> int:
-    """Command line entry."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="tiny,50m,500m")
-    parser.add_argument("--loads", default="background,in_place")
-    parser.add_argument("--in-flight", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    args.loads = args.loads.split(",")
-    apply_driver_env()
-    os.environ.pop("RAY_ADDRESS", None)
-    print(
-        " size load             MB  memcpy   first  gather     put    get  prepare   stall   worst"
-        "     gap  /memcpy    tok/s during   (ms)"
-    )
-    results = {}
-    for name in args.sizes.split(","):
-        results[name] = run_size(name, args)
-        for load, row in results[name].items():
-            show(name, load, row)
-    record = summary(results, args)
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
-    return 0
-
-
-def summary(
-    results: dict[str, dict[str, dict[str, float]]], args: argparse.Namespace
-) -> dict[str, Any]:
-    """The record that is printed and kept."""
-    ours = {name: rows["background"] for name, rows in results.items() if "background" in rows}
-    ratios = [row["stall_over_memcpy"] for name, row in ours.items() if name != "tiny"]
+def summarize(sizes: Mapping[str, Mapping[str, Updates]]) -> Record:
+    """Figures by size and way of loading."""
+    table = {
+        name: {load: figures_of(updates) for load, updates in loads.items()}
+        for name, loads in sizes.items()
+    }
+    ours = {name: rows["background"] for name, rows in table.items() if "background" in rows}
+    large = [row["stall_over_memcpy"] for name, row in ours.items() if name != "tiny"]
+    ratios = large or [row["stall_over_memcpy"] for row in ours.values()]
     tiny = ours.get("tiny", {}).get("worst_stall_s")
     return {
-        "benchmark": "weight_sync",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "dtype": args.dtype,
-        "in_flight": args.in_flight,
-        "repeats": args.repeats,
         "ratio": round(max(ratios), 4) if ratios else None,
         "tiny_stall_ms": None if tiny is None else round(tiny * 1e3, 3),
-        "sizes": {
-            name: {
-                load: {key: float(f"{value:.5g}") for key, value in row.items()}
-                for load, row in rows.items()
-            }
-            for name, rows in results.items()
-        },
+        "sizes": table,
     }
 
 
+TIMES = ("memcpy_warm", "memcpy_first_touch", "gather", "put", "get", "prepare", "stall")
+WORST = ("worst_stall", "worst_gap")
+
+
+def render(record: Record) -> str:
+    """A line for each size and way of loading, times in milliseconds."""
+    titles = (*TIMES, *WORST)
+    widths = [max(8, len(title)) for title in titles]
+    head = "  ".join(f"{title:>{width}}" for title, width in zip(titles, widths, strict=True))
+    lines = [f"{'ms':16}{'MB':>8}  {head}  /memcpy    tok/s  during"]
+    for name, loads in record["sizes"].items():
+        for load, row in loads.items():
+            cells = "  ".join(
+                f"{row[title + '_s'] * 1e3:{width}.2f}"
+                for title, width in zip(titles, widths, strict=True)
+            )
+            slow = row["tokens_per_s_during"] / row["tokens_per_s_before"]
+            start = f"{name:5}{load:11}{row['bytes'] / 1e6:8.1f}"
+            end = f"{row['stall_over_memcpy']:7.2f}  {row['tokens_per_s_before']:7.0f}{slow:8.2f}"
+            lines.append(f"{start}  {cells}  {end}")
+    return "\n".join(lines)
+
+
+OPTIONS = (
+    Option("sizes", list(SIZES), ["tiny", "50m"], parse=names),
+    Option("loads", ["background", "in_place"], ["background"], parse=names),
+    Option("in_flight", 128, help="requests"),
+    Option("repeats", 5, 2, "updates, after one that warms up"),
+    Option("dtype", "bfloat16", choices=["bfloat16", "float32"]),
+)
+BENCHMARK = Benchmark("weight_sync", __doc__, measure, summarize, render, OPTIONS, target=3.0)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

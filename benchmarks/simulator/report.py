@@ -61,7 +61,7 @@ def _aligned(lines: list[list[str]], ends: list[str]) -> str:
 
 
 def render_validation(found: dict[str, Any]) -> str:
-    """Measured beside predicted, one line a configuration."""
+    """Measured beside predicted, one line a configuration; then the service times."""
     head = ["lag", "prompts", "group", "step s", "predicted", "ratio"]
     shares = ["wait", "train", "publish", "engine busy"]
     lines = [head + shares]
@@ -73,7 +73,20 @@ def render_validation(found: dict[str, Any]) -> str:
             line.append(f"{seen[key] / seen['step_s']:.2f}/{said[key] / said['step_s']:.2f}")
         line.append(f"{seen['engine_busy_share']:.2f}/{said['engine_busy_share']:.2f}")
         lines.append(line)
-    return "shares of the step are measured/predicted\n" + _aligned(lines, [""] * len(lines))
+    times = "\n".join(
+        f"{part}: " + "  ".join(f"{name} {_value(value)}" for name, value in values.items())
+        for part, values in found["service_times"].items()
+    )
+    if not found["configurations"]:
+        return times
+    table = _aligned(lines, [""] * len(lines))
+    return f"{times}\n\nshares of the step are measured/predicted\n{table}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "/".join(map(_value, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_plot(path: Path, found: dict[str, Any]) -> None:

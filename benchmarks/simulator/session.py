@@ -21,17 +21,11 @@ from bard_ray.metrics import MetricsWriter
 from bard_ray.preflight.check import check
 from bard_ray.progress import Console
 from bard_ray.rundir import RunDirectory
+from benchmarks.student import SHORT_STUDENT
 from recipes.bard_tiny import config as tiny
 
-SETUP = [
-    "base.rows=4000",
-    "sft_full.enabled=false",
-    "distill.questions=2000",
-    "distill.teacher=clean",
-    "evaluate.enabled=false",
-    # The student stays as it is, so that one measured workload holds for every run.
-    "rl.lr=1e-12",
-]
+# The student stays as it is, so that one measured workload holds for every run.
+SETUP = [*SHORT_STUDENT, "rl.lr=1e-12"]
 
 
 def session_config(directory: str, overrides: list[str]) -> Config:

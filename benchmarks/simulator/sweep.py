@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bard_ray.sim.model import LoopSpec
@@ -20,34 +20,62 @@ RATIO_GPUS = 64
 RATIOS = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0, 20.0)
 
 
-def run_study(max_gpus: int) -> dict[str, Any]:
-    """Every curve of the study, and the figure of the table."""
+Grid = dict[tuple[int, int], Point]  # by lag and GPUs
+
+
+@dataclass(frozen=True)
+class Study:
+    """Every simulated cluster.
+
+    Attributes:
+        scenario: the assumptions.
+        growing: batch grows with the cluster.
+        fixed: the same batch on every cluster.
+        split: the same GPUs split in other ways.
+        breaks: the largest cluster with one thing made worse at a time, by case.
+    """
+
+    scenario: Scenario
+    growing: Grid
+    fixed: Grid
+    split: Sequence[Point]
+    breaks: Mapping[str, Point]
+
+
+def run_study(max_gpus: int) -> Study:
+    """Simulate the clusters up to so many GPUs."""
     scenario = Scenario()
     sizes = [n for n in SIZES if n <= max_gpus]
-    growing = _grid(scenario, sizes, None)
-    fixed = _grid(scenario, sizes, FIXED_PROMPTS)
-    ideal = scenario.ideal_samples_per_gpu_hour()
-    main = {n: p for (lag, n), p in growing.items() if lag == MAIN_LAG}
+    return Study(
+        scenario,
+        _grid(scenario, sizes, None),
+        _grid(scenario, sizes, FIXED_PROMPTS),
+        _splits(scenario),
+        _breaks(scenario, max(sizes)),
+    )
+
+
+def summarize(study: Study) -> dict[str, Any]:
+    """Every curve of the study, and the assumptions."""
+    scenario = study.scenario
+    main = {n: p for (lag, n), p in study.growing.items() if lag == MAIN_LAG}
     first, last = (main[n].samples_per_gpu_hour for n in (min(main), max(main)))
     return {
+        "ratio": round(last / first, 4),
         "assumptions": asdict(scenario),
         "engine": asdict(scenario.engine()),
         "rates": [round(r, 1) for r in scenario.rates()],
-        "ideal_samples_per_gpu_hour": round(ideal, 1),
-        "growing_batch": _rows(growing, scenario),
-        "fixed_batch": _rows(fixed, scenario),
-        "split": _ratio_rows(scenario),
+        "ideal_samples_per_gpu_hour": round(scenario.ideal_samples_per_gpu_hour(), 1),
+        "growing_batch": _rows(study.growing, scenario),
+        "fixed_batch": _rows(study.fixed, scenario),
+        "split": [point_row(point) for point in study.split],
         "closed_form_ratio": round(scenario.rollout_per_learner(), 2),
-        "breaks": _breaks(scenario, max(sizes)),
-        "ratio": round(last / first, 4),
+        "breaks": {name: point_row(point) for name, point in study.breaks.items()},
     }
 
 
-Grid = dict[tuple[int, int], Point]
-
-
 def _grid(scenario: Scenario, sizes: Sequence[int], prompts: int | None) -> Grid:
-    """Lag and GPUs to a simulated cluster."""
+    """Clusters of these sizes with every lag, or with the main ones where that is enough."""
     points: Grid = {}
     for gpus in sizes:
         split = scenario.split(gpus)
@@ -95,9 +123,9 @@ def point_row(point: Point) -> dict[str, Any]:
     }
 
 
-def _ratio_rows(scenario: Scenario) -> list[dict[str, Any]]:
+def _splits(scenario: Scenario) -> list[Point]:
     """The same GPUs split in other ways."""
-    rows = []
+    points = []
     reference = scenario.split(RATIO_GPUS).reference
     for ratio in RATIOS:
         left = RATIO_GPUS - reference
@@ -105,14 +133,14 @@ def _ratio_rows(scenario: Scenario) -> list[dict[str, Any]]:
         split = Split(left - learner, learner, reference)
         for lag in (1, MAIN_LAG):
             spec = LoopSpec(0, PROMPTS_PER_GPU * RATIO_GPUS, lag)
-            rows.append(point_row(run_point(scenario, split, spec)))
-    return rows
+            points.append(run_point(scenario, split, spec))
+    return points
 
 
-def _breaks(scenario: Scenario, gpus: int) -> dict[str, dict[str, Any]]:
+def _breaks(scenario: Scenario, gpus: int) -> dict[str, Point]:
     """The largest cluster again, with one thing made worse at a time; short budgets for the driver.
 
-    Only a quarter of the GPUs where the work is short, which has many more groups a second.
+    On a quarter of the GPUs: where the work is short, there are many more groups a second.
     """
     hardware = scenario.hardware
     short = replace(scenario.work, budgets=(250, 500, 1000), max_new_tokens=2048)
@@ -129,4 +157,4 @@ def _breaks(scenario: Scenario, gpus: int) -> dict[str, dict[str, Any]]:
         ),
     }
     spec = LoopSpec(0, PROMPTS_PER_GPU * size, MAIN_LAG)
-    return {name: point_row(run_point(c, c.split(size), spec)) for name, c in cases.items()}
+    return {name: run_point(case, case.split(size), spec) for name, case in cases.items()}

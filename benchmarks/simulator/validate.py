@@ -1,12 +1,12 @@
-"""Real runs of the loop, and what the simulation says of them."""
+"""Real runs of the loop, and what the simulation predicts for them."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from bard_ray.rl.loop import train_rl
 from bard_ray.rl.state import RLState
 from bard_ray.sim.loop import simulate
 from bard_ray.sim.model import LoopSpec, System, Workload
+from benchmarks.common import note
 from benchmarks.simulator.measure import Meter
 from benchmarks.simulator.session import open_session, session_config
 
@@ -118,7 +119,7 @@ def _summary(meter: Meter, seen: Observed, last: int) -> dict[str, float]:
 
 
 async def _drained(context: Context) -> None:
-    """Wait for engines to be idle: what the run left under way is dropped at its end."""
+    """Wait for engines to be idle: what the run left in flight is dropped at its end."""
     for _ in range(200):
         if not any(s["running"] for s in await context.roles.sampler.stats()):
             return
@@ -139,36 +140,56 @@ def predict(
     return {key: statistics.fmean(run[key] for run in runs) for key in runs[0]}
 
 
-async def validate(directory: str, steps: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
-    """Calibration and real runs in turn, then the comparison."""
+@dataclass(frozen=True)
+class Measured:
+    """One session: service times of the roles, and real runs with what the simulation predicts.
+
+    Attributes:
+        system: fitted service times.
+        runs: figures of each real run, by configuration.
+        predicted: simulated figures, by configuration.
+    """
+
+    system: System
+    runs: Mapping[Shape, Sequence[Mapping[str, float]]]
+    predicted: Mapping[Shape, Mapping[str, float]]
+
+
+async def validate(
+    directory: str, shapes: Sequence[Shape], steps: int, rounds: int, overrides: list[str]
+) -> Measured:
+    """Calibration and real runs in turn, then the predictions."""
     config = session_config(directory, overrides)
     async with open_session(config) as context:
         meter = Meter(context)
         await meter.collect(WORKLOAD_GROUPS)
         await meter.alone()
-        runs: dict[Shape, list[dict[str, float]]] = {shape: [] for shape in SHAPES}
+        runs: dict[Shape, list[dict[str, float]]] = {shape: [] for shape in shapes}
         for _ in range(rounds):
-            for shape in SHAPES:
+            for shape in shapes:
                 await meter.alone()
                 await meter.together()
                 runs[shape].append(await real_run(meter, shape, steps))
                 _show(meter, shape, runs[shape][-1], steps)
-    return compare(meter, runs, steps)
+    system = meter.system()
+    predicted = {
+        shape: predict(
+            system, shape, steps, [meter.workload(shape.group_size, i) for i in range(SEEDS)]
+        )
+        for shape in runs
+    }
+    return Measured(system, runs, predicted)
 
 
 def _show(meter: Meter, shape: Shape, measured: dict[str, float], steps: int) -> None:
     """One line a run: the prediction is that of everything measured so far."""
     workload = meter.workload(shape.group_size, 0)
     predicted = predict(meter.system(), shape, steps, [workload])["step_s"]
-    print(
-        f"{shape.name}: {measured['step_s']:.3f} s a step, {predicted:.3f} predicted",
-        file=sys.stderr,
-        flush=True,
-    )
+    note(f"{shape.name}: {measured['step_s']:.3f} s a step, {predicted:.3f} predicted")
 
 
-async def calibrate(directory: str, rounds: int, overrides: list[str]) -> dict[str, Any]:
-    """Service times of the roles on this machine."""
+async def calibrate(directory: str, rounds: int, overrides: list[str]) -> Measured:
+    """Service times of the roles on this machine, without any comparison."""
     async with open_session(session_config(directory, overrides)) as context:
         meter = Meter(context)
         await meter.collect(WORKLOAD_GROUPS)
@@ -177,29 +198,37 @@ async def calibrate(directory: str, rounds: int, overrides: list[str]) -> dict[s
             await meter.together()
         # The driver's share shows only in a run.
         await real_run(meter, SHAPES[1], WARM + CALIBRATION_STEPS)
-    return {"service_times": asdict(meter.system())}
+    return Measured(meter.system(), {}, {})
 
 
-def compare(meter: Meter, runs: dict[Shape, list[dict[str, float]]], steps: int) -> dict[str, Any]:
+def compare(found: Measured) -> dict[str, Any]:
     """Measured (median of the runs) and predicted figures of every configuration."""
-    system, rows = meter.system(), []
-    for shape, measured in runs.items():
-        seen = {k: statistics.median(run[k] for run in measured) for k in measured[0]}
-        workloads: list[Workload] = [meter.workload(shape.group_size, i) for i in range(SEEDS)]
-        predicted = predict(system, shape, steps, workloads)
-        rows.append(
-            {
-                "configuration": asdict(shape),
-                "measured": {k: round(v, 4) for k, v in seen.items()},
-                "predicted": {k: round(predicted[k], 4) for k in FIGURES},
-                "ratio": round(seen["step_s"] / predicted["step_s"], 4),
-            }
-        )
-    ratios = [float(row["ratio"]) for row in rows]  # type: ignore[arg-type]
-    worst = max(ratios, key=lambda r: abs(r - 1))
+    rows = [_compared(shape, runs, found.predicted[shape]) for shape, runs in found.runs.items()]
+    ratios = [float(row["ratio"]) for row in rows]
+    worst = max(ratios, key=lambda ratio: abs(ratio - 1), default=None)
     return {
-        "service_times": asdict(system),
-        "configurations": rows,
-        "worst_error": round(abs(worst - 1), 4),
         "ratio": worst,
+        "worst_error": None if worst is None else round(abs(worst - 1), 4),
+        "service_times": _finite(asdict(found.system)),
+        "configurations": rows,
+    }
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with None for what is unbounded: JSON has no infinity."""
+    return {
+        key: _finite(value) if isinstance(value, dict) else None if value == math.inf else value
+        for key, value in values.items()
+    }
+
+
+def _compared(
+    shape: Shape, runs: Sequence[Mapping[str, float]], predicted: Mapping[str, float]
+) -> dict[str, Any]:
+    seen = {k: statistics.median(run[k] for run in runs) for k in runs[0]}
+    return {
+        "configuration": asdict(shape),
+        "measured": {k: round(v, 4) for k, v in seen.items()},
+        "predicted": {k: round(predicted[k], 4) for k in FIGURES},
+        "ratio": round(seen["step_s"] / predicted["step_s"], 4),
     }

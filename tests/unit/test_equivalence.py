@@ -44,7 +44,7 @@ def test_the_benchmark_counts_both_kinds_of_errors(monkeypatch: pytest.MonkeyPat
     right = equivalence.Pair("number", True, "0.5", "1/2", "suite")
     wrong = equivalence.Pair("number", False, "2", "3", "ours")
     monkeypatch.setattr(equivalence, "math_verify_accepts", lambda pair: not pair.equal)
-    figures = equivalence.run([right, wrong])
+    figures = equivalence.summarize([equivalence.judge(pair) for pair in (right, wrong)])
     assert figures["ours"] == {"agreement": 1.0, "false_positives": 0, "false_negatives": 0}
     assert figures["math_verify"] == {"agreement": 0.0, "false_positives": 1, "false_negatives": 1}
     assert figures["suites"]["pairs"] == 1
