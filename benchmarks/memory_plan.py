@@ -1,12 +1,12 @@
 """How much memory a supervised run takes, beside what the plan said.
 
-    python -m benchmarks.memory_plan [--quick] [--steps 20] [--json FILE]
+    python -m benchmarks.memory_plan [--steps 20] [--json FILE]
 
 Students of three shapes are trained on corpora of `--rows` rows, each by the tiny recipe with all
 other stages off: every role is up, and the learner takes `--steps` optimizer steps. The memory of
 the run's processes is read twice a second; each process counts with its largest resident size, in
-which libraries shared with other processes are included. Planned is the table that `--dry-run`
-prints, without the object store, of which only pages that were written to take memory.
+which libraries shared with other processes are included. Planned is the table of `bard-ray plan`,
+without the object store, of which only pages that were written to take memory.
 
 The last line printed is one JSON object; `ratio` is planned over measured memory of driver and
 learner, that of the case in which it is farthest from 1.
