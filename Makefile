@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test test-all check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -13,11 +13,12 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 ARGS ?=
 
 help:
-	@echo 'make demo    the whole pipeline at tiny size on the CPU: data, SFT, asynchronous RL, evaluation, report'
-	echo 'make test    the tests'
-	echo 'make check   linter, formatter, types, layer rules'
-	echo 'make setup   only the environment in .venv (the other targets do this by themselves)'
-	echo 'make clean   remove .venv, caches and build output; runs/ stays'
+	@echo 'make demo      the whole pipeline at tiny size on the CPU: data, SFT, asynchronous RL, evaluation, report'
+	echo 'make test      the tests without whole runs, about ten minutes on two cores'
+	echo 'make test-all  all tests, as CI runs them'
+	echo 'make check     linter, formatter, types, import order'
+	echo 'make setup     only the environment in .venv (the other targets do this by themselves)'
+	echo 'make clean     remove .venv, caches and build output; runs/ stays'
 
 setup: $(READY)
 	@:
@@ -51,6 +52,9 @@ demo: $(READY)
 	@$(BIN)/python recipes/bard_tiny.py $(ARGS)
 
 test: $(READY)
+	@$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY)

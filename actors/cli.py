@@ -17,9 +17,13 @@ from actors import driver
 from bard_ray.config.load import from_yaml
 from bard_ray.config.schema import Config
 from bard_ray.errors import BardError, ConfigError, RunStateError, UserError
+from bard_ray.plotting import save_figure
 from bard_ray.progress import Console
+from bard_ray.report.budget_figures import draw_results
 from bard_ray.report.html import write_report
+from bard_ray.report.results import read_results
 
+WIDE = (10.4, 3.8)  # inches: two panels side by side
 DEFAULT_RECIPE = "bard_8b"  # of `bard-ray data`
 EXAMPLES = """\
 examples:
@@ -27,25 +31,35 @@ examples:
   bard-ray run my_recipe.py --dry-run
   bard-ray data --recipe my_recipe.py data.rows.path=questions.jsonl
   bard-ray plan bard_8b rollout.workers=4
-  bard-ray report runs/bard_tiny
+  bard-ray report runs/bard_tiny --figure results.svg
 """
 RECIPE_HELP = "name of a built-in recipe ({names}), or a Python file with a function config()"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code, which means what `actors.driver` says."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    unknown = [text for text in rest if text.startswith("-") or "overrides" not in arguments]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if rest:  # overrides behind an option: argparse leaves them over
-        arguments.overrides += rest
+    arguments = parse(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
     except UserError as error:
         return driver.report_error(Console(sys.stdout), error)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of a command line; its `command` is the function to call with them.
+
+    Raises:
+        SystemExit: the command line is wrong; a message says how.
+    """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    unknown = [text for text in rest if text.startswith("-") or "overrides" not in arguments]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:  # overrides after an option: argparse leaves them over
+        arguments.overrides += rest
+    return arguments
 
 
 def load_recipe(recipe: str) -> Config:
@@ -108,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     driver.add_overrides(plan)
     report = add("report", _report, "write report.html of a run again")
     report.add_argument("run_dir", metavar="RUN_DIR", help="directory of a run: runs/bard_tiny")
+    figure = "also draw lengths and accuracies by budget, as SVG, PNG or PDF"
+    report.add_argument("--figure", metavar="FILE", type=Path, help=figure)
     return parser
 
 
@@ -135,7 +151,24 @@ def _report(arguments: argparse.Namespace) -> int:
         fix = "Give the directory of a run, for example runs/bard_tiny."
         raise RunStateError(str(run_dir), "holds no config.yaml, so no run", fix) from error
     Console(sys.stdout).line(f"report: {write_report(run_dir, config.report.title)}")
+    if arguments.figure is not None:
+        _draw(run_dir, arguments.figure)
     return 0
+
+
+def _draw(run_dir: Path, figure: Path) -> None:
+    """Draw the results of a run.
+
+    Raises:
+        RunStateError: there are none yet, they cannot be drawn, or the file cannot be written.
+    """
+    results = read_results(run_dir / "results.json")
+    try:
+        save_figure(figure, draw_results(results), WIDE)
+    except (OSError, ValueError) as error:
+        fix = "Name an .svg, .png or .pdf file, and let the run finish its evaluation."
+        raise RunStateError(str(figure), f"cannot be drawn: {error}", fix) from error
+    Console(sys.stdout).line(f"figure: {figure}")
 
 
 def built_in_recipes() -> tuple[str, ...]:

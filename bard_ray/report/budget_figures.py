@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bard_ray.evals.metrics import PointSummary
-from bard_ray.plotting import CARD
+from bard_ray.plotting import CARD, Draw, add_legend
 from bard_ray.report.budget_axis import BudgetAxis
 from bard_ray.report.figure import Figure
 from bard_ray.report.results import Results
@@ -18,6 +18,7 @@ from bard_ray.report.variants import color_of, variant_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 APART = 0.016  # between the points of two variants at a budget without a number
 
@@ -42,14 +43,29 @@ def budget_figures(results: Results) -> list[Figure]:
     return [*figures, _accuracy_figure(results, curves)] if curves else []
 
 
-def _length_figure(results: Results, curves: Sequence[_Curve]) -> Figure:
-    """Mean thinking length, the spread from p10 to p90, and the line y = x."""
-    axis = _axis(curves)
+def draw_results(results: Results) -> Draw:
+    """Both figures side by side, for a page outside the report.
 
+    Raises:
+        ValueError: nothing was graded.
+    """
+    curves = _curves(results)
+    free = [curve for curve in curves if variant_of(curve.name).show_length]
+    if not free:
+        raise ValueError("these results have no graded rollout whose length was free")
+
+    def draw(canvas: Canvas) -> None:
+        left, right = canvas.subplots(1, 2)
+        _draw_lengths(left, results, free)
+        _draw_accuracies(right, results, curves)
+        add_legend(canvas)
+
+    return draw
+
+
+def _length_figure(results: Results, curves: Sequence[_Curve]) -> Figure:
     def draw(axes: Axes) -> None:
-        _draw_curves(axes, axis, curves, _length, results.held_out)
-        axis.draw_diagonal(axes)
-        axis.draw(axes, _x_label(results, axis), "thinking tokens used")
+        _draw_lengths(axes, results, curves)
 
     alt = "Thinking length by budget. " + _in_words(curves, lambda p: number(p["mean_length"]))
     caption = (
@@ -60,13 +76,8 @@ def _length_figure(results: Results, curves: Sequence[_Curve]) -> Figure:
 
 
 def _accuracy_figure(results: Results, curves: Sequence[_Curve]) -> Figure:
-    """Accuracy, with one standard error."""
-    axis = _axis(curves)
-
     def draw(axes: Axes) -> None:
-        _draw_curves(axes, axis, curves, _accuracy, results.held_out)
-        axes.set_ylim(0, 1.02)
-        axis.draw(axes, _x_label(results, axis), "accuracy")
+        _draw_accuracies(axes, results, curves)
 
     alt = "Accuracy by budget. " + _in_words(curves, lambda p: share(p["accuracy"]))
     caption = (
@@ -74,6 +85,22 @@ def _accuracy_figure(results: Results, curves: Sequence[_Curve]) -> Figure:
         " buys accuracy: read it beside the lengths."
     )
     return Figure.drawn("accuracy", "Accuracy at each budget", caption, alt, draw)
+
+
+def _draw_lengths(axes: Axes, results: Results, curves: Sequence[_Curve]) -> None:
+    """Mean thinking length, the spread from p10 to p90, and the line y = x."""
+    axis = _axis(curves)
+    _draw_curves(axes, axis, curves, _length, results.held_out)
+    axis.draw_diagonal(axes)
+    axis.draw(axes, _x_label(results, axis), "thinking tokens used")
+
+
+def _draw_accuracies(axes: Axes, results: Results, curves: Sequence[_Curve]) -> None:
+    """Accuracy, with one standard error."""
+    axis = _axis(curves)
+    _draw_curves(axes, axis, curves, _accuracy, results.held_out)
+    axes.set_ylim(0, 1.02)
+    axis.draw(axes, _x_label(results, axis), "accuracy")
 
 
 def _curves(results: Results) -> list[_Curve]:

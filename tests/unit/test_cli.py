@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from bard_ray.config.load import to_yaml
 from bard_ray.report.results import Results, write_results
 from bard_ray.verify import kinds
 from recipes import bard_tiny
+from tests.unit.pages import variant
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -111,6 +113,19 @@ def test_the_report_of_a_run_is_written_again(capsys, tmp_path):
     assert code == 0
     assert str(tmp_path / "report.html") in out
     assert "BARD at tiny size" in (tmp_path / "report.html").read_text()
+
+
+def test_the_figure_of_a_run_is_drawn_on_request(capsys, tmp_path):
+    (tmp_path / "config.yaml").write_text(to_yaml(bard_tiny.config()))
+    figure = tmp_path / "results.svg"
+    write_results(tmp_path / "results.json", Results({}, {"rl": variant(0.7)}, {}))
+    code, out = output(capsys, "report", str(tmp_path), "--figure", str(figure))
+    assert (code, out.splitlines()[-1]) == (0, f"figure: {figure}")
+    assert {"thinking tokens used", "accuracy"} <= set(re.findall(">([^<]+)<", figure.read_text()))
+    write_results(tmp_path / "results.json", Results({}, {}, {}))
+    code, out = output(capsys, "report", str(tmp_path), "--figure", str(figure))
+    assert code == 2
+    assert "no graded rollout" in out
 
 
 def test_a_directory_that_is_no_run_has_no_report(capsys, tmp_path):

@@ -86,6 +86,10 @@ def test_every_link_leads_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 @each_page
 def test_nothing_is_left_to_fill_in(page):
     assert not re.search(r"<!--|\bTODO\b|\bTBD\b", page.read_text())
