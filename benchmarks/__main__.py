@@ -1,4 +1,4 @@
-"""List the benchmarks, or measure their baselines anew.
+"""List the benchmarks, or measure their baselines again.
 
     python -m benchmarks                          one line a benchmark
     python -m benchmarks --baselines NAME ...     run NAME ..., write benchmarks/baselines/NAME.json

@@ -3,7 +3,7 @@
     python -m benchmarks.acceptance [--chains 200] [--bias 0.35] [--spread 0.2] [--attempts 1,2,4]
 
 A scripted writer stands in for an LLM: asked for a length it writes exp(bias + spread * z) times as
-much, z ~ N(0, 1) drawn anew each time; after feedback on its length, `learns` of the error remains.
+much, z ~ N(0, 1) drawn each time; after feedback on its length, `learns` of its error remains.
 Chains of log-normal length are rewritten to `BUDGETS` by the compressor `rewrite`, for several
 numbers of attempts. What it shows is the rule, window and feedback, not any LLM. The last line
 printed is one JSON object; `ratio` is the accepted share with the most attempts over that with the

@@ -1,4 +1,4 @@
-"""Child processes of a benchmark: whole recipes, modules that print JSON, contestants."""
+"""ChildProcess processes of a benchmark: whole recipes, modules that print JSON, contestants."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _output(what: str, command: Sequence[str], env: Mapping[str, str] | None = N
     return done.stdout
 
 
-class Child:
+class ChildProcess:
     """A contestant in a process of its own.
 
     It answers each JSON line with one JSON line, and sleeps in between.

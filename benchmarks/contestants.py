@@ -72,7 +72,7 @@ class Work:
         return replace(request, budgets=(budget,) * self.size)
 
 
-class Bare:
+class BareEngine:
     """One engine and nothing else.
 
     add_request, step, read the finished outputs; no Ray, no asyncio, no thread.
@@ -285,7 +285,7 @@ def main() -> None:
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(options["processes"])
     config = load(recipe(), options["overrides"])
     work = Work(config, options["budgets"])
-    kinds = {"bare": Bare, "offline": Offline, "ray": Ray}
+    kinds = {"bare": BareEngine, "offline": Offline, "ray": Ray}
     contestant: Any = kinds[name](config, options["model"], work)
     serve(contestant.run)
     if name == "ray":

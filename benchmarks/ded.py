@@ -73,7 +73,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudentOutcome:
     """One run: the figures of its student, the rows it was trained on, its teacher."""
 
     figures: Mapping[str, float]
@@ -102,7 +102,7 @@ class Lab:
         """Directory of a run."""
         return self._root / name
 
-    def run(self, name: str, overrides: Sequence[str]) -> Outcome:
+    def run(self, name: str, overrides: Sequence[str]) -> StudentOutcome:
         """Make a run, or the rest of it."""
         first = self.path("smoke")
         shared = [f"student.path={first / 'checkpoints' / 'base'}", "base.enabled=false"]
@@ -114,7 +114,7 @@ class Lab:
         note(f"seed {self._seed}  {name}: {outcome.rows:,} rows, score {outcome.score:.3f}")
         return outcome
 
-    def teachers(self) -> tuple[TeacherChoice, dict[str, Outcome]]:
+    def teachers(self) -> tuple[TeacherChoice, dict[str, StudentOutcome]]:
         """The smoke test's choice, and the student of every teacher's whole corpus."""
         sizes = self._sizes
         common = [
@@ -129,7 +129,7 @@ class Lab:
                 found[name] = self.run(f"teacher_{name}", [*common, f"distill.teacher={name}"])
         return choice, found
 
-    def corpora(self) -> dict[str, Outcome]:
+    def corpora(self) -> dict[str, StudentOutcome]:
         """Students of the curated corpus, of as many random rows, and of more."""
         config = recipe()
         common = [json_override("distill.teachers", VARIED)]
@@ -147,12 +147,12 @@ class Lab:
         return found
 
 
-def read_outcome(run: Path) -> Outcome:
+def read_outcome(run: Path) -> StudentOutcome:
     """Figures of the supervised student, from what a finished run left."""
     variant = read_results(run / "results.json").variants["sft"]
     facts = json.loads((run / "state.json").read_text())["stages"]["distill"]["facts"]
     figures = {name: float(variant[name] or 0.0) for name in FIGURES}  # type: ignore[literal-required]
-    return Outcome(figures, int(facts["rows_sft"]), str(facts.get("teacher", "")))
+    return StudentOutcome(figures, int(facts["rows_sft"]), str(facts.get("teacher", "")))
 
 
 def correct_share(run: Path) -> float:
@@ -170,7 +170,7 @@ def read_choice(run: Path) -> TeacherChoice:
     return TeacherChoice.from_json(content)
 
 
-def over_seeds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+def over_seeds(outcomes: Sequence[StudentOutcome]) -> dict[str, dict[str, float]]:
     """Mean, least and largest of every figure over the seeds."""
     rows = [{**o.figures, "score": o.score, "rows": float(o.rows)} for o in outcomes]
     return {
@@ -188,8 +188,8 @@ class SeedRuns:
     """The runs of one seed: the smoke test's choice, and outcomes by teacher and by corpus."""
 
     choice: TeacherChoice
-    teachers: Mapping[str, Outcome]
-    corpora: Mapping[str, Outcome]
+    teachers: Mapping[str, StudentOutcome]
+    corpora: Mapping[str, StudentOutcome]
 
 
 def measure(arguments: Arguments) -> list[SeedRuns]:

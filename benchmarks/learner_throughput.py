@@ -93,7 +93,7 @@ def one_a_row(given: Sequence[TrainSequence], rows: int) -> list[MicroBatch]:
     return batches
 
 
-class Bare:
+class BareLoop:
     """Model, loss, backward, clip, AdamW."""
 
     def __init__(self, path: str, config: LearnerConfig, batches: Sequence[MicroBatch]) -> None:
@@ -142,9 +142,9 @@ def bare_process(
     os.environ.update(thread_env(config.threads))
     os.setpriority(os.PRIO_PROCESS, 0, RAY_NICENESS)
     spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
-    loops = {BARE: Bare(path, config, pack(given, spec))}
+    loops = {BARE: BareLoop(path, config, pack(given, spec))}
     for name, (attention, batches) in attention_forms(given, config).items():
-        loops[name] = Bare(path, replace(config, attention=attention), batches)
+        loops[name] = BareLoop(path, replace(config, attention=attention), batches)
     pipe.send("ready")
     while (request := pipe.recv()) is not None:
         name, steps = request
@@ -158,7 +158,7 @@ def bare_process(
 
 
 @dataclass
-class Group:
+class LiveLearner:
     """A learner group as a run has it, and the actor of its first rank."""
 
     learner: RayLearner
@@ -175,13 +175,15 @@ class Group:
         return float(await self.first.__ray_call__.remote(lambda _: time.process_time()))
 
 
-async def start_group(cluster: Cluster, config: LearnerConfig, bundle: int, path: str) -> Group:
+async def start_group(
+    cluster: Cluster, config: LearnerConfig, bundle: int, path: str
+) -> LiveLearner:
     """A learner group whose first rank is in this bundle."""
     ranks = spawn_learner(cluster, config, bundle)
     learner = RayLearner(ranks, config, "float32")
     await learner.start()
     await learner.begin(path, OPTIM)
-    return Group(learner, ranks[0])
+    return LiveLearner(learner, ranks[0])
 
 
 # ---------------------------------------------------------------------- in turn

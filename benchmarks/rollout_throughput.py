@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bard_ray.plotting import SERIES, one_panel, save_figure
-from benchmarks.children import Child, module_command
+from benchmarks.children import ChildProcess, module_command
 from benchmarks.common import (
     Arguments,
     Benchmark,
@@ -69,7 +69,7 @@ def untrained_student(directory: str) -> str:
     return directory
 
 
-def start(name: str, model: str, arguments: Arguments) -> Child:
+def start(name: str, model: str, arguments: Arguments) -> ChildProcess:
     """One contestant, ready to be asked."""
     overrides = [f"rl.group_size={arguments.group}", *arguments.overrides]
     if arguments.max_new_tokens:
@@ -83,7 +83,7 @@ def start(name: str, model: str, arguments: Arguments) -> Child:
     }
     kind = "offline" if name in OFFLINE else name
     command = module_command("benchmarks.contestants", kind, json.dumps(options))
-    child = Child(name, command, set(arguments.cores))
+    child = ChildProcess(name, command, set(arguments.cores))
     child.ask()
     return child
 
@@ -111,7 +111,7 @@ def takes_part(name: str, workers: int, concurrency: int) -> bool:
 
 
 def measure_point(
-    contestants: Mapping[str, Child], workers: int, concurrency: int, arguments: Arguments
+    contestants: Mapping[str, ChildProcess], workers: int, concurrency: int, arguments: Arguments
 ) -> Point:
     """One setting: a round to warm up, then the rounds in alternating order."""
     playing = [name for name in contestants if takes_part(name, workers, concurrency)]

@@ -3,7 +3,7 @@
     python -m benchmarks.vs_trl [--repeats 5] [--steps 60] [--model DIR] [--json FILE] [--plot FILE]
 
 `benchmarks/trl_runs.py` says what both sides share. TRL's number format and the size of its
-generation batch are the fastest of `CANDIDATES`, found anew by each run of this script. Runs
+generation batch are the fastest of `CANDIDATES`, found again by each run of this script. Runs
 alternate. TRL is not part of the environment: it is installed without its dependencies into
 `--trl-dir` when it is not there.
 

@@ -139,7 +139,7 @@ TEMPLATES = {
 
 
 def chat_tokenizer(template: str | dict[str, str] | None) -> PreTrainedTokenizerFast:
-    """Bytes as tokens, one token a mark and think tag, and a bos wherever nobody forbids one."""
+    """Bytes as tokens, one token a mark and think tag, and a bos unless it is switched off."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""An HTTP endpoint on loopback that goes wrong as told, with an answer or a real server behind."""
+"""An HTTP endpoint on loopback that fails as instructed, with an answer or a real server behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 Answer = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]  # path and body -> status and body
 
-# Faults that are told before anything is asked of what is behind; the others lose a real answer.
+# Faults that occur before the real server is asked; the others lose a real answer.
 STATUS = {"429": "Retry-After: 0.3\r\n", "500": "", "503": "", "408": "", "409": ""}
 
 

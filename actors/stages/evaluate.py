@@ -19,7 +19,7 @@ from bard_ray.rundir import RunDirectory
 
 
 @dataclass(frozen=True)
-class Variant:
+class MeasuredVariant:
     """A student to measure, and how: its name in the results, its model directory, its sweep."""
 
     name: str
@@ -47,7 +47,7 @@ async def evaluate_stage(context: Context, progress: Progress) -> Facts:
     return {"variants": [variant.name for variant in todo]}
 
 
-def variants(context: Context) -> list[Variant]:
+def variants(context: Context) -> list[MeasuredVariant]:
     """The students of a run, those before others first.
 
     `student` is the given one. It is measured where no budget-aware SFT ran: there it is what RL
@@ -55,7 +55,7 @@ def variants(context: Context) -> list[Variant]:
     """
     plan = plan_sweep(context.config.evaluate, context.config.run.seed)
     trained = [
-        Variant(name, str(context.run.checkpoint(stage).resolve()), sweep)
+        MeasuredVariant(name, str(context.run.checkpoint(stage).resolve()), sweep)
         for name, stage, sweep in (
             ("sft", "sft", plan),
             ("rl", "rl", plan),
@@ -65,7 +65,7 @@ def variants(context: Context) -> list[Variant]:
     ]
     if context.run.is_done("sft"):
         return trained
-    return [Variant("student", context.weights_before("evaluate"), plan), *trained]
+    return [MeasuredVariant("student", context.weights_before("evaluate"), plan), *trained]
 
 
 def _share(progress: Progress, before: int, total: int, name: str) -> OnProgress:
@@ -78,7 +78,10 @@ def _share(progress: Progress, before: int, total: int, name: str) -> OnProgress
 
 
 async def _measure(
-    context: Context, variant: Variant, questions: Sequence[Question], on_progress: OnProgress
+    context: Context,
+    variant: MeasuredVariant,
+    questions: Sequence[Question],
+    on_progress: OnProgress,
 ) -> None:
     roles = context.roles
     await roles.sampler.load(variant.weights, context.versions.next())

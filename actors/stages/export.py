@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bard_ray.checkpoint import MANIFEST, described_directory
 from bard_ray.config.schema import Config
-from bard_ray.report.example import Example
+from bard_ray.report.example import ExampleRequest
 from bard_ray.report.model_card import write_model_card
 from bard_ray.report.results import Results
 from bard_ray.rundir import RunDirectory
@@ -45,7 +45,7 @@ def export_student(run: RunDirectory, config: Config, results: Results) -> Path 
     return target
 
 
-def _example(prompts: PromptFormat, config: Config) -> Example:
+def _example(prompts: PromptFormat, config: Config) -> ExampleRequest:
     """The shortest evaluation question at the middle budget, as asked and as a whole prompt."""
     from bard_ray.data.questions import eval_questions
     from bard_ray.records import TokenBudget
@@ -54,4 +54,4 @@ def _example(prompts: PromptFormat, config: Config) -> Example:
     question = min(questions, key=lambda q: sum(len(m.content) for m in q.messages))
     budget = TokenBudget(sorted(config.evaluate.budgets)[len(config.evaluate.budgets) // 2])
     messages = prompts.messages(question, budget)
-    return Example(messages, prompts.prompt_text(question, budget))
+    return ExampleRequest(messages, prompts.prompt_text(question, budget))

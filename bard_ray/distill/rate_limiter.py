@@ -43,7 +43,7 @@ class RateLimiter:
         self._free_at -= amount * self._unit_s
 
     def pause(self, seconds: float) -> None:
-        """Let nobody take anything for that long."""
+        """Nothing can be taken for that long."""
         self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 

@@ -11,7 +11,7 @@ _LOAD = '"path/to/this/directory"'
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ExampleRequest:
     """One request.
 
     Attributes:
@@ -23,7 +23,7 @@ class Example:
     prompt: str
 
 
-def transformers_code(example: Example, *, trust_remote_code: bool) -> str:
+def transformers_code(example: ExampleRequest, *, trust_remote_code: bool) -> str:
     """Python that renders `example.prompt` from its messages."""
     turns = "".join(f"    {dict(message)!r},\n" for message in example.messages)
     return f"""from transformers import AutoTokenizer

@@ -1,4 +1,4 @@
-"""Keeps `report.html` up to date while a run is going on.
+"""Keeps `report.html` up to date during a run.
 
 Pages are rendered in a process of their own, so that drawing figures neither stalls the event loop
 nor takes the run down with it. There is at most one such process at a time, and it uses only CPU

@@ -19,7 +19,7 @@ everywhere.
 ## By budget
 
 Long answers are the ones that asynchrony treats worst: they span more weight versions. So these are
-told apart by the budget of the rollout, as `bins/<name>_<bin>`:
+split by the budget of the rollout, as `bins/<name>_<bin>`:
 
 {bins}
 

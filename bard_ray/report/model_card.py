@@ -15,7 +15,7 @@ from bard_ray.config.schema import Config
 from bard_ray.evals.metrics import VariantSummary
 from bard_ray.files import write_text
 from bard_ray.records import NO_BUDGET, TokenBudget
-from bard_ray.report.example import Example, transformers_code, vllm_code
+from bard_ray.report.example import ExampleRequest, transformers_code, vllm_code
 from bard_ray.report.page import environment
 from bard_ray.report.results import Results
 from bard_ray.report.table import budget_cell
@@ -25,7 +25,11 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def write_model_card(
-    export_dir: str | Path, config: Config, results: Results, example: Example, variant: str = "rl"
+    export_dir: str | Path,
+    config: Config,
+    results: Results,
+    example: ExampleRequest,
+    variant: str = "rl",
 ) -> Path:
     """Write `README.md` beside the weights; returns its path.
 
@@ -42,7 +46,7 @@ def write_model_card(
 
 
 def render_model_card(
-    config: Config, results: Results, example: Example, variant: str = "rl"
+    config: Config, results: Results, example: ExampleRequest, variant: str = "rl"
 ) -> str:
     """The card as Markdown with YAML front matter."""
     summary = results.variants.get(variant)

@@ -58,7 +58,7 @@ class Samples:
     slower: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
 
-class Meter:
+class RoleMeter:
     """Measures the roles of a session."""
 
     def __init__(self, context: Context) -> None:
@@ -216,7 +216,7 @@ class Meter:
             await asyncio.gather(*tasks)
 
     async def _engine_next_to(self, others: int) -> None:
-        """The same batches as alone, so that the two sets can be told apart only by their time."""
+        """The same batches as alone, so that the two sets differ only in their time."""
         s = self.samples
         kept = len(s.engine_s)
         for count in (8, 16, 16, 32):

@@ -19,7 +19,7 @@ from bard_ray.rl.state import RLState
 from bard_ray.sim.loop import simulate
 from bard_ray.sim.model import LoopSpec, System, Workload
 from benchmarks.common import note
-from benchmarks.simulator.measure import Meter
+from benchmarks.simulator.measure import RoleMeter
 from benchmarks.simulator.session import open_session, session_config
 
 WARM = 6
@@ -62,7 +62,7 @@ SHAPES = (
 
 
 @dataclass
-class Observed:
+class ObservedSteps:
     """What a real run shows at the end of each step."""
 
     ends: list[float] = field(default_factory=list)
@@ -70,11 +70,11 @@ class Observed:
     engine: dict[int, Mapping[str, float]] = field(default_factory=dict)
 
 
-async def real_run(meter: Meter, shape: Shape, steps: int) -> dict[str, float]:
+async def real_run(meter: RoleMeter, shape: Shape, steps: int) -> dict[str, float]:
     """Run the real loop; means over the steps but the first and last ones."""
     context, roles = meter.context, meter.roles
     config = replace(context.config, rl=replace(context.config.rl, steps=steps, **asdict(shape)))
-    spec, seen = rl_spec(config), Observed()
+    spec, seen = rl_spec(config), ObservedSteps()
     state = RLState(versions=context.versions)
     last = steps - tail(shape)
 
@@ -97,7 +97,7 @@ async def real_run(meter: Meter, shape: Shape, steps: int) -> dict[str, float]:
     return _summary(meter, seen, last)
 
 
-def _summary(meter: Meter, seen: Observed, last: int) -> dict[str, float]:
+def _summary(meter: RoleMeter, seen: ObservedSteps, last: int) -> dict[str, float]:
     kept = seen.values[WARM:last]
     wall_s = seen.ends[last - 1] - seen.ends[WARM - 1]
     count = last - WARM
@@ -161,7 +161,7 @@ async def validate(
     """Calibration and real runs in turn, then the predictions."""
     config = session_config(directory, overrides)
     async with open_session(config) as context:
-        meter = Meter(context)
+        meter = RoleMeter(context)
         await meter.collect(WORKLOAD_GROUPS)
         await meter.alone()
         runs: dict[Shape, list[dict[str, float]]] = {shape: [] for shape in shapes}
@@ -181,7 +181,7 @@ async def validate(
     return Measured(system, runs, predicted)
 
 
-def _show(meter: Meter, shape: Shape, measured: dict[str, float], steps: int) -> None:
+def _show(meter: RoleMeter, shape: Shape, measured: dict[str, float], steps: int) -> None:
     """One line a run: the prediction is that of everything measured so far."""
     workload = meter.workload(shape.group_size, 0)
     predicted = predict(meter.system(), shape, steps, [workload])["step_s"]
@@ -191,7 +191,7 @@ def _show(meter: Meter, shape: Shape, measured: dict[str, float], steps: int) ->
 async def calibrate(directory: str, rounds: int, overrides: list[str]) -> Measured:
     """Service times of the roles on this machine, without any comparison."""
     async with open_session(session_config(directory, overrides)) as context:
-        meter = Meter(context)
+        meter = RoleMeter(context)
         await meter.collect(WORKLOAD_GROUPS)
         for _ in range(rounds):
             await meter.alone()

@@ -43,7 +43,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether nobody outside the machine reaches an address."""
+    """Whether an address cannot be reached from outside the machine."""
     ip = ipaddress.ip_address(address)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return (mapped or ip).is_loopback

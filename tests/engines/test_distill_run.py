@@ -57,7 +57,7 @@ def wait_for_parts(store: Path, count: int, process: subprocess.Popen[str]) -> i
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Recipe:
-    """A run that nobody disturbed."""
+    """An undisturbed run."""
     recipe = Recipe(tmp_path_factory.mktemp("whole"), "whole")
     recipe.out = recipe.run(*DATA_ONLY)
     return recipe

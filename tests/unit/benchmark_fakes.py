@@ -11,7 +11,7 @@ from bard_ray.sim.model import EngineTimes, LearnerTimes, LoopSpec, System
 from bard_ray.sim.study import Point, Scenario, Split
 from benchmarks.async_step import Alone, Round
 from benchmarks.cold_start import Start
-from benchmarks.ded import Outcome, SeedRuns
+from benchmarks.ded import SeedRuns, StudentOutcome
 from benchmarks.distill import StageRun
 from benchmarks.equivalence import Pair, Said
 from benchmarks.learner_throughput import BARE, ONE_RANK, TWO_RANKS, Times
@@ -73,9 +73,9 @@ def cold_start() -> Fake:
 def ded() -> Fake:
     """Curated rows score .3, random ones .2; the smoke test chose the best teacher."""
 
-    def outcome(accuracy: float) -> Outcome:
+    def outcome(accuracy: float) -> StudentOutcome:
         figures = {"accuracy": accuracy, "in_band": 0.5, "rel_err": 0.1, "overrun": 0.2}
-        return Outcome(figures, 100, "clean")
+        return StudentOutcome(figures, 100, "clean")
 
     choice = TeacherChoice("clean", (CandidateFigures("clean", 10, 2, 8, 0.5, 0.1),))
     corpora = {"curated": 0.6, "curated_long": 0.7, "random": 0.4, "random_5x": 0.7}

@@ -12,9 +12,9 @@ from benchmarks import ded
 from benchmarks.ded import (
     CURATED_STEPS,
     Lab,
-    Outcome,
     SeedRuns,
     Sizes,
+    StudentOutcome,
     json_override,
     render,
     summarize,
@@ -83,7 +83,9 @@ def test_the_ratios_are_those_of_the_scores(commands, tmp_path):
 
 def test_a_wrong_choice_is_reported():
     def outcome(accuracy):
-        return Outcome({"accuracy": accuracy, "in_band": 1.0, "rel_err": 0, "overrun": 0}, 9, "")
+        return StudentOutcome(
+            {"accuracy": accuracy, "in_band": 1.0, "rel_err": 0, "overrun": 0}, 9, ""
+        )
 
     teachers = [
         {"clean": outcome(0.5), "verbose": outcome(0.6)},

@@ -238,7 +238,7 @@ def test_the_documented_samplers_and_schedules_are_the_registered_ones():
 
 @dataclass(frozen=True)
 class Invents:
-    """A user's schedule that allows a budget nobody taught."""
+    """A user's schedule that allows a budget that was never taught."""
 
     def allowed(self, taught, step):
         return (*taught, 7) if step == 3 else taught

@@ -53,11 +53,11 @@ def test_the_metrics_page_is_made_from_the_code():
 def test_the_plugin_table_names_what_is_registered():
     text = (ROOT / "docs/plugins.md").read_text()
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    told = {row[0].removeprefix("| "): row for row in rows}
+    named = {row[0].removeprefix("| "): row for row in rows}
     for kind, registry in REGISTRIES.items():
-        assert told[kind][2].split(", ") == registry.names(), kind
-        assert (ROOT / told[kind][3].strip("`")).is_dir()
-    assert set(told) - {"plug-in"} == {*REGISTRIES, "data format", "kind of answer"}
+        assert named[kind][2].split(", ") == registry.names(), kind
+        assert (ROOT / named[kind][3].strip("`")).is_dir()
+    assert set(named) - {"plug-in"} == {*REGISTRIES, "data format", "kind of answer"}
     assert len(SOURCES.names()) > 10
 
 

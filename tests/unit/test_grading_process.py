@@ -336,7 +336,7 @@ def register(words: list[str]) -> None:
 
 
 def grade_known(item: GradeItem) -> Verdict:
-    """Correct where the set-up told of the text."""
+    """Correct where the set-up named the text."""
     return Verdict(CORRECT if item.text in KNOWN else WRONG, item.text)
 
 

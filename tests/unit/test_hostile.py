@@ -1,4 +1,4 @@
-"""Hostile answers: bounded in time, never correct, nothing runs, and grading goes on."""
+"""Hostile answers: bounded in time, never correct, nothing runs, and grading continues."""
 
 import os
 import time

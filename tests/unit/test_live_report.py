@@ -1,4 +1,4 @@
-"""The report of a run that is going on."""
+"""The report of an unfinished run."""
 
 from __future__ import annotations
 

@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from bard_ray.config.schema import Config
-from bard_ray.report.example import Example
+from bard_ray.report.example import ExampleRequest
 from bard_ray.report.model_card import config_hash, render_model_card, write_model_card
 from bard_ray.report.results import Results
 from tests.unit.pages import variant
 
 RESULTS = Results({}, {"sft": variant(0.52), "rl": variant(0.69)}, {"held_out": [13]})
 
-EXAMPLE = Example(
+EXAMPLE = ExampleRequest(
     [{"role": "user", "content": "8a-3b<budget>08</budget>"}], "8a-3b<budget>08</budget><think>"
 )
 
@@ -66,7 +66,7 @@ def test_the_card_gives_the_budget_format_letter_by_letter(codec, text):
 
 
 def test_a_prompt_cannot_break_out_of_its_code_block():
-    example = Example(EXAMPLE.messages, "```\n# not a heading")
+    example = ExampleRequest(EXAMPLE.messages, "```\n# not a heading")
     card = render_model_card(config(), RESULTS, example)
     assert "````text\n```\n# not a heading\n````" in card
 

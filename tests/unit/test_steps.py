@@ -85,8 +85,8 @@ def tools(teacher: ScriptedTeacher | None = None, seed: int = 0) -> StepTools:
         return Even()
 
     prompts: Any = WordTokenizer()
-    nobody: Any = None
-    given = (give_verifier, give_teacher, nobody, nobody)
+    unused: Any = None
+    given = (give_verifier, give_teacher, unused, unused)
     return StepTools(seed, "scripted", prompts, (4, 8, 16), FilterContext(), *given)
 
 
