@@ -107,11 +107,15 @@ class EngineSpec:
     Attributes:
         model: Hugging Face model directory or hub id.
         revision: of a hub id.
-        workers, cpus, gpus, tensor_parallel: number of workers, and the resources of each.
+        workers: number of workers.
+        cpus: of one worker, as Ray counts them.
+        gpus: of one worker.
+        tensor_parallel: devices that share the weights of one worker.
         max_len: longest prompt plus completion, tokens of that model.
         dtype: of its weights.
-        think_open, think_close: its think tags.
-        kv_cache_mb: per worker, on a CPU.
+        think_open: its opening think tag.
+        think_close: its closing one, a single token.
+        kv_cache_mb: of one worker, on a CPU.
     """
 
     model: str

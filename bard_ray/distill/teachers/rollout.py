@@ -6,8 +6,8 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 
@@ -113,25 +113,14 @@ def _parts(rollout: Rollout) -> tuple[int, int, Ints]:
 
 @TEACHERS.register("rollout")
 @dataclass(frozen=True)
-class RolloutBackend:
+class RolloutBackend(EngineSpec):
     """A model that rollout workers of this project serve, beside those of the student.
 
     Its own chat template, tokenizer and think tags are used. Sampling is by temperature only: the
     model's recommended top_p and top_k are not applied. Source: ours.
 
     Attributes:
-        model: Hugging Face model directory or hub id.
-        revision: of a hub id.
-        workers: number of workers.
-        cpus: of one worker, as Ray counts them.
-        gpus: of one worker.
-        tensor_parallel: devices that share the weights of one worker.
-        max_len: longest prompt plus completion, tokens of that model.
-        dtype: of its weights, float32 or bfloat16.
-        think_open: its opening think tag.
-        think_close: its closing one, a single token.
-        kv_cache_mb: of one worker, on a CPU.
-        in_flight: requests at the workers at a time.
+        in_flight: requests at the workers at a time; the other fields are those of `EngineSpec`.
     """
 
     NOT_FINGERPRINTED: ClassVar[tuple[str, ...]] = (
@@ -143,17 +132,6 @@ class RolloutBackend:
         "in_flight",
     )
 
-    model: str
-    revision: str = "main"
-    workers: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-    tensor_parallel: int = 1
-    max_len: int = 32_768
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    think_open: str = "<think>"
-    think_close: str = "</think>"
-    kv_cache_mb: int = 128
     in_flight: int = 256
 
     def __post_init__(self) -> None:
@@ -171,19 +149,7 @@ class RolloutBackend:
     @property
     def spec(self) -> EngineSpec:
         """The model and workers requested from the host."""
-        return EngineSpec(
-            self.model,
-            self.revision,
-            self.workers,
-            self.cpus,
-            self.gpus,
-            self.tensor_parallel,
-            self.max_len,
-            self.dtype,
-            self.think_open,
-            self.think_close,
-            self.kv_cache_mb,
-        )
+        return EngineSpec(**{field.name: getattr(self, field.name) for field in fields(EngineSpec)})
 
     async def open(self, name: str, host: Host) -> CachedTeacher:
         """Have the host serve the model; returns when it is ready. Replies are cached.
