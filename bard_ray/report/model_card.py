@@ -136,7 +136,7 @@ def _training(config: Config, variant: str) -> dict[str, str]:
     """What these weights were trained with, and how to find the same configuration again."""
     rl, distill = config.rl, config.distill
     facts = {}
-    if variant != "student":
+    if config.sft.enabled:
         corpus = f"{distill.questions:,} x {distill.budgets_per_question}"
         facts["supervised questions x budgets"] = corpus
     if variant == "rl":
@@ -144,9 +144,7 @@ def _training(config: Config, variant: str) -> dict[str, str]:
             f"{rl.steps} steps of {rl.prompts_per_step} prompts x {rl.group_size} answers,"
             f" lag at most {rl.max_lag}"
         )
-        facts["reward"] = (
-            f"accuracy and budget fidelity, {rl.reward.name} ({rl.reward.fidelity.name})"
-        )
+        facts["reward"] = f"{rl.reward.name}, budget fidelity {rl.reward.fidelity.name}"
     return facts | {
         "seed": str(config.run.seed),
         "configuration": f"sha256 `{config_hash(config)}`",

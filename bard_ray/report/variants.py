@@ -27,9 +27,9 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "student": Variant("given student", "the student the run was given, before any training", 2),
+    "student": Variant("given student", "the student before budget-aware training", 2),
     "sft": Variant("BARD-SFT", "after budget-aware distillation", 1),
-    "rl": Variant("BARD", "after distillation and reinforcement learning", 0),
+    "rl": Variant("BARD", "after reinforcement learning", 0),
     "sft_full_forced": Variant(
         "forced", "trained on full chains; thinking cut off at the budget", 3, show_length=False
     ),

@@ -85,18 +85,22 @@ def test_a_card_without_an_evaluation_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variant_name", "says", "says_not"),
+    ("variant_name", "distilled", "says", "says_not"),
     [
-        ("rl", "multiplies accuracy by budget fidelity", "nothing was trained"),
-        ("sft", "It was distilled", "reinforcement learning"),
-        ("student", "nothing was trained", "supervised questions"),
+        ("rl", True, ["It was distilled", "(`product`)", "reward | product"], []),
+        ("rl", False, ["by reinforcement learning"], ["distilled from", "supervised questions"]),
+        ("sft", True, ["It was distilled", "supervised questions"], ["reinforcement learning"]),
     ],
 )
-def test_a_card_claims_only_the_training_that_its_weights_had(variant_name, says, says_not):
+def test_a_card_claims_only_the_training_that_its_weights_had(
+    variant_name, distilled, says, says_not
+):
+    made = config()
+    made.sft.enabled = distilled
     results = Results({}, {variant_name: variant(0.5)})
-    card = render_model_card(config(), results, EXAMPLE, variant_name)
-    assert says in card
-    assert says_not not in card
+    card = render_model_card(made, results, EXAMPLE, variant_name)
+    assert [text for text in says if text not in card] == []
+    assert [text for text in says_not if text in card] == []
 
 
 def test_the_configuration_hash_follows_settings_and_not_places():
