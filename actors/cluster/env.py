@@ -32,6 +32,8 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
     "TQDM_DISABLE": "1",
+    # Ray's paragraph of possible causes; the driver reports a lost actor itself, with its log.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing a task",
 }
 
 CACHED_KERNELS = 32

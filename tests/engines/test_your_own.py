@@ -52,9 +52,10 @@ def write_rows(path: Path) -> None:
     """The page's rows, then questions with chains of several lengths."""
     drawn, lines = random.Random(0), block("json").splitlines()
     for number in range(100, 300):
+        topic = " ".join("".join(drawn.choices("aeiklmnoprstu", k=4)) for _ in range(12))
+        question = f"{topic}: is {number} odd? 1 or 0."
         for halvings in (4, 12, 30):
             steps = [f"{number} minus {2 * n} is {number - 2 * n}." for n in range(halvings)]
-            question = f"Is {number} odd? Write 1 for yes and 0 for no."
             row = {"question": question, "answer": str(number % 2), "think": " ".join(steps)}
             lines.append(json.dumps(row))
     head, rest = lines[:3], lines[3:]
