@@ -28,7 +28,7 @@ SIZE = [
     "rl.lr=1e-4",
     "rl.steps=2",
     "rl.prompts_per_step=2",
-    "rl.group_size=4",
+    "rl.group_size=8",
     "rl.checkpoint_every=1",
     "verifier.cpus=0.1",
     "cluster.cpus=6",
@@ -54,7 +54,7 @@ def write_rows(path: Path) -> None:
     for number in range(100, 300):
         topic = " ".join("".join(drawn.choices("aeiklmnoprstu", k=4)) for _ in range(12))
         question = f"{topic}: is {number} odd? 1 or 0."
-        for halvings in (4, 12, 30):
+        for halvings in (4, 10, 18):
             steps = [f"{number} minus {2 * n} is {number - 2 * n}." for n in range(halvings)]
             row = {"question": question, "answer": str(number % 2), "think": " ".join(steps)}
             lines.append(json.dumps(row))
