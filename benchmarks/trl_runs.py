@@ -1,4 +1,4 @@
-"""RL runs of BARD and of TRL's GRPOTrainer on the same task, each in a process of its own.
+"""RL runs of BARD and of TRL's GRPOTrainer on the same task, each in a separate process.
 
 Both train the same short student on the same questions and budgets in the same order, with the same
 group size, token limit, number of updates, optimizer, clipping and reward functions, no KL term,
