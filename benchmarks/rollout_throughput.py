@@ -106,7 +106,7 @@ def measure(arguments: Arguments) -> list[Point]:
 
 
 def takes_part(name: str, workers: int, concurrency: int) -> bool:
-    """Whether a contestant supports a setting: all have one engine except for Ray."""
+    """Whether it takes part: Ray always, others with one worker, offline ones only all at once."""
     return name == "ray" or (workers == 1 and (name not in OFFLINE or concurrency == 0))
 
 
