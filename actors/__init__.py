@@ -1,4 +1,4 @@
 """Ray adapters of the four roles: placement, engines, weight transport, clients, the driver.
 
-No math in here.
+This package contains no math.
 """

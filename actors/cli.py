@@ -37,7 +37,7 @@ RECIPE_HELP = "name of a built-in recipe ({names}), or a Python file with a func
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code, which means what `actors.driver` says."""
+    """Run the command; returns its exit code (see `actors.driver`)."""
     arguments = parse(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
@@ -47,29 +47,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Arguments of a command line; its `command` is the function to call with them.
+    """Parse a command line; `command` of the result is the function to call with it.
 
     Raises:
-        SystemExit: the command line is wrong; a message says how.
+        SystemExit: the command line is invalid; a message explains why.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     unknown = [text for text in rest if text.startswith("-") or "overrides" not in arguments]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if rest:  # overrides after an option: argparse leaves them over
+    if rest:  # overrides after an option, which argparse does not consume
         arguments.overrides += rest
     return arguments
 
 
 def load_recipe(recipe: str) -> Config:
-    """Configuration of a built-in recipe, or of the function `config()` of a Python file.
+    """Load the configuration of a built-in recipe, or of `config()` in a Python file.
 
-    The directory of a file becomes importable, so that plug-ins beside it are found, here and in
-    the processes of a cluster that this command starts.
+    The file's directory becomes importable, so that plug-ins in it can be loaded here and in the
+    processes of a cluster that this command starts.
 
     Raises:
-        ConfigError: there is no such recipe, or its `config()` is missing or fails.
+        ConfigError: the recipe does not exist, or its `config()` is missing or fails.
     """
     is_file = recipe.endswith(".py") or os.sep in recipe
     module = _from_file(recipe) if is_file else _built_in(recipe)
@@ -83,7 +83,7 @@ def load_recipe(recipe: str) -> Config:
 
 
 def corpus_only(config: Config) -> Config:
-    """The configuration of a recipe's training data, without the roles that only training needs."""
+    """The configuration that builds a recipe's training data, without roles for training only."""
     return replace(
         config,
         run=replace(config.run, name=f"{config.run.name}_data", goal="corpus"),
@@ -97,7 +97,7 @@ def corpus_only(config: Config) -> Config:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bard-ray",
-        description="Distill a reasoning teacher into a student that keeps to a thinking budget.",
+        description="Distill a reasoning teacher into a student that follows a thinking budget.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "run a recipe; the same command again resumes where it stopped")
     run.add_argument("recipe", metavar="RECIPE", help=recipe)
     driver.add_arguments(run)
-    data = add("data", _data, "make the training data of a recipe, and a report on it")
+    data = add("data", _data, "build the training data of a recipe, and a report on it")
     data.add_argument(
         "--recipe", metavar="RECIPE", default=DEFAULT_RECIPE, help=f"{recipe}; default: %(default)s"
     )
@@ -160,7 +160,7 @@ def _draw(run_dir: Path, figure: Path) -> None:
     """Draw the results of a run.
 
     Raises:
-        RunStateError: there are none yet, they cannot be drawn, or the file cannot be written.
+        RunStateError: no results yet, they cannot be drawn, or the file cannot be written.
     """
     results = read_results(run_dir / "results.json")
     try:
@@ -186,7 +186,7 @@ def _built_in(recipe: str) -> ModuleType:
 
 
 def _from_file(recipe: str) -> ModuleType:
-    """Import a file; its module is called `recipe_<name>`, which hides nothing."""
+    """Import a file as the module `recipe_<name>`, which shadows no other module."""
     path = Path(recipe).expanduser().resolve()
     if not path.is_file():
         fix = f"The working directory is {Path.cwd()}."
@@ -197,14 +197,14 @@ def _from_file(recipe: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise _bad_recipe(recipe, "is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as dataclasses need it
+    sys.modules[name] = module  # dataclasses look their module up here
     loader = spec.loader
     _guarded(recipe, lambda: loader.exec_module(module), "cannot be imported:")
     return module
 
 
 def _make_importable(directory: str) -> None:
-    """Python does this for the directory of a script; Ray's processes read the environment."""
+    """Add a directory to the import path of this process and of Ray's processes."""
     if directory not in sys.path:
         sys.path.insert(0, directory)
     others = os.environ.get("PYTHONPATH", "")
@@ -213,10 +213,10 @@ def _make_importable(directory: str) -> None:
 
 
 def _guarded(recipe: str, work: Callable[[], object], what: str) -> object:
-    """Run code of a recipe; what it raises becomes an error that names the place.
+    """Run code of a recipe; an exception becomes an error that names its location.
 
     Raises:
-        ConfigError: it failed.
+        ConfigError: the code failed.
     """
     try:
         return work()
@@ -234,7 +234,7 @@ def _bad_recipe(recipe: str, problem: str, error: Exception | None = None) -> Co
 
 
 def _line_in(recipe: str, error: Exception) -> int | None:
-    """The last line of the recipe that an error came through."""
+    """The innermost line of the recipe in the traceback of an error."""
     if isinstance(error, SyntaxError):
         return error.lineno
     file = str(Path(recipe).expanduser().resolve())

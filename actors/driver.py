@@ -1,9 +1,7 @@
-"""The driver: from a configuration to a finished run.
+"""The driver: starts the roles, runs the stages in order, stops the roles.
 
-Start the roles, run the stages in order, stop the roles.
-
-One asyncio program that owns no tensors. Exit codes: 0 done, 2 the user can fix it, 3 the machinery
-failed, 4 a bug of ours, 130 interrupted, 143 terminated.
+It is one asyncio program that owns no tensors. Exit codes: 0 done, 2 user error, 3 infrastructure
+failure, 4 internal error, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ def main(config: Config, argv: Sequence[str] | None = None) -> int:
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """What every command on a recipe takes."""
+    """Add the arguments of every command that takes a recipe."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -65,7 +63,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that runs a recipe takes."""
+    """Add the arguments of every command that runs a recipe."""
     add_overrides(parser)
     parser.add_argument(
         "--dry-run",
@@ -75,14 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(config: Config, arguments: argparse.Namespace) -> int:
-    """Do what the arguments of `add_arguments` ask for; returns the exit code."""
+    """Execute a command with the arguments of `add_arguments`; returns the exit code."""
     if arguments.dry_run:
         return show_plan(config, arguments.overrides, with_config=True)
     return run(config, arguments.overrides)
 
 
 def run(config: Config, overrides: Sequence[str]) -> int:
-    """Run a recipe to its end, or resume it; returns the exit code."""
+    """Run a recipe, or resume it; returns the exit code."""
     console, driver = Console(sys.stdout), None
     try:
         driver = Driver(*_prepare(config, overrides, console), console)
@@ -95,7 +93,7 @@ def run(config: Config, overrides: Sequence[str]) -> int:
 
 
 def show_plan(config: Config, overrides: Sequence[str], *, with_config: bool) -> int:
-    """Print placement and memory, and refuse what could not run; returns the exit code."""
+    """Print placement and memory plan, and check that it can run; returns the exit code."""
     console = Console(sys.stdout)
     try:
         config, plan = _prepare(config, overrides, console)
@@ -104,17 +102,17 @@ def show_plan(config: Config, overrides: Sequence[str], *, with_config: bool) ->
         console.line(render(plan))
         check_plan(plan, config)
         if not starts_here(config) and not check_given_cluster(plan, config):
-            console.line(f"no cluster answers at {config.cluster.address} to compare this with")
+            console.line(f"no cluster answers at {config.cluster.address}: plan not compared")
     except Exception as error:  # noqa: BLE001 as above
         return report_error(console, error)
     return 0
 
 
 def _prepare(config: Config, overrides: Sequence[str], console: Console) -> tuple[Config, Plan]:
-    """The checked configuration, and the processes it needs; warnings are printed.
+    """Check the configuration and plan its processes; prints warnings.
 
     Raises:
-        ConfigError: it cannot run.
+        ConfigError: the configuration cannot run.
     """
     apply_driver_env()
     config = load(config, overrides)
@@ -130,7 +128,7 @@ def _prepare(config: Config, overrides: Sequence[str], console: Console) -> tupl
 
 
 def _check_paths(config: Config) -> None:
-    """A submitted job must write where its output survives it.
+    """Check that a submitted job writes to paths that outlive it.
 
     Raises:
         ConfigError: a path is relative.
@@ -150,7 +148,7 @@ def _run_until_signal(driver: Driver) -> int:
     Ctrl-C and SIGTERM cancel it, so that it stops its actors before the process ends.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
+        KeyboardInterrupt: the run was interrupted.
     """
     terminated = False
 
@@ -162,8 +160,8 @@ def _run_until_signal(driver: Driver) -> int:
         def on_terminate() -> None:
             nonlocal terminated
             terminated = True
-            # While Ray is starting, its native handler is still there (see `take_back_sigterm`). It
-            # has set an alarm that aborts this process in three seconds; stopping may take longer.
+            # While Ray starts, its native handler is still active (see `take_back_sigterm`). It has
+            # set an alarm that aborts this process in three seconds; stopping may take longer.
             signal.alarm(0)
             task.cancel()
 
@@ -181,14 +179,14 @@ def _run_until_signal(driver: Driver) -> int:
 
 
 class Driver:
-    """One run from start to report."""
+    """One run, from start to report."""
 
     def __init__(self, config: Config, plan: Plan, console: Console) -> None:
         self.config, self.plan, self.console = config, plan, console
-        self.directory: RunDirectory | None = None  # once it is open
+        self.directory: RunDirectory | None = None  # set once it is open
 
     async def run(self) -> None:
-        """Do what is not done yet, then show the results."""
+        """Run the remaining stages, then show the results."""
         check_plan(self.plan, self.config)
         run = self.directory = RunDirectory.open(self.config)
         try:
@@ -201,9 +199,9 @@ class Driver:
             run.close()
 
     async def _run_stages(self, run: RunDirectory, stages: Sequence[Stage]) -> None:
-        """Run the stages that are left.
+        """Run the remaining stages.
 
-        The first one that needs them starts cluster and roles; they are stopped at the end.
+        The first stage that needs them starts cluster and roles; they are stopped at the end.
         """
         student = student_directory(self.config, run.path)
         cluster = Cluster(self.config.cluster, run.path / "logs", verbose=self.config.run.verbose)
@@ -218,7 +216,7 @@ class Driver:
                     await deployment.close()
 
     def _live_report(self, run: RunDirectory, stages: Sequence[Stage]) -> LiveReport:
-        """The report that is refreshed until the stages are done."""
+        """The report that is refreshed while the stages run."""
         self.console.line(f"report: {run.path / 'report.html'} (refreshed during the run)")
         titles = {stage.name: stage.title for stage in stages}
         subject = Subject(run.path, self.config.report.title, titles, self._facts())
@@ -227,7 +225,7 @@ class Driver:
     async def _run_stage(
         self, context: Context, stage: Stage, place: tuple[int, int], live: LiveReport
     ) -> None:
-        """Run one stage, unless an earlier command finished it."""
+        """Run one stage unless an earlier command finished it."""
         if context.run.is_done(stage.name):
             took = duration(context.run.wall_s[stage.name])
             self.console.line(
@@ -244,7 +242,7 @@ class Driver:
         live.refresh()
 
     def _facts(self) -> dict[str, object]:
-        """The settings that a reader of the results needs."""
+        """Settings that a reader of the results needs."""
         return {
             "name": self.config.run.name,
             "seed": self.config.run.seed,
@@ -273,16 +271,16 @@ class Driver:
         )
 
     def resume_hint(self) -> str:
-        """What the same command would do next."""
+        """Describe where the same command would resume."""
         if self.directory is None:
             return NOT_STARTED
         return f"The same command resumes from {resume_point(self.directory, self.config)}."
 
 
 def report_error(console: Console, error: Exception, driver: Driver | None = None) -> int:
-    """Print one paragraph: what, where, and what to do; returns the exit code.
+    """Print one paragraph with the error, its location and the fix; returns the exit code.
 
-    The traceback goes to the log of the driver.
+    The traceback goes to the driver's log.
     """
     cause = root_cause(error)
     directory = None if driver is None else driver.directory

@@ -1,4 +1,4 @@
-"""Terminal output: `Console` writes lines, `Progress` keeps one live line for a stage.
+"""Terminal output: `Console` writes lines, `Progress` updates one live line per stage.
 
     [3/5] sft        budget-aware SFT   #######-----  step 731/1250  loss 0.46   50 s, 35 s left
 
@@ -29,7 +29,7 @@ ERASE_LINE = "\r\x1b[2K"
 def clean(text: str, limit: int = 2000) -> str:
     """Text that is safe on a terminal.
 
-    One line, no control, format or surrogate characters, cut to `limit`.
+    The result is one line without control, format or surrogate characters, truncated to `limit`.
     """
     one_line = text[: 4 * limit].translate({ord(c): " " for c in "\t\n\v\f\r\x85\u2028\u2029"})
     return "".join(c for c in one_line if not unicodedata.category(c).startswith("C"))[:limit]
@@ -82,7 +82,7 @@ class Console:
         self._write(f"{erase}{clean(text)}\n")
 
     def columns(self) -> int:
-        """Width of the terminal in cells; 80 where it is unknown, never less than 20."""
+        """Width of the terminal in cells; 80 if unknown, at least 20."""
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError, AttributeError):
@@ -113,9 +113,9 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class StageLabel:
-    """What a progress line says about its stage.
+    """Labels of a stage on its progress line.
 
-    `unit` counts it (`step 3/80`), empty: percent only.
+    `unit` is the counted unit (`step 3/80`); empty: percent only.
     """
 
     index: int
@@ -127,13 +127,13 @@ class StageLabel:
 
 @dataclass(frozen=True, slots=True)
 class ProgressState:
-    """How far a stage is.
+    """Progress of a stage.
 
     Attributes:
         text: position and details, as on its line.
-        share: done so far, in [0, 1].
-        elapsed_s: since the stage began.
-        left_s: to go; None where that is not known.
+        share: completed share in [0, 1].
+        elapsed_s: seconds since the stage began.
+        left_s: estimated seconds left; None if unknown.
     """
 
     text: str
@@ -143,7 +143,7 @@ class ProgressState:
 
 
 class Progress:
-    """One line for one stage: bar, position, details, time spent and time left."""
+    """The progress line of a stage: bar, position, details, elapsed time and time left."""
 
     def __init__(self, console: Console, label: StageLabel) -> None:
         """Start the clock of the stage."""
@@ -158,8 +158,8 @@ class Progress:
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Report that `done` of `total` are done; `detail` is free text such as `loss 0.46`.
 
-        Call it before the first unit of work with what is done already: the rate leaves that out,
-        and the first unit too, since the start of actors and engines delays it.
+        Call it before the first unit of work with the units that are already done. The rate
+        excludes those and the first unit, which the start of actors and engines delays.
         """
         self._done, self._total, self._detail = done, total, detail
         now = self._console.clock()
@@ -179,7 +179,7 @@ class Progress:
         self._console.end_live(self._fit(f"{duration(self._elapsed_s())}"))
 
     def left_s(self) -> float | None:
-        """Seconds to go at the rate since the first unit; None before the second one."""
+        """Estimated seconds left at the rate since the first unit; None before the second unit."""
         if self._first is None or self._done <= self._first[1]:
             return None
         since_s, already = self._first
@@ -187,7 +187,7 @@ class Progress:
         return unit_s * (self._total - self._done)
 
     def state(self) -> ProgressState:
-        """How far the stage is now."""
+        """Current progress of the stage."""
         return ProgressState(self._text(), self._share(), self._elapsed_s(), self.left_s())
 
     def __enter__(self) -> Self:
@@ -202,7 +202,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write the final line; it says `stopped` where the stage did not finish."""
+        """Write the final line, with `stopped` if the stage did not finish."""
         self.finish("" if kind is None else f"{self._detail}  stopped".strip())
 
     def _show(self) -> None:
@@ -214,7 +214,7 @@ class Progress:
         return self._console.clock() - self._start_s
 
     def _fit(self, times: str) -> str:
-        """The line; on a narrow terminal first without its title, then without its bar."""
+        """The line; a narrow terminal drops the title first, then the bar."""
         label = self._label
         head = f"[{label.index}/{label.count}] {label.name:<{NAME_CELLS}}"
         title, tail = f"{label.title:<{TITLE_CELLS}}", self._text()

@@ -1,18 +1,18 @@
-"""The directory of a run: its files, which stages are done, and whether a command may resume it.
+"""The directory of a run: its files, its finished stages, and the rules for resuming it.
 
     config.yaml  metrics.jsonl  tensorboard/  data/  checkpoints/  evals/  export/  logs/
     results.json  report.html
-    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the stages that are done
+    state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the finished stages
 
-A command resumes with the settings that the finished stages, and a stage that was interrupted, were
-made with; other settings are refused. Settings of the machinery (workers, learner ranks, cluster,
-verbosity) may change, and so may `rl.steps`:
+A command resumes only with the settings used by the finished stages and by an interrupted stage;
+changed settings are rejected. Infrastructure settings (workers, learner ranks, cluster, verbosity)
+may change, and so may `rl.steps`:
 
-- while the RL stage is unfinished, it ends at the new number, or at its newest checkpoint if that
-  is further;
-- once it is done, a larger number continues from its last checkpoint, if there is one
+- while the RL stage is unfinished, it ends at the new number of steps, or at its latest checkpoint
+  if that is further;
+- once it is done, a larger number resumes from its last checkpoint, if there is one
   (`rl.checkpoint_every`), and the trained student is exported and evaluated again. A smaller number
-  is refused: what was trained cannot be taken back.
+  is rejected, because finished training cannot be undone.
 
 The learning rate of the remaining steps is that of a schedule over the new number of steps.
 """
@@ -32,8 +32,8 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError, RunStateError
 from bard_ray.files import write_json, write_text
 
-# Sections of the configuration that each stage's output follows from, besides those of the stages
-# whose output it uses.
+# Configuration sections that each stage's output depends on, besides those of the stages whose
+# output it uses.
 SECTIONS = {
     "data": ("data",),
     "base": ("student", "base"),
@@ -43,32 +43,32 @@ SECTIONS = {
     "rl": ("student", "data", "budget", "rl"),
     "evaluate": ("student", "data", "budget", "evaluate"),
 }
-# Fields of other sections that a stage's output follows from: how large its corpus is, whose
-# weights it starts from, which variants it measures.
+# Fields of other sections that a stage's output depends on: the size of its corpus, the source of
+# its initial weights, the variants it evaluates.
 FIELDS = {
     "data": ["base.enabled", "base.rows"],
     "distill": ["sft_full.rows"],
     "rl": ["sft.enabled"],
     "evaluate": [f"{s}.enabled" for s in ("sft_full", "sft", "rl")],
 }
-# Of those, what may change between two commands.
+# Fields among these that may change between two commands.
 NOT_FINGERPRINTED = ("distill.workers", "distill.store", "rl.steps", "rl.checkpoint_every")
 RL_STATE = "rl-state"  # checkpoint inside the RL stage
 
 
 class RunDirectory:
-    """An opened run: at most one process has it open at a time."""
+    """An open run; at most one process can have it open at a time."""
 
     def __init__(self, path: Path, lock: TextIO, stages: dict[str, dict[str, Any]]) -> None:
         self.path, self._lock, self._stages = path, lock, stages
 
     @classmethod
     def open(cls, config: Config) -> RunDirectory:
-        """Create the directory of `run.name`, or resume from what an earlier command left there.
+        """Create the directory of `run.name`, or open the one of an earlier command to resume.
 
         Raises:
-            RunStateError: another process has it open, or its stages were made with other settings.
-            ConfigError: the model to start from is inside the directory.
+            RunStateError: another process has it open, or its stages used different settings.
+            ConfigError: the initial model is inside the directory.
         """
         path = Path(config.run.dir) / config.run.name
         path.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class RunDirectory:
             if stages:
                 _require_same(path, config, stages)
                 _settle_rl_steps(path, config.rl.steps, stages)
-            else:  # weights of an attempt that ended before its first stage did
+            else:  # weights of an attempt that ended before its first stage finished
                 shutil.rmtree(path / "checkpoints", ignore_errors=True)
             write_text(path / "config.yaml", to_yaml(config))
         except BaseException:
@@ -90,16 +90,16 @@ class RunDirectory:
         return cls(path, lock, stages)
 
     def is_done(self, stage: str) -> bool:
-        """True where an earlier command, or this one, finished the stage."""
+        """Whether an earlier command, or this one, finished the stage."""
         return stage in self._stages
 
     def facts(self, stage: str) -> Mapping[str, Any]:
-        """What a finished stage recorded of itself."""
+        """Facts recorded by a finished stage."""
         facts: Mapping[str, Any] = self._stages[stage]["facts"]
         return facts
 
     def finish(self, stage: str, wall_s: float, facts: Mapping[str, Any]) -> None:
-        """Record a stage as done; from here on a restart skips it."""
+        """Record a stage as finished; later commands skip it."""
         self._stages[stage] = {"wall_s": round(wall_s, 3), "facts": dict(facts)}
         write_json(self.path / "state.json", {"stages": self._stages})
 
@@ -109,11 +109,11 @@ class RunDirectory:
         return {name: float(stage["wall_s"]) for name, stage in self._stages.items()}
 
     def checkpoint(self, name: str) -> Path:
-        """Place of a checkpoint."""
+        """Path of a checkpoint."""
         return self.path / "checkpoints" / name
 
     def close(self) -> None:
-        """Release the directory for another process."""
+        """Release the lock on the directory."""
         self._lock.close()
 
 
@@ -130,7 +130,7 @@ def _lock(path: Path) -> TextIO:
 
 
 def _require_outside(path: Path, student: str) -> None:
-    """A run that starts over deletes what is in its directory, so its input must be elsewhere."""
+    """Check that the student is outside the directory, whose files a fresh run deletes."""
     model = Path(student)
     if model.exists() and model.resolve().is_relative_to(path.resolve()):
         rule = f"is inside the directory of this run, {path}"
@@ -138,7 +138,7 @@ def _require_outside(path: Path, student: str) -> None:
 
 
 def _empty(path: Path) -> None:
-    """Delete what an earlier run of this name left, and nothing else: the lock stays held."""
+    """Delete the files of an earlier run of this name; the lock stays held."""
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -160,10 +160,10 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _require_same(path: Path, config: Config, stages: Mapping[str, Any]) -> None:
-    """Compare with the settings that the finished stages, and an interrupted one, were made with.
+    """Compare the settings with those of the finished stages and of an interrupted stage.
 
     Raises:
-        RunStateError: some differ; the message names up to three of them.
+        RunStateError: some settings differ; the message names up to three of them.
     """
     begun_by = {"rl": path / "checkpoints" / RL_STATE, "evaluate": path / "evals"}
     begun = set(stages) | {stage for stage, traces in begun_by.items() if traces.exists()}
@@ -185,21 +185,21 @@ def _saved_config(file: Path) -> Config:
     """The configuration that an earlier command wrote.
 
     Raises:
-        RunStateError: this version cannot read it, because a field has another name now, say.
+        RunStateError: this version cannot read it, for example because a field was renamed.
     """
     try:
         return from_yaml(file.read_text())
     except ConfigError as error:
-        problem = f"was written with other fields than there are now: {error}"
+        problem = f"was written for a different version of the configuration: {error}"
         fix = "Use another run.name, or run.fresh=true to start over."
         raise RunStateError(str(file), problem.removesuffix("."), fix) from error
 
 
 def _settle_rl_steps(path: Path, steps: int, stages: dict[str, dict[str, Any]]) -> None:
-    """Reopen a finished RL stage that is to be longer; see the top of this file.
+    """Reopen a finished RL stage if `rl.steps` was raised; see the module docstring.
 
     Raises:
-        RunStateError: it cannot be, or is to be shorter than it is.
+        RunStateError: it has no checkpoint to resume from, or `rl.steps` was lowered.
     """
     if "rl" not in stages:
         return
@@ -208,11 +208,11 @@ def _settle_rl_steps(path: Path, steps: int, stages: dict[str, dict[str, Any]]) 
     if steps in (done, facts["steps_asked"]):
         return
     if steps < done:
-        problem = f"holds a student of {done} RL steps, and rl.steps={steps} asks for fewer"
+        problem = f"holds a student of {done} RL steps, more than rl.steps={steps}"
         fix = f"Set rl.steps={done} or more, or choose another run.name."
         raise RunStateError(str(path), problem, fix)
     if not (path / "checkpoints" / RL_STATE).exists():
-        problem = f"ended its RL stage at step {done} without a checkpoint to continue from"
+        problem = f"ended its RL stage at step {done} without a checkpoint to resume from"
         start = f"student.path={path}/checkpoints/rl base.enabled=false sft.enabled=false"
         fix = f"Start another run from its student: run.name=NAME {start}."
         raise RunStateError(str(path), f"{problem} (rl.checkpoint_every=0)", fix)
@@ -223,7 +223,7 @@ def _settle_rl_steps(path: Path, steps: int, stages: dict[str, dict[str, Any]]) 
 
 
 def _identity(config: Config, begun: Collection[str]) -> dict[str, object]:
-    """Dotted names and values of the settings that the stages begun so far depend on."""
+    """Dotted names and values of the settings that the started stages depend on."""
     tree = asdict(config)
     flat: dict[str, object] = {"run.seed": config.run.seed}
     for stage in SECTIONS:

@@ -1,1 +1,1 @@
-"""A script for each claim about speed; `python -m benchmarks.<name> --help`."""
+"""Benchmarks, one script per claim about speed; `python -m benchmarks.<name> --help`."""

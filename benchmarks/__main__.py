@@ -1,9 +1,9 @@
-"""List the benchmarks, or measure their baselines again.
+"""List the benchmarks, or measure their baselines.
 
-    python -m benchmarks                          one line a benchmark
+    python -m benchmarks                          one line per benchmark
     python -m benchmarks --baselines NAME ...     run NAME ..., write benchmarks/baselines/NAME.json
 
-Baselines belong to a machine that does nothing else: a record says how busy it was.
+Measure baselines on an otherwise idle machine; the record includes its load.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def benchmark_names() -> list[str]:
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """One of them."""
+    """Load a benchmark by name."""
     found: Benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
     return found
 
 
 def measure_baselines(names: Sequence[str]) -> int:
-    """Run benchmarks one after the other; returns the exit code of the first that fails."""
+    """Run benchmarks in order; returns the exit code of the first that fails."""
     for name in names:
         command = module_command(f"benchmarks.{name}", "--json", str(BASELINES / f"{name}.json"))
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -42,7 +42,7 @@ def measure_baselines(names: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """List, or measure."""
+    """List the benchmarks, or measure baselines."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,

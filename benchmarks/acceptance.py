@@ -1,13 +1,13 @@
-"""How many budgets a compressor reaches when its writer misses the length it is asked for.
+"""Acceptance rate of a compressor whose writer misses the requested lengths.
 
     python -m benchmarks.acceptance [--chains 200] [--bias 0.35] [--spread 0.2] [--attempts 1,2,4]
 
-A scripted writer stands in for an LLM: asked for a length it writes exp(bias + spread * z) times as
-much, z ~ N(0, 1) drawn each time; after feedback on its length, `learns` of its error remains.
-Chains of log-normal length are rewritten to `BUDGETS` by the compressor `rewrite`, for several
-numbers of attempts. What it shows is the rule, window and feedback, not any LLM. The last line
-printed is one JSON object; `ratio` is the accepted share with the most attempts over that with the
-fewest, all budgets together.
+A scripted writer replaces the LLM: its texts have exp(bias + spread * z) times the requested
+length, with z ~ N(0, 1) drawn for each request; after feedback on its length, `learns` of its error
+remains. Chains of log-normal length are rewritten to `BUDGETS` by the compressor `rewrite`, for
+several numbers of attempts. The benchmark measures the rule, window and feedback, not an LLM. The
+last line printed is one JSON object; `ratio` is the accepted share with the most attempts over that
+with the fewest, over all budgets.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SloppyWriter:
     requests: list[TeacherRequest] = field(default_factory=list)
 
     async def reply(self, request: TeacherRequest) -> Reply:
-        """A text that depends on the request alone."""
+        """Reply with a text that is a function of the request."""
         self.requests.append(request)
         generator = np.random.default_rng(request.seed)
         low, high = map(int, _WINDOW.findall(request.messages[0].content)[0])
@@ -77,21 +77,21 @@ class SloppyWriter:
         return {"requests": len(self.requests)}
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing; there is nothing to release."""
 
 
 def count_words(texts: Sequence[str]) -> list[int]:
-    """The tokens of this benchmark."""
+    """Token counts of this benchmark, which counts words."""
     return [len(text.split()) for text in texts]
 
 
 async def grade_here(items: Sequence[GradeItem]) -> list[Verdict]:
-    """The project's grader, in this process: the texts are made up here."""
+    """Grade in this process with the project's grader; the texts are generated here."""
     return [grade(item) for item in items]
 
 
 def chain_of_length(number: int, num_tokens: int) -> Candidate:
-    """A chain of so many different words, whose answer is 42."""
+    """A chain of `num_tokens` distinct words, whose answer is 42."""
     question = Question(str(number), (Message("user", "6 * 7?"),), "42")
     think = " ".join(f"w{place}" for place in range(num_tokens))
     return Candidate(question, think, "\\boxed{42}", np.zeros(num_tokens, np.int32))
@@ -106,7 +106,7 @@ def measure(arguments: Arguments) -> Tables:
 
 
 async def rewrite_all(arguments: Arguments, attempts: int) -> AcceptanceTable:
-    """All chains to all budgets with so many attempts."""
+    """Rewrite all chains to all budgets with a number of attempts."""
     generator = np.random.default_rng(arguments.seed)
     logs = generator.normal(math.log(MEDIAN_TOKENS), 0.5, arguments.chains)
     writer = SloppyWriter(
@@ -123,7 +123,7 @@ async def rewrite_all(arguments: Arguments, attempts: int) -> AcceptanceTable:
 
 
 def accepted_share(table: AcceptanceTable) -> float:
-    """Accepted over requested results, all budgets together."""
+    """Accepted over requested results, over all budgets."""
     rows = table.budgets.values()
     return sum(row.accepted for row in rows) / sum(row.requested for row in rows)
 
@@ -139,7 +139,7 @@ def summarize(tables: Tables) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line for each number of attempts and budget."""
+    """One line per number of attempts and budget."""
     lines = []
     for attempts, rows in record["attempts"].items():
         for budget, row in rows.items():

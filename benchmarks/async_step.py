@@ -1,21 +1,21 @@
-"""Asynchronous step time against the larger of generating alone and training alone.
+"""Asynchronous step time compared with the larger of generating alone and training alone.
 
     python -m benchmarks.async_step [--steps 25] [--rounds 3] [--json FILE] [field=value ...]
 
-One cluster, one set of actors, and in each round, on the same cores:
+Each round runs, with one cluster and one set of actors on the same cores:
 
-- async: the RL loop with the configured `rl.max_lag`; the batches it trains on are kept,
-- train alone: the learner takes those batches again while the engine idles,
-- generate alone: the engine serves groups in the same window while the learner idles; seconds a
-  step are those that the tokens sampled in the async run would take,
+- async: the RL loop with the configured `rl.max_lag`; its training batches are recorded,
+- train alone: the learner trains on those batches again while the engine idles,
+- generate alone: the engine serves groups in the same window while the learner idles; seconds per
+  step are for the number of tokens sampled in the async run,
 - sync: the RL loop with `rl.max_lag=0`.
 
 `ratio` is the async step over the larger of the two alone, `speed_up` sync over async, and
-`ideal_speed_up` (generate + train) / max(generate, train). `bound` is what the cores allow: the
-processor seconds of an async step, all processes together, over the number of cores, in units of
-that larger one; where it is above 1 no schedule of the same work reaches 1. `cpu_s` are those
+`ideal_speed_up` (generate + train) / max(generate, train). `bound` is the limit set by the cores:
+the processor seconds of an async step, summed over all processes, over the number of cores, in
+units of that larger one; if it exceeds 1, no schedule of the same work reaches 1. `cpu_s` are those
 seconds by role, `cpu_alone_s` those of generating and training alone. The first steps of a run are
-left out. The last line printed is one JSON object.
+skipped. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from recipes.bard_tiny import config as recipe
 
 @dataclass(frozen=True)
 class Alone:
-    """Wall seconds of a piece of work with nothing beside it, and processor seconds by role."""
+    """Wall seconds of an isolated piece of work, and processor seconds by role."""
 
     wall_s: float
     cpu_s: Seconds
@@ -49,7 +49,7 @@ class Alone:
 
 @dataclass(frozen=True)
 class Round:
-    """The four measurements of a round: training a step, generating a token."""
+    """The four measurements of a round: training per step, generating per token."""
 
     running: LoopRun
     sync: LoopRun
@@ -58,14 +58,14 @@ class Round:
 
 
 class Bench:
-    """Roles that are up, and the measurements on them."""
+    """Running roles, and the measurements on them."""
 
     def __init__(self, loop: LiveLoop) -> None:
         self._loop, self._config, self._roles = loop, loop.config, loop.roles
         self.slots = window_slots(self._config.rl.max_lag, self._config.rl.prompts_per_step)
 
     async def train_alone(self, batches: Sequence[Batch]) -> Alone:
-        """A learner step over given batches, nothing else running."""
+        """Time per learner step over given batches, with nothing else running."""
         await self._loop.reset()
         await self._roles.learner.step(*batches[0])
         before, clock = cpu_seconds(), Clock()
@@ -75,7 +75,7 @@ class Bench:
         return Alone(clock.seconds / steps, over(used(before, cpu_seconds()), steps))
 
     async def generate_alone(self, groups: int) -> Alone:
-        """A sampled token, with as many groups in flight as the window has slots."""
+        """Time per sampled token, with as many groups in flight as the window has slots."""
         await self._loop.reset()
         spec = self._loop.spec(self._config.rl.max_lag)
         requests = [spec.flow.request(n, BatchStats()) for n in range(groups)]
@@ -95,7 +95,7 @@ class Bench:
         return Alone(clock.seconds / sampler.tokens, cpu_s)
 
     async def round(self) -> Round:
-        """All four once."""
+        """Run all four measurements once."""
         running = await self._loop.run(self._config.rl.max_lag)
         train = await self.train_alone(running.batches)
         token = await self.generate_alone(max(6 * self.slots, 64))
@@ -103,14 +103,14 @@ class Bench:
 
 
 def measure(arguments: Arguments) -> list[Round]:
-    """All rounds on one set of actors."""
+    """Run all rounds on one set of actors."""
     overrides = ["rl.kl_coef=0", f"rl.steps={arguments.steps}", *arguments.overrides]
     config = load(recipe(), overrides)
     return asyncio.run(run_rounds(config, student_path(arguments.model), arguments.rounds))
 
 
 async def run_rounds(config: Config, model: str, rounds: int) -> list[Round]:
-    """The rounds; a short generation warms the engine up before."""
+    """Run the rounds after a short generation that warms up the engine."""
     async with all_roles(config, model) as roles:
         bench = Bench(LiveLoop(config, roles, model))
         await bench.generate_alone(2 * bench.slots)
@@ -136,13 +136,13 @@ def figures_of(found: Round, cores: int) -> dict[str, float]:
 
 
 def cpu_alone(found: Round) -> Seconds:
-    """Processor seconds by role that one step takes alone: training plus generating."""
+    """Processor seconds of one step by role, training alone plus generating alone."""
     generate = over(found.token.cpu_s, 1.0 / found.running.tokens)
     return {role: found.train.cpu_s.get(role, 0.0) + s for role, s in generate.items()}
 
 
 def summarize(rounds: Sequence[Round]) -> Record:
-    """Medians over rounds, and the processor seconds together and alone."""
+    """Medians over rounds, and processor seconds of async steps and of each part alone."""
     cores = len(os.sched_getaffinity(0))
     return {
         **medians([figures_of(found, cores) for found in rounds], 3),
@@ -155,7 +155,7 @@ def summarize(rounds: Sequence[Round]) -> Record:
 def render(record: Record) -> str:
     """Times of a step, then processor seconds by role."""
     steps = ("async_s", "sync_s", "generate_alone_s", "train_alone_s")
-    lines = [f"{name:18}{record[name]:8.3f} s a step" for name in steps]
+    lines = [f"{name:18}{record[name]:8.3f} s per step" for name in steps]
     rates = ("ratio", "bound", "speed_up", "ideal_speed_up", "engine_busy_share")
     lines += [f"{name:18}{record[name]:8.3f}" for name in rates]
     lines.append(f"{'processor seconds':18}{'async':>8}{'alone':>8}")

@@ -1,4 +1,4 @@
-"""ChildProcess processes of a benchmark: whole recipes, modules that print JSON, contestants."""
+"""Child processes of a benchmark: whole recipes, modules that print JSON, contestants."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from benchmarks.common import CACHE, ROOT
 
 CLOSE_S = 60.0
-JSON_LINE = '{"'  # libraries print Python dicts, which begin with another quote
+JSON_LINE = '{"'  # libraries print Python dicts, which begin with a single quote
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment with the checkout on the path and no given cluster.
+    """This process's environment with the checkout on the path and without a given cluster.
 
-    Ray lowers the priority of its workers. Here they get the priority of the processes they are
-    compared with; otherwise other load on the machine would slow down one side only.
+    Ray lowers the priority of its workers. Here they get the same priority as the processes they
+    are compared with; otherwise other load on the machine would slow down only one side.
     """
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     paths = [str(ROOT), *env.get("PYTHONPATH", "").split(os.pathsep)]
@@ -38,14 +38,14 @@ def recipe_command(*overrides: str) -> list[str]:
 
 
 def run_recipe(*overrides: str) -> None:
-    """Run the tiny recipe in a process of its own; its output is shown only if it fails."""
+    """Run the tiny recipe in a separate process; its output is shown only if it fails."""
     _output("the recipe", recipe_command(*overrides))
 
 
 def json_lines(
     module: str, *arguments: str, env: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """The JSON objects that a module prints, one a line."""
+    """The JSON objects that a module prints, one per line."""
     lines = _output(module, module_command(module, *arguments), env).splitlines()
     return [json.loads(line) for line in lines if line.startswith(JSON_LINE)]
 
@@ -66,7 +66,7 @@ def _output(what: str, command: Sequence[str], env: Mapping[str, str] | None = N
 
 
 class ChildProcess:
-    """A contestant in a process of its own.
+    """A contestant in a separate process.
 
     It answers each JSON line with one JSON line, and sleeps in between.
     """
@@ -102,7 +102,7 @@ class ChildProcess:
         sys.exit(f"contestant {self.name} ended without an answer; {self._log} ends with:\n{tail}")
 
     def close(self) -> None:
-        """End its input and wait until it stops; kill it if it does not."""
+        """Close its input and wait until it ends; kill it if it does not."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -113,7 +113,7 @@ class ChildProcess:
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """A contestant's side: report that it is ready, then answer until the input ends."""
+    """Serve requests in a contestant: report readiness, then answer until the input ends."""
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

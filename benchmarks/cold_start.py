@@ -6,15 +6,15 @@ Two starts of the tiny recipe, each in fresh processes:
 
 - `gradient`: from starting the command until the first optimizer step, which is that of the first
   supervised stage, is in `metrics.jsonl`;
-- `rl`: the same with a trained student and no stage but RL, until the first RL step is there. No
-  teacher is chosen (`distill.teacher=clean`): that is the data pipeline, not the start.
+- `rl`: the same with a trained student and only the RL stage, until the first RL step. No teacher
+  is selected (`distill.teacher=clean`), because that belongs to the data pipeline.
 
-`parts` are the seconds of the same start in a script with a stopwatch (`benchmarks.start_parts`):
-imports, Ray and placement come one after the other; `learner` and `engines` count from the moment
-all actors were requested, side by side; `load` and `step` are the first ones. `data` is what the
-command's own data stages took before that. A supervised stage does not wait for the engines, RL
-waits for both. The last line printed is one JSON object; `ratio` is the time to the first gradient
-step over the sum of its parts that cannot overlap, `rl.ratio` the same for RL.
+`parts` are the seconds of the same start in an instrumented script (`benchmarks.start_parts`):
+imports, Ray and placement are sequential; `learner` and `engines` run concurrently and count from
+the time all actors were requested; `load` and `step` are the first ones. `data` is the time of the
+command's own data stages before that. A supervised stage does not wait for the engines, RL waits
+for both. The last line printed is one JSON object; `ratio` is the time to the first gradient step
+over the sum of its parts that cannot overlap, `rl.ratio` the same for RL.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def measure_start(kind: Kind, model: str) -> Start:
 def until_first_record(overrides: Sequence[str]) -> tuple[float, float]:
     """Seconds from starting the recipe to its first metrics record, and those of its data stages.
 
-    Then it is stopped.
+    The recipe is stopped afterward.
     """
     with tempfile.TemporaryDirectory() as directory:
         run, clock = Path(directory) / "cold", Clock()
@@ -128,7 +128,7 @@ def summarize(found: Mapping[Kind, Sequence[Start]]) -> Record:
 
 
 def render(record: Record) -> str:
-    """A column a start, a row a part."""
+    """One column per start, one row per part."""
     names = record["gradient"]["parts"]
     lines = [f"{'seconds to the first':22}" + "".join(f"{kind + ' step':>16}" for kind in KINDS)]
     lines += [

@@ -1,8 +1,8 @@
-"""What every benchmark shares: its command line, the record it writes, facts of the machine.
+"""Shared by all benchmarks: command line, record, facts of the machine.
 
-A benchmark module defines `BENCHMARK`, three functions in a row: `measure` runs what is measured,
-`summarize` turns what was measured into the figures of the record, and `render` prints the record
-as a table. The last two need no engine, so tests run them on small made-up measurements.
+A benchmark module defines `BENCHMARK` with three functions: `measure` runs the measurement,
+`summarize` turns its result into the figures of the record, and `render` formats the record as a
+table. The last two need no engine, so tests run them on small synthetic measurements.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUSY_LOAD = 0.5  # load average above which the machine counts as busy before a 
 Arguments = argparse.Namespace
 Record = dict[str, Any]
 Found = TypeVar("Found")
-# Options that say where output goes; they are no settings of the measurement.
+# Output options, which are not settings of the measurement.
 OUTPUTS = ("json", "plot")
 
 
@@ -39,11 +39,11 @@ class Option:
     """One option of a benchmark's command line.
 
     Attributes:
-        name: as an attribute of the arguments; `max_gpus` is `--max-gpus`.
-        default: its value; `False` makes it a flag.
+        name: attribute name in the arguments; `max_gpus` is `--max-gpus`.
+        default: default value; `False` makes it a flag.
         quick: its value under `--quick`, unless the user gives it; None: the default.
         help: text of `--help`.
-        parse: text to value; None: the type of the default.
+        parse: conversion from text; None: the type of the default.
         choices: allowed values; None: all.
     """
 
@@ -90,11 +90,11 @@ class Benchmark(Generic[Found]):
     Attributes:
         name: name of its module and of its baseline in `benchmarks/baselines/`.
         doc: docstring of its module, printed by `--help`.
-        measure: runs everything that is measured; the only part that starts processes.
-        summarize: figures of the record, `ratio` among them.
-        render: the record as a table.
-        options: its own options; `--quick` and `--json` are common to all.
-        target: what `ratio` is compared with; None if there is no target.
+        measure: runs the measurement; the only part that starts processes.
+        summarize: computes the figures of the record, including `ratio`.
+        render: formats the record as a table.
+        options: specific options; `--quick` and `--json` are common to all benchmarks.
+        target: target of `ratio`; None if there is none.
         overrides: whether it takes `field=value` arguments for the tiny recipe.
         draw: writes a figure of the record; adds the option `--plot`.
     """
@@ -135,7 +135,7 @@ class Benchmark(Generic[Found]):
 
     @property
     def quick(self) -> Record:
-        """Values that `--quick` gives options, by name."""
+        """Values of options under `--quick`, by name."""
         return {o.name: o.quick for o in self.options if o.quick is not None}
 
     def parse(self, argv: Sequence[str] | None = None) -> Arguments:
@@ -158,7 +158,7 @@ class Benchmark(Generic[Found]):
         return 0
 
     def report(self, found: Found, arguments: Arguments, facts: Record) -> Record:
-        """Print the table and, as the last line, the record; write what was asked for."""
+        """Print the table and, as the last line, the record; write the requested files."""
         record = self.record(found, arguments, facts)
         print(self.render(record))
         if self.draw is not None and arguments.plot:
@@ -191,18 +191,18 @@ def names(text: str) -> list[str]:
 
 
 def require_steps(steps: int, warm: int) -> None:
-    """Exit unless two steps are left to be timed after the first ones, which are left out."""
+    """Exit unless at least two timed steps remain after the skipped first ones."""
     if steps < warm + 2:
-        sys.exit(f"--steps {steps}: at least {warm + 2}, since the first {warm} are left out")
+        sys.exit(f"--steps {steps}: at least {warm + 2}, since the first {warm} are skipped")
 
 
 def note(text: str) -> None:
-    """A line about the progress of a measurement, on standard error."""
+    """Print a progress line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def machine() -> Record:
-    """Date, hardware, and how busy the machine was when this was called."""
+    """Date, hardware, and current load of the machine."""
     model, load = "unknown", os.getloadavg()[0]
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -215,7 +215,7 @@ def machine() -> Record:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "load_before": round(load, 2),
-        "busy": load > BUSY_LOAD,  # other processes were running: trust ratios only
+        "busy": load > BUSY_LOAD,  # other processes were running, so only ratios are meaningful
     }
 
 
@@ -248,7 +248,7 @@ def significant(value: float, digits: int = 5) -> float:
 
 
 class Clock:
-    """Wall seconds since it was made."""
+    """Wall seconds since its creation."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()

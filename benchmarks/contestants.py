@@ -1,4 +1,4 @@
-"""The contestants of `rollout_throughput`: one process each, fed with JSON lines.
+"""The contestants of `rollout_throughput`: one process each, controlled by JSON lines.
 
     python -m benchmarks.contestants bare|offline|ray '{"overrides": [...], ...}'
 
@@ -27,7 +27,7 @@ from bard_ray.rewards.stats import BatchStats
 from benchmarks.children import serve
 from benchmarks.common import Clock
 
-# What the offline interface is given of our engine arguments; not what only training needs.
+# Engine arguments passed to the offline interface, without those only training needs.
 OFFLINE_ARGS = (
     "model",
     "trust_remote_code",
@@ -49,7 +49,7 @@ OFFLINE_ARGS = (
 
 
 class Work:
-    """The groups to serve: group `number` is the same for every contestant."""
+    """The groups to serve, identical for all contestants."""
 
     def __init__(self, config: Config, budgets: Sequence[int]) -> None:
         from actors.stages.rl import request_maker
@@ -60,7 +60,7 @@ class Work:
         self.spec = SamplingSpec(config.rl.temperature, config.rl.max_new_tokens)
 
     def groups(self, first: int, count: int) -> list[GroupRequest]:
-        """`count` requests from number `first` on."""
+        """`count` requests starting at number `first`."""
         return [self._group(number) for number in range(first, first + count)]
 
     def _group(self, number: int) -> GroupRequest:
@@ -73,9 +73,9 @@ class Work:
 
 
 class BareEngine:
-    """One engine and nothing else.
+    """One bare engine: add_request, step, read the finished outputs.
 
-    add_request, step, read the finished outputs; no Ray, no asyncio, no thread.
+    It uses no Ray, no asyncio and no thread.
     """
 
     def __init__(self, config: Config, model: str, work: Work) -> None:
@@ -100,7 +100,7 @@ class BareEngine:
         return {"tokens": tokens, "seconds": clock.seconds, "steps": self._steps}
 
     def _loop(self, groups: Iterable[Sequence[Any]], slots: int) -> int:
-        """Serve groups with `slots` of them in flight; one ends with its last request."""
+        """Serve groups with `slots` in flight; a group ends with its last request."""
         from actors.rollout.vllm_common import engine_prompt, read_output, sampling_params
 
         engine, waiting = self._engine, iter(groups)
@@ -133,7 +133,7 @@ def _count_down(missing: dict[str, int], group: str) -> None:
 
 
 def slots_of(question: dict[str, Any], size: int) -> int:
-    """Groups in flight at a time; a concurrency of 0 asks for all at once."""
+    """Groups in flight at a time; a concurrency of 0 means all at once."""
     groups: int = question["groups"]
     if not question["concurrency"]:
         return groups
@@ -143,7 +143,7 @@ def slots_of(question: dict[str, Any], size: int) -> int:
 def token_requests(
     config: Config, prompts: Any, groups: Sequence[GroupRequest], work: Work
 ) -> Iterator[Any]:
-    """The engine's requests of each group, made when the group is due."""
+    """The engine's requests of each group, created when the group is due."""
     from actors.rollout.worker import token_requests as of_group
 
     for group in groups:
@@ -151,7 +151,7 @@ def token_requests(
 
 
 class Offline:
-    """vLLM's own batch interface: it takes all requests at once."""
+    """vLLM's own batch interface, which takes all requests at once."""
 
     def __init__(self, config: Config, model: str, work: Work) -> None:
         from vllm import LLM
@@ -183,7 +183,7 @@ class Offline:
 
 
 def offline_params(request: Any) -> Any:
-    """What `actors.rollout.vllm_common.sampling_params` asks for, in vLLM's documented way."""
+    """Parameters of `actors.rollout.vllm_common.sampling_params`, set as vLLM documents them."""
     from vllm import SamplingParams
 
     return SamplingParams(
@@ -208,7 +208,7 @@ class Ray:
         self._workers = 0
 
     def run(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Serve the groups with the asked number of workers; tokens and seconds."""
+        """Serve the groups with the requested number of workers; returns tokens and seconds."""
         if question["workers"] != self._workers:
             self.close()
             self._runner.run(self._start(question["workers"]))
@@ -236,7 +236,7 @@ class Ray:
         await self._sampler.start()
 
     async def _serve(self, groups: Sequence[GroupRequest], slots: int) -> dict[str, Any]:
-        """Keep the window full as the RL loop does: each freed slot is asked for at once."""
+        """Keep the window full as the RL loop does: each free slot is refilled immediately."""
         waiting = list(groups)[::-1]
         before = await self._sampler.stats()
         clock, tokens, tasks = Clock(), 0, set[asyncio.Task[None]]()

@@ -1,24 +1,24 @@
-"""Does choosing a teacher and curating little data pay? DED's two claims on the tiny task.
+"""DED's two claims on the tiny task: teacher selection and curation of a small corpus.
 
     python -m benchmarks.ded [--seeds 0,1,2] [--quick] [--json FILE] [field=value ...]
 
-For every seed, whole runs of the tiny recipe, supervised only (`rl.enabled=false`), from one base
+For every seed, it makes whole supervised runs of the tiny recipe (`rl.enabled=false`) from one base
 student:
 
 - teachers: the smoke test chooses between a clean, a sloppy and a verbose teacher; then a student
-  is trained on the whole corpus of each, to see whether the choice was right,
-- corpora: questions that the base student fails, and the chains of each that are farthest apart,
-  out of a pool (`curated`), against as many rows of random questions (`random`) and against five
-  times as many (`random_5x`), all of one teacher that writes chains of different kinds. These train
-  for one epoch, so `random_5x` takes five times the steps; `curated_long` reads the curated rows
-  five times.
+  is trained on the whole corpus of each, to check the choice,
+- corpora: from a pool, the questions that the base student fails, each with its most distant chains
+  (`curated`), compared with as many rows of random questions (`random`) and with five times as many
+  (`random_5x`), all of one teacher that writes chains of different kinds. These train for one
+  epoch, so `random_5x` takes five times the steps; `curated_long` trains five epochs on the curated
+  rows.
 
 Accuracy and adherence are means over the budgets of the evaluation; `score` is accuracy times the
-share in the band. Runs are kept under `build/`: the same command resumes where it was stopped,
+share in the band. Runs are stored under `build/`: the same command resumes an interrupted run,
 `--fresh` starts over. The last line printed is one JSON object; `ratio` is the score of `curated`
 over that of `random`, mean over the seeds, `ratio_5x` that of `curated_long` over that of
-`random_5x`, which takes as many steps, and `chose_best` the share of seeds in which the smoke test
-chose the teacher of the best student.
+`random_5x` with the same number of steps, and `chose_best` the share of seeds in which the smoke
+test chose the teacher of the best student.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from recipes.bard_tiny import config as recipe
 FIGURES = ("accuracy", "in_band", "rel_err", "overrun")
 MORE = 5
 TEACHERS = recipe().distill.teachers
-# Chains of one question differ: some skip steps or write them short, some go wrong.
+# Chains of one question differ: some skip or shorten steps, some are wrong.
 VARIED = {"varied": {"backend": "exact", "slip": 0.03, "skip": 0.1, "plain": 0.3, "recheck": 0.1}}
 RANDOM_STEPS: list[Any] = ["teach", "grade", "correct"]
 CURATED_STEPS: list[Any] = [
@@ -59,12 +59,12 @@ CURATED_STEPS: list[Any] = [
 
 @dataclass(frozen=True)
 class Sizes:
-    """Questions of the corpora.
+    """Numbers of questions.
 
     Attributes:
-        questions: of a teacher's whole corpus.
-        smoke: of a candidate in the smoke test; 250 cannot tell teachers apart (LOG.md).
-        pool: from which the curated corpus is chosen.
+        questions: in a teacher's whole corpus.
+        smoke: per candidate in the smoke test; 250 cannot distinguish teachers (LOG.md).
+        pool: in the pool from which the curated corpus is selected.
     """
 
     questions: int = 3000
@@ -74,7 +74,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class StudentOutcome:
-    """One run: the figures of its student, the rows it was trained on, its teacher."""
+    """One run: the figures of its student, its training rows, its teacher."""
 
     figures: Mapping[str, float]
     rows: int
@@ -92,7 +92,7 @@ def json_override(field: str, value: object) -> str:
 
 
 class Lab:
-    """The runs of one seed: they share a base student and the kept outputs of the data pipeline."""
+    """The runs of one seed, which share a base student and stored outputs of the data pipeline."""
 
     def __init__(self, root: Path, seed: int, sizes: Sizes, extra: Sequence[str]) -> None:
         self._root, self._seed, self._sizes = root / f"seed{seed}", seed, sizes
@@ -103,7 +103,7 @@ class Lab:
         return self._root / name
 
     def run(self, name: str, overrides: Sequence[str]) -> StudentOutcome:
-        """Make a run, or the rest of it."""
+        """Execute or resume a run."""
         first = self.path("smoke")
         shared = [f"student.path={first / 'checkpoints' / 'base'}", "base.enabled=false"]
         where = [f"run.dir={self._root}", f"run.name={name}", f"run.seed={self._seed}"]
@@ -130,7 +130,7 @@ class Lab:
         return choice, found
 
     def corpora(self) -> dict[str, StudentOutcome]:
-        """Students of the curated corpus, of as many random rows, and of more."""
+        """Students of the curated corpus, of as many random rows, and of five times as many."""
         config = recipe()
         common = [json_override("distill.teachers", VARIED)]
         steps = json_override("distill.steps", CURATED_STEPS)
@@ -148,7 +148,7 @@ class Lab:
 
 
 def read_outcome(run: Path) -> StudentOutcome:
-    """Figures of the supervised student, from what a finished run left."""
+    """Figures of the supervised student, from the files of a finished run."""
     variant = read_results(run / "results.json").variants["sft"]
     facts = json.loads((run / "state.json").read_text())["stages"]["distill"]["facts"]
     figures = {name: float(variant[name] or 0.0) for name in FIGURES}  # type: ignore[literal-required]
@@ -156,7 +156,7 @@ def read_outcome(run: Path) -> StudentOutcome:
 
 
 def correct_share(run: Path) -> float:
-    """Share of the teacher's chains that are correct: random questions lose the others too."""
+    """Share of the teacher's chains that are correct; the others are dropped everywhere."""
     steps = json.loads((run / "data" / "report.json").read_text())["steps"]
     (correct,) = (step for step in steps if step["name"] == "correct")
     return float(correct["kept"] / max(1, correct["records"]))
@@ -171,7 +171,7 @@ def read_choice(run: Path) -> TeacherChoice:
 
 
 def over_seeds(outcomes: Sequence[StudentOutcome]) -> dict[str, dict[str, float]]:
-    """Mean, least and largest of every figure over the seeds."""
+    """Mean, minimum and maximum of every figure over the seeds."""
     rows = [{**o.figures, "score": o.score, "rows": float(o.rows)} for o in outcomes]
     return {
         name: {
@@ -193,7 +193,7 @@ class SeedRuns:
 
 
 def measure(arguments: Arguments) -> list[SeedRuns]:
-    """All runs of every seed."""
+    """Execute all runs of every seed."""
     root = CACHE / ("ded-quick" if arguments.quick else "ded")
     extra = [f"base.rows={arguments.base_rows}", f"data.eval_questions={arguments.eval_questions}"]
     extra += [*arguments.overrides, *(["run.fresh=true"] if arguments.fresh else [])]
@@ -232,7 +232,7 @@ def summarize(seeds: Sequence[SeedRuns]) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line a variant: mean and, in brackets, least and largest over the seeds."""
+    """One line per variant: mean and, in brackets, minimum and maximum over the seeds."""
     columns = ["rows", *FIGURES, "score"]
     lines = [f"{'':16}" + "".join(f"{column:>22}" for column in columns)]
     for name, figures in record["variants"].items():

@@ -1,12 +1,12 @@
-"""Records/s of every step of the data pipeline, and where its time goes.
+"""Records/s of every step of the data pipeline, and its time by step.
 
     python -m benchmarks.distill [--quick] [--json FILE] [field=value ...]
 
-Makes the corpus of the tiny recipe once, every step of it, the student's pass rate and the choice
-of diverse chains included, with chains of one teacher; then makes it again from the kept outputs.
-Seconds are those of a step's chunks, added up: several run at a time, and those that wait for an
-engine wait at the same time. The last line printed is one JSON object; `ratio` is the time of the
-second run of the stage over that of the first.
+Builds the corpus of the tiny recipe with chains of one teacher and all steps, including pass rates
+of the student and selection of diverse chains; then builds it again from the stored outputs.
+Seconds are summed over a step's chunks, several of which run or wait for an engine at a time. The
+last line printed is one JSON object; `ratio` is the time of the second run of the stage over that
+of the first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StageRun:
 
 
 def measure(arguments: Arguments) -> tuple[StageRun, StageRun]:
-    """The stage from nothing, then from what the first run kept."""
+    """Run the stage from scratch, then from the stored outputs of the first run."""
     root = CACHE / "distill"
     shutil.rmtree(root, ignore_errors=True)
     sizes = [f"distill.questions={arguments.questions}", f"base.rows={arguments.base_rows}"]
@@ -57,7 +57,7 @@ def measure(arguments: Arguments) -> tuple[StageRun, StageRun]:
 
 
 def run_stage(root: Path, name: str, overrides: list[str]) -> StageRun:
-    """One run of the recipe's corpus, without what is trained on it."""
+    """Build the recipe's corpus once, without training on it."""
     off = ["run.goal=corpus", "sft_full.enabled=false", "sft.enabled=false"]
     off += ["rl.enabled=false", "evaluate.enabled=false"]
     given = [json_override("distill.teachers", TEACHERS), json_override("distill.steps", STEPS)]
@@ -85,7 +85,7 @@ def summarize(runs: tuple[StageRun, StageRun]) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line a step."""
+    """One line per step."""
     total = sum(step["seconds"] for step in record["steps"])
     lines = [f"{'step':18}{'in':>9}{'kept':>9}{'records/s':>12}{'seconds':>9}{'share':>8}"]
     lines += [

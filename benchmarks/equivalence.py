@@ -1,15 +1,15 @@
-"""Agreement with pairs of answers whose verdict is beyond doubt: ours, and plain math-verify.
+"""Agreement of our grader and of plain math-verify with pairs of known verdict.
 
     python -m benchmarks.equivalence [--quick] [--json FILE]
 
-The pairs (`tests/fixtures/equivalence.tsv`) come from the test suites of other projects, and from
-us for the near misses that these lack. Both graders get the same texts, one pair after the other:
+The pairs (`tests/fixtures/equivalence.tsv`) come from the test suites of other projects; we added
+near misses that these lack. Both graders get the same texts, one pair after the other:
 
 - `ours`: `bard_ray.verify.grade.grade`, in this process, because no pair is hostile.
 - `math_verify`: `parse` the gold answer in a box, `parse` the text, `verify`, as its callers do.
 
-A false positive is a wrong answer that is accepted, a false negative a right one that is not.
-`ratio` is the share of pairs that ours agrees with over the share of math-verify. The last line
+A false positive is an accepted wrong answer, a false negative a rejected correct answer. `ratio` is
+the share of pairs that our grader agrees with over the share of math-verify. The last line
 printed is one JSON object.
 """
 
@@ -32,7 +32,7 @@ _OURS = "ours"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An answer, a gold answer, and whether they are equal; `source` says who wrote the pair."""
+    """An answer, a gold answer, and whether they are equal; `source` is the origin of the pair."""
 
     kind: str
     equal: bool
@@ -42,13 +42,13 @@ class Pair:
 
     @property
     def text(self) -> str:
-        """What a policy wrote: the answer in a box, if it has none of its own."""
+        """The text of a policy: the answer, put in a box unless it has one."""
         return in_box(self.answer)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What both graders said of a pair, was the answer accepted, and the seconds they took."""
+    """Whether each grader accepted the answer of a pair, and the seconds it took."""
 
     pair: Pair
     ours: bool
@@ -58,7 +58,7 @@ class Said:
 
 
 def in_box(answer: str) -> str:
-    """The answer in a box, if it has none of its own."""
+    """The answer in a box, unless it already has one."""
     return answer if r"\boxed" in answer else rf"\boxed{{{answer}}}"
 
 
@@ -88,7 +88,7 @@ def ours_accepts(pair: Pair) -> bool:
 
 
 def math_verify_accepts(pair: Pair) -> bool:
-    """The verdict of math-verify called in the plain way; any error is a wrong answer."""
+    """The verdict of math-verify with default settings; any error is a wrong answer."""
     from math_verify import parse, verify
 
     try:

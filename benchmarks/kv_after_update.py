@@ -1,13 +1,14 @@
-"""What `rollout.kv_after_update` does to log-probs and speed.
+"""Effect of `rollout.kv_after_update` on log-probs and speed.
 
     python -m benchmarks.kv_after_update [--in-flight 64] [--change 0.01] [--repeats 3]
         [--json FILE]
 
-Requests of the tiny model (float32) run while its weights are replaced by others, each moved by
-`--change` of its tensor's spread. `keep` continues with the keys and values of the old weights,
-`recompute` computes them again. For each: the distance of the log-probs of tokens sampled after the
-update from a pure forward of the new weights, and seconds until the requests were done. The last
-line printed is one JSON object; its `ratio` is the time with `recompute` over the time with `keep`.
+Requests of the tiny model (float32) run while its weights are replaced by perturbed ones, each
+moved by `--change` of its tensor's spread. `keep` continues with the keys and values of the old
+weights, `recompute` recomputes them. Both report the distance between the log-probs of tokens
+sampled after the update and those of a pure forward pass of the new weights, and the seconds until
+the requests were done. The last line printed is one JSON object; its `ratio` is the time with
+`recompute` over the time with `keep`.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ Rows = dict[Policy, list[dict[str, float]]]
 
 
 class UpdatedWorker(RolloutWorker):
-    """A rollout worker that changes weights in the middle of its requests."""
+    """A rollout worker that updates weights in the middle of its requests."""
 
     async def across_update(self, path: str, in_flight: int) -> tuple[list[TokenOutput], float]:
-        """Outputs of requests that the update met, and seconds from it until all were done."""
+        """Outputs of requests in flight at the update, and seconds from it until all were done."""
         begun = (await self.stats())["steps"]
         requests = [TokenRequest(f"{i}", PROMPT, 1.0, NEW_TOKENS, seed=i) for i in range(in_flight)]
 
@@ -60,7 +61,7 @@ class UpdatedWorker(RolloutWorker):
 
 
 def write_models(root: Path, change: float) -> list[str]:
-    """The tiny model, and a copy with every weight moved."""
+    """Write the tiny model, and a copy with every weight perturbed."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -80,7 +81,7 @@ def write_models(root: Path, change: float) -> list[str]:
 
 
 def forward_gaps(outputs: list[TokenOutput], path: str) -> np.ndarray:
-    """Distance to a pure forward of the new weights, of each token sampled after the update."""
+    """Log-prob distance of each token sampled after the update to a pure forward pass."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -98,7 +99,7 @@ def forward_gaps(outputs: list[TokenOutput], path: str) -> np.ndarray:
 async def measure_policy(
     cluster: Cluster, models: list[str], policy: Policy, in_flight: int
 ) -> dict[str, float]:
-    """One policy, in a fresh engine."""
+    """Measure one policy in a new engine."""
     rollout = RolloutConfig(kv_cache_mb=256, kv_after_update=policy)
     worker = spawn_rollout(cluster, UpdatedWorker, models[0], rollout)
     try:
@@ -117,12 +118,12 @@ async def measure_policy(
 
 
 def measure(arguments: Arguments) -> Rows:
-    """Both policies in turn, in one local cluster."""
+    """Measure both policies in turn, in one local cluster."""
     return asyncio.run(run_repeats(arguments))
 
 
 async def run_repeats(arguments: Arguments) -> Rows:
-    """One row a repeat and policy."""
+    """One row per repeat and policy."""
     rows: Rows = {policy: [] for policy in POLICIES}
     config = ClusterConfig(cpus=2, object_store_mb=128)
     with tempfile.TemporaryDirectory() as directory:
@@ -145,7 +146,7 @@ def summarize(rows: Mapping[Policy, Sequence[Mapping[str, float]]]) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line a policy."""
+    """One line per policy."""
     return "\n".join(
         f"{policy:>9}: {row['gap_mean']:.1e} nats from a pure forward (at most "
         f"{row['gap_max']:.1e}), {row['tokens_after']:.0f} tokens in "

@@ -2,10 +2,10 @@
 
     python -m benchmarks.learner_throughput [--steps 10] [--rounds 5] [--json FILE] [field=value]
 
-Learner groups of one and of two ranks are started as a run starts them, through Ray and DeepSpeed,
-and take GRPO steps over sequences of the tiny recipe's lengths. A bare loop in a process of its own
-(model, loss, backward, clip, fused AdamW; packed beforehand, no statistics) takes the same steps.
-The three take turns, `--steps` at a time, so that other load on the machine affects all alike; a
+Learner groups of one and of two ranks are started as in a run, through Ray and DeepSpeed, and take
+GRPO steps over sequences of the tiny recipe's lengths. A bare loop in a separate process (model,
+loss, backward, clip, fused AdamW; packed beforehand, no statistics) takes the same steps. The three
+take turns of `--steps` steps, so that other load on the machine affects all of them equally; a
 ratio is the median over rounds. The bare loop then compares forms of attention. The last line
 printed is one JSON object: `ratio` is learner over bare loop, `scaling` two ranks over one, both in
 tokens per second of wall time. `cpu_ratio` is learner over bare loop in tokens per second of
@@ -50,7 +50,7 @@ ONE_RANK, TWO_RANKS, BARE = "learner, 1 rank", "learner, 2 ranks", "bare"
 LR = 1e-5
 OPTIM = OptimSpec()
 LOSS = LossSpec("grpo")
-# Ray's default for its workers. With another one, other load would slow down one side only.
+# Ray's default for its workers. With another value, other load would slow down only one side.
 RAY_NICENESS = 15
 VOCAB = 32  # smaller than the tiny vocabulary: any id will do
 
@@ -79,7 +79,7 @@ def sequences(config: Config) -> list[TrainSequence]:
 
 
 def one_a_row(given: Sequence[TrainSequence], rows: int) -> list[MicroBatch]:
-    """Padding instead of packing: like lengths together, plain causal attention without a mask."""
+    """Padding instead of packing: similar lengths together, causal attention without a mask."""
     ordered = sorted(given, key=lambda s: -s.tokens_T.size)
     batches = []
     for start in range(0, len(ordered), rows):
@@ -138,7 +138,7 @@ def attention_forms(given: Sequence[TrainSequence], config: LearnerConfig) -> di
 def bare_process(
     path: str, config: LearnerConfig, given: Sequence[TrainSequence], pipe: Connection
 ) -> None:
-    """Serve requests: (what to run, steps) to the seconds it took; None ends it."""
+    """Serve requests: (name, steps) to the seconds they took; None ends the process."""
     os.environ.update(thread_env(config.threads))
     os.setpriority(os.PRIO_PROCESS, 0, RAY_NICENESS)
     spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
@@ -159,7 +159,7 @@ def bare_process(
 
 @dataclass
 class LiveLearner:
-    """A learner group as a run has it, and the actor of its first rank."""
+    """A learner group as in a run, and the actor of its first rank."""
 
     learner: RayLearner
     first: Any
@@ -191,14 +191,14 @@ async def start_group(
 
 @dataclass(frozen=True)
 class Times:
-    """Wall and processor seconds of each contestant, one entry a round; tokens of a round."""
+    """Wall and processor seconds of each contestant, one entry per round; tokens of a round."""
 
     seconds: Mapping[str, Sequence[Seconds]]
     tokens: int
 
 
 def measure(arguments: Arguments) -> Times:
-    """All contestants in turn, from the student's random weights."""
+    """Measure all contestants in turn, from the student's random weights."""
     config = load(recipe(), ["cluster.cpus=4", *arguments.overrides])
     given = sequences(config)
     with tempfile.TemporaryDirectory() as directory:
@@ -212,7 +212,7 @@ def measure(arguments: Arguments) -> Times:
 def bare_loops(
     path: str, config: LearnerConfig, given: Sequence[TrainSequence]
 ) -> Iterator[Connection]:
-    """The process of the bare loops, starting; its end of the pipe sends `ready`."""
+    """Start the process of the bare loops; it sends `ready` through its end of the pipe."""
     spawn = multiprocessing.get_context("spawn")
     pipe, theirs = spawn.Pipe()
     process = spawn.Process(target=bare_process, args=(path, config, given, theirs), daemon=True)
@@ -226,7 +226,7 @@ def bare_loops(
 async def run_rounds(
     config: Config, path: str, given: Sequence[TrainSequence], arguments: Arguments
 ) -> dict[str, list[Seconds]]:
-    """Two warm-up steps each, then the rounds."""
+    """Run two warm-up steps for each contestant, then the rounds."""
     one = config.learner
     bundles = [{"CPU": one.cpus}] * 3
     with bare_loops(path, one, given) as pipe:
@@ -256,7 +256,7 @@ async def run_rounds(
 
 
 def summarize(times: Times) -> Record:
-    """Tokens a second, and ratios as medians over rounds."""
+    """Tokens per second, and ratios as medians over rounds."""
     seconds = times.seconds
 
     def speed(name: str, other: str, clock: int) -> float:
@@ -279,7 +279,7 @@ def summarize(times: Times) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line a contestant, then the ratios."""
+    """One line per contestant, then the ratios."""
     lines = [
         f"{name:36s} {value:8,d} tokens/s {record['tokens_per_cpu_s'][name]:8,d} tokens/CPU s"
         for name, value in record["tokens_per_s"].items()

@@ -1,4 +1,4 @@
-"""How long it takes to choose diverse chains by Levenshtein distance on token ids.
+"""Time to select diverse chains by Levenshtein distance on token ids.
 
     python -m benchmarks.levenshtein [--questions 40] [--chains 16] [--tokens 4000] [--workers 2]
 
@@ -56,14 +56,14 @@ def related(generator: np.random.Generator, chains: int, tokens: int) -> list[In
 
 @dataclass(frozen=True)
 class Timing:
-    """One kind of chains with one number of threads.
+    """Timing of one kind of chains with one number of threads.
 
     Attributes:
         kind: of chains.
         workers: threads.
         questions: whose chains were compared.
         distances: computed for all of them.
-        wall_s: seconds of the filter; making the chains up is not counted.
+        wall_s: seconds of the filter, without generating the chains.
         cpu_s: processor seconds of all threads, steadier on a busy machine.
     """
 
@@ -76,13 +76,13 @@ class Timing:
 
 
 def measure(arguments: Arguments) -> list[Timing]:
-    """Both kinds of chains with one thread and with several."""
+    """Time both kinds of chains with one thread and with several."""
     counts = sorted({1, arguments.workers})
     return [t for make in (unrelated, related) for t in time_filter(make, counts, arguments)]
 
 
 def time_filter(make: Maker, counts: Sequence[int], arguments: Arguments) -> list[Timing]:
-    """The filter over all questions, every number of threads on the same chains."""
+    """Time the filter over all questions, with every number of threads on the same chains."""
     generator = np.random.default_rng(arguments.seed)
     filters = {count: DiverseFilter(keep=arguments.keep, workers=count) for count in counts}
     seconds = {count: [0.0, 0.0] for count in counts}
@@ -126,7 +126,7 @@ def summarize(timings: Sequence[Timing]) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line for each kind and number of threads."""
+    """One line per kind and number of threads."""
     whole = f"seconds_for_{TARGET}_questions"
     columns = ("kind", "workers", "seconds", "cpu_seconds", "cpu_ms_per_distance", whole)
     lines = ["  ".join(f"{column:>9}" for column in columns)]

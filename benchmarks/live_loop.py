@@ -1,4 +1,4 @@
-"""The real RL loop on roles that are up, with what it took of the machine."""
+"""The real RL loop on running roles, with its use of the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bard_ray.roles import Published
 from benchmarks.common import Clock, note, require_steps
 from benchmarks.processes import cpu_seconds, used
 
-WARM = 5  # first steps of a run, left out
+WARM = 5  # first steps of a run, skipped
 Batch = tuple[Sequence[TrainSequence], LossSpec, float]
 Seconds = dict[str, float]  # by role
 
@@ -36,9 +36,9 @@ class LoopRun:
         stall_s: median seconds in which loading weights kept an engine from stepping.
         busy_share: share of the time in which the engines stepped or added requests.
         cpu_s: processor seconds of a step, by role.
-        batches: what the learner trained on, one entry a step.
+        batches: training batches of the learner, one entry per step.
 
-    `busy_share` and `cpu_s` leave out the end of the run, when nothing is left to ask for.
+    `busy_share` and `cpu_s` exclude the end of the run, when no requests are left.
     """
 
     step_s: float
@@ -50,7 +50,7 @@ class LoopRun:
 
 
 class KeptBatches:
-    """The learner, with every batch it trains on kept."""
+    """The learner, with its training batches recorded."""
 
     def __init__(self, learner: Any) -> None:
         self._learner = learner
@@ -84,7 +84,7 @@ class CountedSampler:
             yield group
 
     async def publish(self, weights: Published, version: int) -> float:
-        """Load weights into the engines; seconds that they could not step."""
+        """Load weights into the engines; returns the seconds of their stall."""
         stall_s: float = await self._sampler.publish(weights, version)
         return stall_s
 
@@ -94,7 +94,7 @@ class CountedSampler:
 
 @dataclass
 class Observed:
-    """What a running loop shows at the end of its steps."""
+    """Observations of a running loop at the end of its steps."""
 
     steady: tuple[int, int]  # steps between which engines and processes are compared
     sampler: CountedSampler
@@ -105,12 +105,12 @@ class Observed:
 
     @classmethod
     def of(cls, sampler: CountedSampler, steps: int, max_lag: int) -> Observed:
-        """Nothing seen yet; the steady part ends before the window drains."""
+        """Start without observations; the steady part ends before the window drains."""
         last = max(WARM + 1, steps - max_lag - 1)
         return cls((WARM, last), sampler, Clock(), [], [], [])
 
     async def on_step(self, now: RLState, values: dict[str, float]) -> None:
-        """Note the end of a step."""
+        """Record the end of a step."""
         self.ends.append((self.clock.seconds, self.sampler.tokens))
         if "time/stall_s" in values:  # a transfer ended in this step
             self.stalls.append(values["time/stall_s"])
@@ -133,7 +133,7 @@ class Observed:
 
 
 class LiveLoop:
-    """Roles that are up, and the loop that trains on them from the same student each time."""
+    """Running roles, and the RL loop, which starts from the same student each time."""
 
     def __init__(self, config: Config, roles: Roles, model: str) -> None:
         require_steps(config.rl.steps, WARM)
@@ -141,7 +141,7 @@ class LiveLoop:
         self._versions = WeightVersions()
 
     async def reset(self) -> None:
-        """Put the student's weights into learner and engines."""
+        """Load the student's weights into learner and engines."""
         await self.roles.learner.begin(self._model, rl_optim(self.config.rl))
         weights = await self.roles.learner.publish()
         await self.roles.sampler.publish(weights, self._versions.next())
@@ -151,7 +151,7 @@ class LiveLoop:
         return rl_spec(replace(self.config, rl=replace(self.config.rl, max_lag=max_lag)))
 
     async def run(self, max_lag: int) -> LoopRun:
-        """All configured steps of the loop with this lag."""
+        """Run all configured steps of the loop with this lag."""
         roles, config, spec = self.roles, self.config, self.spec(max_lag)
         await self.reset()
         state = RLState(versions=self._versions)
@@ -160,7 +160,7 @@ class LiveLoop:
         loop_roles = RLRoles(sampler, roles.verifier, learner, roles.reference)
         await train_rl(loop_roles, make_reward(config.rl.reward), spec, state, seen.on_step)
         run = seen.run(learner.batches)
-        note(f"max_lag {max_lag}: {run.step_s:.3f} s a step, engines busy {run.busy_share:.3f}")
+        note(f"max_lag {max_lag}: {run.step_s:.3f} s per step, engines busy {run.busy_share:.3f}")
         return run
 
 

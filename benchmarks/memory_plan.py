@@ -1,15 +1,15 @@
-"""How much memory a supervised run takes, beside what the plan said.
+"""Measured memory of supervised runs, compared with the memory plan.
 
     python -m benchmarks.memory_plan [--steps 20] [--json FILE]
 
 Students of three shapes are trained on corpora of `--rows` rows, each by the tiny recipe with all
 other stages off: every role is up, and the learner takes `--steps` optimizer steps. The memory of
-the run's processes is read twice a second; each process counts with its largest resident size, in
-which libraries shared with other processes are included. Planned is the table of `bard-ray plan`,
-without the object store, of which only pages that were written to take memory.
+the run's processes is sampled every half second; each process counts with its largest resident
+size, including libraries shared with other processes. Planned sizes are those of `bard-ray plan`
+without the object store, of which only written pages take memory.
 
 The last line printed is one JSON object; `ratio` is planned over measured memory of driver and
-learner, that of the case in which it is farthest from 1.
+learner, for the case in which it is farthest from 1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from recipes.bard_tiny import config as recipe
 POLL_S = 0.5
 LIMIT_S = 900.0
 MIB = float(1 << 20)
-TRAINING = ("driver", "learner")  # what the ratio is about
+TRAINING = ("driver", "learner")  # roles of the ratio
 
 ONLY_BASE = ["sft_full.enabled=false", "sft.enabled=false", "rl.enabled=false"]
 ONLY_SFT = ["base.enabled=false", "sft_full.enabled=false", "rl.enabled=false"]
@@ -59,11 +59,11 @@ class Case:
     """One student.
 
     Attributes:
-        name: of the case.
+        name: name of the case.
         vocab, hidden, layers, heads, kv_heads, mlp: its sizes; vocab 0 is the tiny student.
         max_len: longest sequence, and tokens of a row of the learner.
         batch_rows: rows of one optimizer step.
-        overrides: further ones.
+        overrides: further overrides of the recipe.
     """
 
     name: str
@@ -91,7 +91,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Found:
-    """Bytes by role of one case; `measured` counts every process with its own peak."""
+    """Bytes by role of one case; `measured` sums the peaks of all processes."""
 
     name: str
     planned: Mapping[str, float]
@@ -99,7 +99,7 @@ class Found:
 
 
 def write_student(case: Case, directory: Path) -> None:
-    """A Qwen3 with random weights and a tokenizer of as many words as its vocabulary has."""
+    """Write a Qwen3 with random weights, and a tokenizer with one word per vocabulary entry."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -132,7 +132,7 @@ def write_student(case: Case, directory: Path) -> None:
 
 
 def write_rows(case: Case, rows: int, file: Path) -> None:
-    """Questions with chains of a fifth to all of what a sequence has room for."""
+    """Write questions with chains of a fifth to all of the maximum length."""
     drawn, most = random.Random(0), case.max_len - 128
     with file.open("w") as out:
         for number in range(rows):
@@ -173,13 +173,13 @@ def run_case(case: Case, rows: int, steps: int) -> Found:
 
 
 def planned_bytes(plan: Plan) -> dict[str, float]:
-    """What the plan says, by role; of Ray its processes."""
+    """Planned bytes by role; for Ray, only its processes."""
     sizes: dict[str, float] = {r.name: r.count * r.memory.total for r in plan.roles}
     return sizes | {"driver": plan.driver.total, "ray": plan.ray.parts["process"]}
 
 
 def watch(command: Sequence[str]) -> dict[str, float]:
-    """Run a command; the sum over processes of each one's peak, by role."""
+    """Run a command; returns the sum of its processes' peaks, by role."""
     peaks: dict[int, tuple[str, float]] = {}
     until = time.monotonic() + LIMIT_S
     with tempfile.TemporaryFile("w+") as log:
@@ -223,7 +223,7 @@ def _training(sizes: Mapping[str, float]) -> float:
 
 
 def render(record: Record) -> str:
-    """A line for each case and role: planned and measured MiB, and their ratio."""
+    """One line per case and role: planned and measured MiB, and their ratio."""
     lines = [f"{'case':<32}{'role':<11}{'planned':>9}{'measured':>9}{'ratio':>7}"]
     for case in record["cases"]:
         for role, measured in case["measured_mib"].items():
@@ -235,7 +235,7 @@ def render(record: Record) -> str:
 
 
 def measure(arguments: Arguments) -> list[Found]:
-    """All cases in turn."""
+    """Run all cases in turn."""
     return [run_case(case, arguments.rows, arguments.steps) for case in CASES[: arguments.cases]]
 
 

@@ -1,6 +1,7 @@
-"""Processor seconds and memory of a process and all that it started, by role.
+"""Processor seconds and memory of a process and its descendants, by role.
 
-On a machine whose cores are all busy, wall time says who waited; processor time says for whom.
+On a machine whose cores are all busy, wall time includes waiting for other processes; processor
+time shows which of them used the cores.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ROLES = {
 def cpu_seconds(root: int | None = None) -> dict[str, float]:
     """Seconds so far by role: driver, rollout, learner, verifier, reference, ray.
 
-    Children count as what started them. Processes that have ended are missing.
+    A child has the role of its parent unless its title says otherwise. Ended processes are missing.
     """
     totals: dict[str, float] = defaultdict(float)
     for role, seconds in _by_role(os.getpid() if root is None else root).values():
@@ -47,7 +48,7 @@ def peak_memory(root: int) -> dict[int, tuple[str, float]]:
 
 
 def _by_role(root: int) -> dict[int, tuple[str, float]]:
-    """Role and processor seconds of a process and of all that it started, by process id."""
+    """Role and processor seconds of a process and its descendants, by process id."""
     found = {pid: read for pid in _pids() if (read := _read(pid)) is not None}
     children: dict[int, list[int]] = defaultdict(list)
     for pid, (parent, _, _) in found.items():
@@ -62,12 +63,12 @@ def _by_role(root: int) -> dict[int, tuple[str, float]]:
 
 
 def used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Seconds between two readings by role."""
+    """Seconds between two readings, by role."""
     return {role: after[role] - before.get(role, 0.0) for role in after}
 
 
 def _role(title: str, of_parent: str) -> str:
-    """What a process is by its title, else what its parent is; the driver's children are Ray's."""
+    """Role of a process by its title, else its parent's; the driver's children belong to Ray."""
     name = title.removeprefix(RAY_TITLE).partition(".")[0].partition("(")[0]
     if title.startswith(RAY_TITLE):
         return ROLES.get(name, "ray")

@@ -1,4 +1,4 @@
-"""How fast the RL phase of the tiny recipe runs, and where its time goes.
+"""Speed of the RL phase of the tiny recipe, and the time of its parts.
 
     python -m benchmarks.rl_loop [--steps 40] [--max-lag 1] [--json FILE] [field=value ...]
 
@@ -60,7 +60,7 @@ def summarize(run: RLRun) -> Record:
 
 
 def render(record: Record) -> str:
-    """Rates, then where the time of a step and of a group goes."""
+    """Rates, then the parts of the time of a step and of a group."""
     rates = ("samples_per_s", "tokens_per_s", "tokens_sampled_per_s", "engine_busy_share")
     lines = [f"{name:22}{record[name]:10,.2f}" for name in rates]
     for title, part in (("step", "seconds_per_step"), ("group", "group_s")):

@@ -4,21 +4,21 @@
     python -m benchmarks.rollout_throughput --model DIR --workers 1,2,4 --concurrency 64,128,256
         --budgets 2000,8000 --json out.json --plot out.png cluster.address=auto rollout.gpus=1 ...
 
-One line of the table is one setting of workers and concurrency: requests asked for at a time, in
-whole groups, as the RL loop's window does. 0 asks for all at once and leaves the rest to the
-engine; the offline interface has no other way, so it takes part only there. Budgets are taken in
-turn, group by group; budget 0 asks without one. Fields of the configuration are those of
+One line of the table is one setting of workers and concurrency: requests in flight, in whole
+groups, as in the RL loop's window. 0 submits all at once and leaves scheduling to the engine; the
+offline interface supports only that, so it takes part only there. Budgets are used in turn, group
+by group; 0 is a prompt without a budget. Fields of the configuration are those of
 `recipes/bard_tiny.py`, so `rollout.dtype=bfloat16 student.max_len=4096` and the like can be given.
 
-Contestants, each in a process of its own on the same cores, started once and then called in turn,
-in the other order every second round, on the same prompts, seeds, limits and engine settings:
+Contestants each have a separate process on the same cores. They are started once and then called in
+turn, in reverse order every second round, with the same prompts, seeds, limits and engine settings:
 
 - `ray`: `RaySampler` over rollout actors, groups with log-probs and versions in the driver;
 - `bare`: the same engine stepped in a loop, and its outputs read; no Ray, thread or event loop;
 - `offline`: `LLM.generate` with its own engine process, vLLM's default;
 - `offline0`: the same in one process (VLLM_ENABLE_V1_MULTIPROCESSING=0).
 
-The last three use one engine and are compared with one worker (`--against none` leaves them out).
+The last three use one engine and are compared with one worker (`--against none` omits them).
 `ratio` is ray / bare and `vs_offline` ray / the faster offline one, medians over the rounds of the
 last setting with one worker. Ray lowers the priority of its workers; here it does not, otherwise
 other load on the machine would slow down one contestant only. The last line printed is one JSON
@@ -59,7 +59,7 @@ Point = dict[str, Any]
 
 
 def untrained_student(directory: str) -> str:
-    """The recipe's student with random weights: its answers end at random, so lengths differ."""
+    """The recipe's student with random weights; its answers end at random, so lengths vary."""
     from bard_ray.data.tiny_model import write_tiny_model
     from recipes.bard_tiny import config
 
@@ -70,7 +70,7 @@ def untrained_student(directory: str) -> str:
 
 
 def start(name: str, model: str, arguments: Arguments) -> ChildProcess:
-    """One contestant, ready to be asked."""
+    """Start one contestant and wait until it is ready."""
     overrides = [f"rl.group_size={arguments.group}", *arguments.overrides]
     if arguments.max_new_tokens:
         overrides.append(f"rl.max_new_tokens={arguments.max_new_tokens}")
@@ -89,7 +89,7 @@ def start(name: str, model: str, arguments: Arguments) -> ChildProcess:
 
 
 def measure(arguments: Arguments) -> list[Point]:
-    """Tokens/s of every setting and contestant, one value a round."""
+    """Tokens/s of every setting and contestant, one value per round."""
     with tempfile.TemporaryDirectory() as directory:
         model = str(arguments.model or untrained_student(directory))
         playing = ["ray", *(arguments.against if 1 in arguments.workers else [])]
@@ -106,14 +106,14 @@ def measure(arguments: Arguments) -> list[Point]:
 
 
 def takes_part(name: str, workers: int, concurrency: int) -> bool:
-    """Ray always; the others have one engine, and the offline ones take all requests at once."""
+    """Whether it takes part: Ray always, others with one worker, offline ones only all at once."""
     return name == "ray" or (workers == 1 and (name not in OFFLINE or concurrency == 0))
 
 
 def measure_point(
     contestants: Mapping[str, ChildProcess], workers: int, concurrency: int, arguments: Arguments
 ) -> Point:
-    """One setting: a round to warm up, then the rounds in alternating order."""
+    """Measure one setting: a warm-up round, then the rounds in alternating order."""
     playing = [name for name in contestants if takes_part(name, workers, concurrency)]
     in_flight = concurrency or max(arguments.concurrency) or 256
     groups = arguments.groups or 8 * in_flight // arguments.group
@@ -159,7 +159,7 @@ def summarize(points: Sequence[Point]) -> Record:
 
 
 def render(record: Record) -> str:
-    """A line a setting."""
+    """One line per setting."""
     head = "".join(f"{name:>10}" for name in CONTESTANTS)
     lines = [f"{'workers':>7}{'in flight':>11}{head}{'ray/bare':>10}{'busy':>7}   tokens/s"]
     for point in record["points"]:
@@ -178,7 +178,7 @@ def draw(path: Path, record: Record) -> None:
     """Tokens/s over requests in flight: a line for each number of workers and each contestant."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for point in record["points"]:
-        if not point["concurrency"]:  # "all" has no place on the axis
+        if not point["concurrency"]:  # "all" cannot be shown on the axis
             continue
         for name, values in point["tokens_per_s"].items():
             label = f"{point['workers']} x ray" if name == "ray" else name

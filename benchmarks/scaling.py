@@ -1,4 +1,4 @@
-"""How the RL loop scales from 8 to 1,024 GPUs: a discrete-event simulation, 8B student.
+"""Scaling of the RL loop from 8 to 1,024 GPUs: a discrete-event simulation with an 8B student.
 
     python -m benchmarks.scaling [--max-gpus 1024] [--json FILE] [--plot FILE]
 

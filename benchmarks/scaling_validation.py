@@ -4,10 +4,10 @@
     python -m benchmarks.scaling_validation --calibrate      service times only
 
 Trains a short-lived student, measures service times of the real roles in turn with runs of the real
-loop in several configurations, and simulates these with what was measured. `docs/scaling.md` has
-the model. The last line printed is one JSON object; `ratio` is the measured step time over the
-predicted one in the configuration that is predicted worst, `worst_error` is |ratio - 1|, and
-`service_times` are those of the roles.
+loop in several configurations, and simulates these configurations with the measured times.
+`docs/scaling.md` has the model. The last line printed is one JSON object; `ratio` is the measured
+step time over the predicted one in the configuration that is predicted worst, `worst_error` is
+|ratio - 1|, and `service_times` are those of the roles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.simulator.validate import SHAPES, Measured, calibrate, compare, 
 
 
 def measure(arguments: Arguments) -> Measured:
-    """A session of its own: service times, and real runs unless only these are wanted."""
+    """Measure service times, and real runs unless `--calibrate` is given."""
     rounds, overrides = arguments.rounds, arguments.overrides
     with tempfile.TemporaryDirectory() as directory:
         if arguments.calibrate:

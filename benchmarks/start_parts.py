@@ -1,8 +1,8 @@
-"""The start of the tiny recipe with a stopwatch; started by `cold_start`.
+"""The instrumented start of the tiny recipe; run by `cold_start`.
 
     python -m benchmarks.start_parts gradient|rl STARTED MODEL
 
-STARTED is the time at which the process was started, in seconds of the epoch. Prints one JSON
+STARTED is the start time of the process in seconds since the epoch. Prints one JSON
 object: seconds by part.
 """
 
@@ -40,18 +40,18 @@ from recipes.bard_tiny import config as recipe
 
 
 class Laps:
-    """Seconds by part, one part after the other."""
+    """Seconds by part, for consecutive parts."""
 
     def __init__(self, started: float) -> None:
         self.parts = {"imports": time.time() - started}
         self._clock = Clock()
 
     def restart(self) -> None:
-        """The next part begins here."""
+        """Begin the next part without recording one."""
         self._clock = Clock()
 
     def end(self, name: str) -> None:
-        """A part ends here, and the next one begins."""
+        """End a part and begin the next one."""
         self.parts[name] = self._clock.seconds
         self.restart()
 
@@ -61,7 +61,7 @@ class StepTakenError(Exception):
 
 
 async def start(config: Config, model: str, kind: str, laps: Laps) -> None:
-    """Cluster, roles, then the first step of the kind."""
+    """Start cluster and roles, then take the first step of the kind."""
     plan = plan_placement(config)
     with tempfile.TemporaryDirectory() as logs:
         cluster = Cluster(config.cluster, Path(logs), verbose=False)
@@ -89,7 +89,7 @@ async def _seconds_until(ready: asyncio.Task[None]) -> float:
 
 
 async def first_gradient_step(config: Config, roles: Roles, model: str, laps: Laps) -> None:
-    """The model into the learner, then one step of the first supervised stage.
+    """Load the model into the learner, then take one step of the first supervised stage.
 
     As in a run, the batch is prepared while the learner starts.
     """
@@ -111,7 +111,7 @@ def first_batch(config: Config, model: str) -> list[TrainSequence]:
 
 
 async def first_rl_step(config: Config, roles: Roles, model: str, laps: Laps) -> None:
-    """The model into learner, reference and engines, then one step of the RL loop."""
+    """Load the model into learner, reference and engines, then take one step of the RL loop."""
     laps.parts["learner"] = await _seconds_until(roles.learner_ready)
     await roles.sampling_ready
     laps.restart()
@@ -133,7 +133,7 @@ async def first_rl_step(config: Config, roles: Roles, model: str, laps: Laps) ->
 
 
 def main() -> None:
-    """Start once and print the parts."""
+    """Run one start and print its parts."""
     kind, started, model = sys.argv[1:]
     apply_driver_env()
     config = load(recipe(), list(ONLY_RL) if kind == "rl" else [])

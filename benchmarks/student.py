@@ -37,7 +37,7 @@ MODEL = Option("model", help="directory; none: a short-lived student, trained on
 def student_path(model: Path | None) -> str:
     """The given model directory, or that of the short student.
 
-    The latter is trained on first use and kept under `build/`.
+    The latter is trained on first use and stored under `build/`.
     """
     if model is not None:
         return str(model.resolve())
@@ -51,14 +51,14 @@ def student_path(model: Path | None) -> str:
 
 @dataclass(frozen=True)
 class RLRun:
-    """What a finished RL stage left: one metrics record a step, and facts of the whole stage."""
+    """Results of a finished RL stage: one metrics record per step, and facts of the stage."""
 
     steps: list[dict[str, Any]]
     facts: Mapping[str, Any]
 
 
 def run_rl(student: str, *overrides: str) -> RLRun:
-    """Run the RL stage of the tiny recipe in a process of its own."""
+    """Run the RL stage of the tiny recipe in a separate process."""
     with tempfile.TemporaryDirectory() as directory:
         where = [f"run.dir={directory}", "run.name=rl", f"student.path={student}"]
         run_recipe(*ONLY_RL, *where, *overrides)

@@ -1,4 +1,4 @@
-"""RL runs of BARD and of TRL's GRPOTrainer on the same task, each in a process of its own.
+"""RL runs of BARD and of TRL's GRPOTrainer on the same task, each in a separate process.
 
 Both train the same short student on the same questions and budgets in the same order, with the same
 group size, token limit, number of updates, optimizer, clipping and reward functions, no KL term,
@@ -28,7 +28,7 @@ TRL = "trl==1.16.*"
 GROUP, PROMPTS = 8, 8
 BATCH = GROUP * PROMPTS
 CURVE_POINTS = 8
-# Two threads that sleep while they wait: spinning ones are up to 20 times slower beside other load.
+# Two threads that sleep while they wait: spinning is up to 20 times slower under other load.
 TRL_THREADS = 2
 TRL_ENV = {
     "OMP_NUM_THREADS": str(TRL_THREADS),
@@ -55,7 +55,7 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """As the record names it."""
+        """Name in the record."""
         return f"{'bf16' if self.bf16 else 'fp32'}, {self.steps_per_generation} a generation"
 
 
@@ -66,7 +66,7 @@ CANDIDATES = [Choice(bf16, reuse) for bf16 in (False, True) for reuse in (1, 2)]
 class Run:
     """One run: throughput, and mean reward against rollouts seen.
 
-    `rewards` are those of groups whose rewards differ, one entry an update.
+    `rewards` are those of groups whose rewards differ, one entry per update.
     """
 
     samples_per_s: float
@@ -92,7 +92,7 @@ def run_ours(model: str, steps: int, overrides: Sequence[str]) -> Run:
 
 
 def our_run(run: RLRun) -> Run:
-    """Figures of a stage; zero-variance groups were seen, but not trained on."""
+    """Figures of a stage; zero-variance groups count as seen, but not as trained on."""
     trained = [step["rl/groups_trained"] * GROUP for step in run.steps]
     surplus = [step["rl/groups_zero_variance"] * GROUP for step in run.steps]
     seen = [int(t + s) for t, s in zip(trained, surplus, strict=True)]
@@ -119,7 +119,7 @@ def run_trl(
 
 
 def trl_run(lines: Sequence[Record]) -> Run:
-    """Figures of a run, from the lines that it printed after each update."""
+    """Figures of a run, from the lines it printed after each update."""
     rate = BATCH * (len(lines) - WARM) / (lines[-1]["at"] - lines[WARM - 1]["at"])
     scored = [line for line in lines if line["reward"] is not None]
     seen = tuple(BATCH * int(line["step"]) for line in scored)
@@ -168,5 +168,5 @@ def render_curve(points: Record) -> str:
 
 
 def settings(version: str, choice: Choice) -> Record:
-    """What the record keeps of TRL."""
+    """TRL's part of the record."""
     return {"version": version, "threads": TRL_THREADS, **vars(choice)}

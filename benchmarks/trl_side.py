@@ -1,8 +1,8 @@
-"""TRL's GRPOTrainer on the tiny task, in a process of its own; started by `benchmarks.trl_runs`.
+"""TRL's GRPOTrainer on the tiny task, in a separate process; started by `benchmarks.trl_runs`.
 
     PYTHONPATH=<directory with trl>:. python -m benchmarks.trl_side '{"model": ..., "threads": ...}'
 
-Prints one JSON line an update. Only the questions, the prompt format and the reward are BARD's.
+Prints one JSON line per update. Only the questions, the prompt format and the reward are BARD's.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def grpo_settings(config: Config, options: dict[str, Any], directory: str) -> di
 
 
 def main() -> None:
-    """Train; one line an update."""
+    """Train, and print one line per update."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback

@@ -9,9 +9,9 @@ Contestants, all on the same items (`benchmarks/verifier_items.py`, whose truth 
   main thread of one process, with math-verify's own time limits (SIGALRM).
 - `pool`: the same function in a process pool of two.
 
-The items are cut into rounds; in each, one contestant goes after the other, so that what else the
-machine does hits all of them. Every item is graded once by each, so that no cache helps in a later
-round. Rates per core are gradings per second of processor time, of all processes that take part;
+The items are split into rounds; in each, the contestants run in turn, so that other load on the
+machine affects all of them. Each contestant grades every item once, so that no cache helps in later
+rounds. Rates per core are gradings per second of processor time of all participating processes;
 ratios are medians over rounds. Loss is the rate with 2 % hostile items against the rate without,
 wall clock. The last line printed is one JSON object; `ratio` is `clean_speedup`, plain math-verify
 over ours in processor time.
@@ -43,14 +43,14 @@ from benchmarks.verifier_items import HOSTILE_SHARE, Known, clean_items, with_ho
 
 WORKERS = 2
 MEMORY_MB = 2048
-PEER_MEMORY_MB = 4096  # the peers bound nothing; this keeps the machine alive
+PEER_MEMORY_MB = 4096  # the peers have no memory limit; this protects the machine
 WARM_ITEMS = 200
 MAX_PENDING = 512
 
 
 @dataclass
 class Tally:
-    """What one contestant did, round by round."""
+    """Results of one contestant by round."""
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Tally:
     mismatches: list[str] = field(default_factory=list)
 
     def book(self, items: Sequence[Known], correct: Sequence[bool], wall_s: float) -> None:
-        """One round: its size, time and wrong verdicts."""
+        """Add one round: its size, time and wrong verdicts."""
         self.sizes.append(len(items))
         self.wall_s.append(wall_s)
         self.mismatches += [
@@ -126,7 +126,7 @@ class Peers:
         tally.cpu_s.append(sum(r[2] for r in results))
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
         self.executor.shutdown()
 
 
@@ -146,12 +146,12 @@ def descendants_cpu_s(pid: int) -> float:
 
 
 def is_correct(verdicts: Sequence[Verdict]) -> list[bool]:
-    """Which answers were found right."""
+    """Whether each answer was graded correct."""
     return [verdict.outcome is Outcome.CORRECT for verdict in verdicts]
 
 
 async def ours_round(process: GradingProcess, items: Sequence[Known], tally: Tally) -> None:
-    """One round in one grading process."""
+    """Grade one round in one grading process."""
     cpu = time.process_time() + descendants_cpu_s(os.getpid())
     begun = time.perf_counter()
     verdicts = await process.grade_batch([known.item for known in items])
@@ -161,7 +161,7 @@ async def ours_round(process: GradingProcess, items: Sequence[Known], tally: Tal
 
 
 async def one_core(items: list[Known], rounds: int, limit_s: float) -> dict[str, Any]:
-    """Clean items: ours in one grading process, and plain math-verify in another."""
+    """Clean items: ours in one grading process, plain math-verify in another."""
     ours, plain, plain_pool = Tally(), Tally(), Tally()
     process, peer, pool = GradingProcess(limit_s, MEMORY_MB), Peers(1), Peers(WORKERS)
     try:
@@ -229,7 +229,7 @@ async def two_cores(items: list[Known], rounds: int, limit_s: float) -> dict[str
 
 
 async def start_pool(cluster: Cluster, limit_s: float) -> RayVerifier:
-    """A verifier pool as a run starts it."""
+    """A verifier pool, started as in a run."""
     cluster.connect()
     await cluster.reserve([{"CPU": 1.0}] * WORKERS)
 
@@ -243,7 +243,7 @@ async def start_pool(cluster: Cluster, limit_s: float) -> RayVerifier:
 
 
 def peers_hostile(items: list[Known]) -> dict[str, Any]:
-    """The peers' pool, clean and hostile; few items, since it stands still most of the time."""
+    """The peers' pool, clean and hostile; few items, because hostile ones block it."""
     clean, hostile, pool = Tally(), Tally(), Peers(WORKERS)
     try:
         pool.grade(items, clean)
@@ -258,7 +258,7 @@ def peers_hostile(items: list[Known]) -> dict[str, Any]:
 
 
 def render(record: Record) -> str:
-    """A line a contestant, then the ratios."""
+    """One line per contestant, then the ratios."""
     columns = ("wall_per_s", "per_core_s", "p50_ms", "p99_ms", "mismatches")
     lines = [f"{'':<20}" + "".join(f"{column:>12}" for column in columns)]
     for name in ("ours", "plain", "pool", "ours_pool_clean", "ours_pool_hostile"):

@@ -1,7 +1,7 @@
-r"""Answers to grade whose right verdict is known: a realistic mix, and hostile texts.
+r"""Answers with known verdicts: a realistic mix, and hostile texts.
 
-Every item is built from its value, so the truth needs no grader: a right answer is another spelling
-of the gold answer, a wrong one has another value. Nothing in here is worked out by sympy.
+Every item is built from its value, so the truth needs no grader: a correct answer is another
+notation of the gold answer, a wrong one has another value. Nothing here is computed by sympy.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ NO_TELEMETRY = {
 }
 
 LOOPBACK = "127.0.0.1"
-# Process groups would listen on whatever address the name of the machine resolves to.
+# Otherwise process groups would listen on the address that the machine's name resolves to.
 LOOPBACK_GROUPS = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-# Given 127.0.0.1, Ray takes the address of the machine instead and listens on every interface,
-# unless this says that the machine cannot be part of a larger cluster. The name is Ray's.
+# Ray replaces 127.0.0.1 by the machine's own address and listens on every interface, unless this
+# variable states that the machine cannot be part of a larger cluster. The name is Ray's.
 LOOPBACK_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 QUIET = {
@@ -46,9 +46,9 @@ VERBOSE = {
 
 
 def thread_env(threads: int) -> dict[str, str]:
-    """OpenMP settings of a worker: few threads, at least one, that sleep while they wait.
+    """OpenMP settings of a worker: `threads` threads (at least one) that sleep while they wait.
 
-    Spinning threads beside a busy neighbor ran 20 times slower (measured on two cores), hence
+    Spinning threads next to a busy process ran 20 times slower (measured on two cores), hence
     PASSIVE everywhere.
     """
     return {
@@ -63,11 +63,11 @@ def thread_env(threads: int) -> dict[str, str]:
 def engine_env(*, on_gpu: bool, loopback: bool = True) -> dict[str, str]:
     """Settings of vLLM: one process per engine, and no core pinning.
 
-    Several engines would pin to the same core.
+    Several engines would be pinned to the same core.
 
     Args:
-        on_gpu: the engine has GPUs.
-        loopback: all roles are on this machine, so nothing listens beyond it.
+        on_gpu: whether the engine has GPUs.
+        loopback: all roles run on this machine and listen on loopback only.
     """
     env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"}
     if loopback:
@@ -84,27 +84,27 @@ def engine_env(*, on_gpu: bool, loopback: bool = True) -> dict[str, str]:
 
 
 def packed_env() -> dict[str, str]:
-    """Settings of torch for micro-batches of ever new shapes; the numbers stay the same.
+    """Torch settings for micro-batches whose shapes keep changing; results are unaffected.
 
-    On a CPU oneDNN and its wrapper in torch keep 1,024 bfloat16 matrix kernels each, by shape: a
-    learner grew by 18 MB a step for as long as it was measured (benchmarks/memory_plan.py). A layer
-    forward and backward needs about 30 of them.
+    On a CPU, oneDNN and its wrapper in torch each cache 1,024 bfloat16 matrix kernels by shape: a
+    learner grew by 18 MB per step throughout the measurement (benchmarks/memory_plan.py). The
+    forward and backward passes of a layer need about 30 of them.
     """
     kernels = str(CACHED_KERNELS)
     return {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": kernels, "LRU_CACHE_CAPACITY": kernels}
 
 
 def learner_env(*, on_gpu: bool, loopback: bool) -> dict[str, str]:
-    """Settings of DeepSpeed.
+    """DeepSpeed settings.
 
-    LOCAL_SIZE is never set: with it DeepSpeed leaves shared-memory segments behind.
+    LOCAL_SIZE is never set: with it, DeepSpeed leaves shared-memory segments behind.
     """
     env = {} if on_gpu else {"DS_ACCELERATOR": "cpu"}
     return env | packed_env() | (LOOPBACK_GROUPS if loopback else {})
 
 
 def network_env() -> dict[str, str]:
-    """Models and data sets come from the local cache, unless the user has set HF_HUB_OFFLINE=0."""
+    """Load models and data sets from the local cache, unless the user has set HF_HUB_OFFLINE=0."""
     return {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
 
 
@@ -117,6 +117,6 @@ def actor_env(
 
 
 def apply_driver_env() -> None:
-    """Set the same for the driver's own process; values that the user has set take precedence."""
+    """Apply the same settings to the driver process; values set by the user take precedence."""
     for key, value in (NO_TELEMETRY | network_env() | QUIET).items():
         os.environ.setdefault(key, value)

@@ -23,9 +23,9 @@ class Slot:
     """One worker of the fleet.
 
     Attributes:
-        handle: its current actor.
-        load: work items it has in flight.
-        lock: makes concurrent callers replace a failed actor only once.
+        handle: current actor.
+        load: work items in flight.
+        lock: ensures that concurrent callers replace a failed actor only once.
     """
 
     handle: ActorHandle
@@ -36,8 +36,8 @@ class Slot:
 class Fleet:
     """N actors of one stateless role.
 
-    `prepare` runs on every new actor before it gets work (load weights, warm up); its argument is
-    the handle.
+    `prepare` runs on every new actor before it receives work (load weights, warm up); its argument
+    is the handle.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Fleet:
     async def stop(
         self, before_kill: Callable[[ActorHandle], Coroutine[Any, Any, None]] | None = None
     ) -> None:
-        """Kill all workers; none is replaced.
+        """Kill all workers without replacing them.
 
         `before_kill` runs on each of them first; its errors are ignored.
         """
@@ -72,12 +72,12 @@ class Fleet:
     def least_loaded(self) -> int:
         """Index of the worker with the smallest load.
 
-        Ties go to the lowest index, so that an idle fleet is filled in order.
+        Ties go to the lowest index, so an idle fleet is filled in order.
         """
         return min(range(len(self.slots)), key=lambda i: self.slots[i].load)
 
     async def replace(self, index: int, failed: ActorHandle) -> None:
-        """Replace a failed worker by a new one, unless another caller already did."""
+        """Replace a failed worker, unless another caller already did."""
         slot = self.slots[index]
         async with slot.lock:
             if slot.handle is not failed:
@@ -88,7 +88,7 @@ class Fleet:
             try:
                 await self._prepare(fresh)
             except BaseException:
-                # It holds the slot's resources, which the next attempt's actor needs.
+                # The failed actor holds the slot's resources, which the next attempt needs.
                 self._kill(fresh)
                 raise
             slot.handle = fresh
@@ -96,10 +96,10 @@ class Fleet:
     async def on_worker(
         self, index: int, work: Callable[[ActorHandle], Coroutine[Any, Any, None]]
     ) -> bool:
-        """Run `work` on one worker; replace the worker and retry where the failure policy says so.
+        """Run `work` on one worker; replace the worker and retry if the failure policy says so.
 
         Returns:
-            False where all `ATTEMPTS` attempts failed.
+            False if all `ATTEMPTS` attempts failed.
         """
         for _ in range(ATTEMPTS):
             handle = self.slots[index].handle
@@ -114,7 +114,7 @@ class Fleet:
         return False
 
     async def _try_replace(self, index: int, failed: ActorHandle) -> None:
-        """Replace a worker; where the replacement is lost too, the next attempt replaces that."""
+        """Replace a worker; if the replacement is lost too, the next attempt replaces it."""
         try:
             await self.replace(index, failed)
         except Exception as error:

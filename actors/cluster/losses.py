@@ -1,10 +1,10 @@
-"""Why an actor was lost, in a few words instead of Ray's paragraph of possible causes."""
+"""Short descriptions of why an actor was lost, in place of Ray's list of possible causes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Parts of Ray's messages, and what they mean; the first that occurs counts.
+# Parts of Ray's messages and their meaning; the first match counts.
 _MEANINGS = (
     ("node has died", "its node was lost"),
     ("node is dead", "its node was lost"),
@@ -18,7 +18,7 @@ _MEANINGS = (
 
 
 def is_loss(error: BaseException) -> bool:
-    """Does an error of a remote call say that the actor is gone?"""
+    """Whether the error of a remote call means that the actor is lost."""
     import ray.exceptions as rex
 
     lost = rex.RayActorError, rex.OutOfMemoryError, rex.WorkerCrashedError, rex.NodeDiedError
@@ -26,11 +26,11 @@ def is_loss(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException, *, oom_killed: bool = False) -> str:
-    """How an actor ended, as far as Ray and the kernel know.
+    """Describe how an actor ended, as far as Ray and the kernel report it.
 
     Args:
-        error: what Ray raised for a call of the actor.
-        oom_killed: the kernel's OOM killer has ended a process of this run.
+        error: Ray's error for a call of the actor.
+        oom_killed: whether the kernel's OOM killer has killed a process of this run.
     """
     import ray.exceptions as rex
 
@@ -48,9 +48,9 @@ def reason_of(error: BaseException, *, oom_killed: bool = False) -> str:
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """Processes of this control group that the kernel's OOM killer has ended so far.
+    """Number of processes of this control group that the kernel's OOM killer has killed so far.
 
-    Those of the whole machine where the group keeps no count; 0 where the kernel has none.
+    Falls back to the count of the whole machine, and to 0 if the kernel has none.
     """
     for path in (*_group_files(root), root / "proc/vmstat"):
         try:
@@ -64,9 +64,9 @@ def oom_kills(root: Path = Path("/")) -> int:
 
 
 def _group_files(root: Path) -> list[Path]:
-    """Where the control group of this process counts, in version 2 and 1.
+    """Files that count events of this process's control group, in versions 2 and 1.
 
-    Inside a container the path that the kernel names may not exist: there the root is the group.
+    Inside a container the path given by the kernel may not exist; there the root is the group.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

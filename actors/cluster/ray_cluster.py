@@ -1,6 +1,6 @@
 """The Ray side of a run.
 
-Start or join a cluster, reserve the placement, make plain classes remote, stop everything.
+It starts or joins a cluster, reserves bundles, hosts plain classes as actors and stops everything.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
 
-# Where Ray notes the cluster that was last started on this machine, running or not.
+# Ray's record of the cluster that was last started on this machine, running or not.
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 Ray's own choice
 PROBE_S = 3.0
-SETTLE_S = 15.0  # until a cluster that cannot grow has taken back what was released
-_SLACK = 1e-6  # of sums of fractions
+SETTLE_S = 15.0  # until a cluster that cannot grow has reclaimed released resources
+_SLACK = 1e-6  # tolerance for sums of fractions
 
 
 def answers(address: str) -> bool:
-    """Does anything listen where a cluster should be? `auto` is the one noted on this machine."""
+    """Whether a cluster listens at an address; `auto` is the one recorded on this machine."""
     if address == "auto":
         address = CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.exists() else ""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -45,18 +45,18 @@ def answers(address: str) -> bool:
 
 
 def cluster_is_given() -> bool:
-    """True where the environment names a cluster: in a submitted job, or set by the user."""
+    """Whether the environment names a cluster: in a submitted job, or set by the user."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def in_submitted_job() -> bool:
-    """True in a command started by `ray job submit`."""
+    """Whether this command was started by `ray job submit`."""
     return cluster_is_given() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @dataclass
 class ActorSpec:
-    """How one actor is hosted; `group` holds its bundle, None: the run's own."""
+    """Hosting of one actor; `group` holds its bundle, None: the placement group of the run."""
 
     name: str
     bundle: int
@@ -68,7 +68,7 @@ class ActorSpec:
 
 
 class Cluster:
-    """What one run has of Ray: a placement group for its roles, others for a while, their actors.
+    """The Ray resources of a run: placement groups, permanent and temporary, and their actors.
 
     Closing it leaves no process behind.
     """
@@ -80,13 +80,13 @@ class Cluster:
         self._actors: list[ActorHandle] = []
         self._attempts: dict[str, int] = {}
         self._connected = False
-        self._oom_kills = 0  # before this run
+        self._oom_kills = 0  # count before this run
         self.started_here = False
 
     def connect(self) -> dict[str, float]:
         """Join the given cluster or start one here; returns its resources.
 
-        A local cluster is always a new one: a bare `ray.init()` would join whatever runs on the
+        A local cluster is always new: a bare `ray.init()` would join any cluster that runs on the
         machine. A second call only returns the resources.
         """
         if not self._connected:
@@ -107,7 +107,7 @@ class Cluster:
         return {key: float(value) for key, value in ray.cluster_resources().items()}
 
     def _start(self, options: dict[str, Any]) -> None:
-        """Start a cluster on this machine, of which nothing listens beyond loopback."""
+        """Start a cluster on this machine that listens on loopback only."""
         with _loopback_only():
             import ray
 
@@ -123,7 +123,7 @@ class Cluster:
         self.started_here = True
 
     def _join(self, address: str | None, options: dict[str, Any]) -> None:
-        """Join a given cluster. It is probed first: Ray waits minutes for one that is gone."""
+        """Join a given cluster; probed first, because Ray waits minutes for a missing one."""
         import ray
 
         fix = "Start one (`ray start --head`), submit to one, or set cluster.address=local."
@@ -141,7 +141,7 @@ class Cluster:
         """Reserve all bundles at once; on an autoscaling cluster this is what makes it grow.
 
         Raises:
-            ResourceError: they are not there within `cluster.start_timeout_s`.
+            ResourceError: they are not available within `cluster.start_timeout_s`.
         """
         import ray
 
@@ -154,16 +154,16 @@ class Cluster:
     async def reserve_beside(
         self, bundles: Sequence[Mapping[str, float]], fix: str
     ) -> PlacementGroup:
-        """Reserve bundles beside those of the run, until `release` gives them back.
+        """Reserve bundles besides those of the run, until `release` returns them.
 
-        A cluster that was started here cannot grow, so the wait is short there.
+        A cluster that was started here cannot grow, so it gets a short wait.
 
         Args:
-            bundles: what to reserve, all at once.
-            fix: what the user can do where they are not available.
+            bundles: bundles to reserve, all at once.
+            fix: the fix to show if they are not available.
 
         Raises:
-            ResourceError: they are not there in time.
+            ResourceError: they are not available in time.
         """
         import ray
 
@@ -173,19 +173,19 @@ class Cluster:
         group = await _placed(bundles, limit_s)
         if group is None:
             free = await asyncio.to_thread(ray.available_resources)
-            raise _too_small(bundles, free, f"So much is free after {limit_s:g} s. {fix}")
+            raise _too_small(bundles, free, f"Waited {limit_s:g} s for free resources. {fix}")
         self._beside.append(group)
         return group
 
     def release(self, group: PlacementGroup) -> None:
-        """Give bundles back; actors that are still in them die."""
+        """Release bundles; actors that still run in them are killed."""
         from ray.util.placement_group import remove_placement_group
 
         remove_placement_group(group)
         self._beside = [g for g in self._beside if g is not group]
 
     def spawn(self, cls: type, spec: ActorSpec, *args: Any) -> ActorHandle:
-        """Host a plain class as an actor in its bundle, with its output in `logs/<name>.log`."""
+        """Host a plain class as an actor in its bundle; its output goes to `logs/<name>.log`."""
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -209,12 +209,12 @@ class Cluster:
         return handle
 
     def lost(self, name: str, what: str, error: BaseException) -> ActorLostError:
-        """The error to raise for a lost actor that nothing can replace.
+        """The error to raise for a lost actor that cannot be replaced.
 
         Args:
-            name: of the actor.
-            what: the same in words.
-            error: what Ray raised.
+            name: name of the actor.
+            what: description of the actor.
+            error: Ray's error.
         """
         oom_killed = self.started_here and oom_kills() > self._oom_kills
         return ActorLostError(what, reason_of(error, oom_killed=oom_killed), str(self._log(name)))
@@ -223,20 +223,20 @@ class Cluster:
         return self._log_dir / f"{name}.log"
 
     def kill(self, handle: ActorHandle) -> None:
-        """End one actor at once."""
+        """Kill one actor immediately."""
         import ray
 
         ray.kill(handle, no_restart=True)
         self._actors = [a for a in self._actors if a is not handle]
 
     def vacate(self) -> None:
-        """Give the bundles of the roles back; their actors die, those beside them stay."""
+        """Release the bundles of the roles and kill their actors; other actors keep running."""
         if self._group is not None:
             self.release(self._group)
             self._group = None
 
     def close(self) -> None:
-        """Kill every actor, free the placement, stop a cluster that was started here."""
+        """Kill every actor, release all bundles, and stop the cluster if it was started here."""
         import ray
 
         if not ray.is_initialized():
@@ -252,10 +252,10 @@ class Cluster:
 
 @contextlib.contextmanager
 def _loopback_only() -> Iterator[None]:
-    """Have a cluster that starts now keep to loopback: this process, and all that Ray starts.
+    """Restrict a cluster that starts within the context to loopback.
 
-    Ray's processes read the environment; this one read it when it imported Ray. Both are as before
-    afterward, since a cluster that is joined later must not keep to loopback.
+    Ray's processes read the environment; this process read it when it imported Ray. Both settings
+    are restored afterward, because a cluster that is joined later must not be restricted.
     """
     from ray._private import ray_constants
 
@@ -273,14 +273,14 @@ def _loopback_only() -> Iterator[None]:
 
 
 async def _placed(bundles: Sequence[Mapping[str, float]], limit_s: float) -> PlacementGroup | None:
-    """A placement group once all of it is there; None if that takes longer."""
+    """A placement group once all of it is reserved; None after `limit_s` seconds."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
     group = placement_group([dict(b) for b in bundles], strategy="PACK")
     try:
         await asyncio.wait_for(_ready(group), limit_s)
     except BaseException as error:
-        remove_placement_group(group)  # else it would take what comes free later
+        remove_placement_group(group)  # else it would reserve resources that become free later
         if isinstance(error, TimeoutError):
             return None
         raise
@@ -288,7 +288,7 @@ async def _placed(bundles: Sequence[Mapping[str, float]], limit_s: float) -> Pla
 
 
 def _lacking(bundles: Sequence[Mapping[str, float]], has: Mapping[str, float]) -> str:
-    """The first resource of which there is too little; empty where there is enough of each."""
+    """The first insufficient resource; empty if all suffice."""
     names = sorted({name for bundle in bundles for name in bundle}, reverse=True)
     needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
     return next((n for n in names if needed[n] > has.get(n, 0.0) + _SLACK), "")
@@ -297,7 +297,7 @@ def _lacking(bundles: Sequence[Mapping[str, float]], has: Mapping[str, float]) -
 def _too_small(
     bundles: Sequence[Mapping[str, float]], has: Mapping[str, float], fix: str
 ) -> ResourceError:
-    """The error for bundles that do not fit: what suffices in total may not fit on any one node."""
+    """The error for bundles that do not fit, in total or on any single node."""
     used = "GPU" if any(bundle.get("GPU") for bundle in bundles) else "CPU"
     resource = _lacking(bundles, has) or used
     needed = sum(bundle.get(resource, 0.0) for bundle in bundles)
@@ -309,7 +309,7 @@ async def _ready(group: PlacementGroup) -> None:
 
 
 def hosted(cls: type, log_path: str, attempt: int) -> type:
-    """The class as an actor runs it, with all output in `log_path` from the first line on."""
+    """The class as an actor runs it, with all its output in `log_path`."""
 
     def start(self: Any, *args: Any) -> None:
         redirect_output(log_path, attempt)
@@ -320,7 +320,7 @@ def hosted(cls: type, log_path: str, attempt: int) -> type:
 
 
 def redirect_output(path: str, attempt: int) -> None:
-    """Send this process's standard output and error, C libraries included, to the end of a file."""
+    """Append this process's standard output and error to a file, including C libraries."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(descriptor, f"--- attempt {attempt}, process {os.getpid()}\n".encode())

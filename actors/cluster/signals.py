@@ -7,12 +7,11 @@ import threading
 
 
 def take_back_sigterm() -> None:
-    """Put Python's handler of SIGTERM back in the place of Ray's.
+    """Restore Python's SIGTERM handler after Ray has replaced it.
 
     Ray's native handler, installed by `ray.init`, prints native stacks on the terminal and sets an
-    alarm that aborts the process after three seconds. Python still believes that its own handler is
-    there, so that one is installed once more. Only the main thread may do this; elsewhere nothing
-    happens.
+    alarm that aborts the process after three seconds. Python still considers its own handler
+    installed, so it is installed again. Only the main thread can do this; other threads do nothing.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if handler is None or threading.current_thread() is not threading.main_thread():

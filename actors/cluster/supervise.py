@@ -1,6 +1,6 @@
-"""What to do about an exception from a remote call.
+"""Failure policy and time limits of remote calls.
 
-The one place that decides, and the one that puts time limits.
+No other module decides on restarts or sets time limits.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Decision(Enum):
 def decide(error: BaseException) -> Decision:
     """Failure policy.
 
-    An actor that died, cannot be reached, answers too late or lost its engine is replaced: rollout,
-    verifier and reference workers hold no state that cannot be given to their successor. A wrong
-    configuration, a weight transfer whose two ends disagree, and anything unknown is raised:
-    repeating it would only hide it.
+    An actor that died, is unreachable, timed out or lost its engine is replaced: the state of
+    rollout, verifier and reference workers can be restored in their replacement. A configuration
+    error, a mismatched weight transfer and any unknown error is raised, because a retry would only
+    hide it.
     """
     import ray.exceptions as rex
 
@@ -60,7 +60,7 @@ async def call(awaitable: Awaitable[T], limit_s: float, what: str) -> T:
 
     Raises:
         CallTimeoutError: the limit passed. The remote call keeps running, so kill the actor before
-            asking again.
+            retrying.
     """
     try:
         return await asyncio.wait_for(_plain(awaitable), limit_s)
@@ -69,7 +69,7 @@ async def call(awaitable: Awaitable[T], limit_s: float, what: str) -> T:
 
 
 async def _plain(awaitable: Awaitable[T]) -> T:
-    """An object reference as a coroutine, with Ray's wrapper taken off what it raises."""
+    """Await an object reference; its exception is raised without Ray's wrapper."""
     import ray.exceptions as rex
 
     try:

@@ -26,7 +26,7 @@ OPTIONAL = ("advantages_T", "behavior_T", "reference_T")  # what a `TrainSequenc
 
 
 def pack_groups(groups: Iterable[tuple[Ticket, Group]]) -> bytes:
-    """Serialize the rollouts of several groups; without the requests, since the driver has those.
+    """Serialize the rollouts of several groups, without their requests, which the driver has.
 
     Segments that rollouts share, such as the prompt, are sent once.
     """
@@ -100,7 +100,7 @@ class SequenceColumns(NamedTuple):
 
 
 def pack_sequences(sequences: Sequence[TrainSequence]) -> SequenceColumns:
-    """One rank's share of a step as columns, which Ray sends out of band, without a copy."""
+    """One rank's share of a step as columns, which Ray sends out of band, without copying."""
     rows = [[getattr(s, name) for name in OPTIONAL] for s in sequences]
     columns = [[a for a in column if a is not None] for column in zip(*rows, strict=True)]
     return SequenceColumns(

@@ -11,7 +11,7 @@ from bard_ray.learn.spec import LossSpec
 
 
 class LearnerActor(LearnerRank):
-    """A `LearnerRank` that knows its node's address and the object store's formats."""
+    """A `LearnerRank` with the node's address and the object store's formats."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class LearnerActor(LearnerRank):
         loopback: bool,
         trust_remote_code: bool = False,
     ) -> None:
-        """`loopback`: all ranks run on this machine, so they listen on 127.0.0.1 only."""
+        """Set up the rank; `loopback`: all ranks run on this machine and use only 127.0.0.1."""
         super().__init__(rank, world_size, config, seed, trust_remote_code)
         self._loopback = loopback
 
@@ -46,10 +46,10 @@ class LearnerActor(LearnerRank):
         return self.step(unpack_sequences(columns), loss, lr, global_tokens, num_micro_batches)
 
     def publish(self, dtype: str) -> tuple[tuple[tuple[str, ...], int], FlatWeights]:
-        """Rank 0: parameter names and bytes that were gathered, and the weights themselves.
+        """Rank 0: parameter names and gathered bytes, and the weights themselves.
 
-        Called with `num_returns=2`: the driver fetches the first and passes on a reference to the
-        second.
+        Called with `num_returns=2`: the driver fetches the first result and forwards a reference
+        to the second.
         """
         flat = self.gather(dtype)
         if flat is None:

@@ -1,6 +1,6 @@
 """The `Learner` role over a group of rank actors.
 
-Every call goes to all ranks, and the first failure ends it.
+Every call goes to all ranks and fails with the first failure.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from bard_ray.roles import Published
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-# When a rank dies, the others fail in the middle of a collective operation, often before Ray has
-# noticed the death. So long a failed call waits for the rank that is to blame.
+# When a rank dies, the others fail in the middle of a collective, often before Ray has noticed the
+# death. Seconds that a failed call waits for the error of the lost rank itself.
 BLAME_S = 20.0
 
-Lost = Callable[[int, BaseException], BaseException]  # rank and Ray's error to what is raised
+Lost = Callable[[int, BaseException], BaseException]  # (rank, Ray's error) -> error to raise
 
 
 class RayLearner:
@@ -39,19 +39,19 @@ class RayLearner:
         rollout_dtype: str,
         lost: Lost = lambda rank, error: error,
     ) -> None:
-        """Take ranks that have been spawned.
+        """Wrap ranks that have been spawned.
 
         Args:
-            ranks: one actor each, rank 0 first.
-            config: of the learner.
-            rollout_dtype: torch name of the type in which weights are published.
-            lost: makes the error that is raised for a lost rank.
+            ranks: one actor per rank, rank 0 first.
+            config: configuration of the learner.
+            rollout_dtype: torch name of the dtype in which weights are published.
+            lost: creates the error to raise for a lost rank.
         """
         self._ranks, self._config, self._dtype, self._lost = ranks, config, rollout_dtype, lost
         self._spec = PackSpec.of(config.pack_len, config.micro_tokens, config.attention)
 
     async def start(self) -> None:
-        """Bring the process group up."""
+        """Start the process group."""
         rendezvous = self._ranks[0].rendezvous.remote()
         ((host, port),) = await self._gather([rendezvous], "the learner's rendezvous")
         await self._all("connect", host, port)
@@ -79,7 +79,7 @@ class RayLearner:
     async def publish(self) -> Published:
         """Gather the weights into the object store.
 
-        They are owned by this process, so they outlive the learner.
+        This process owns them, so they outlive the learner.
         """
         dtype = self._dtype
         meta, weights = self._ranks[0].publish.options(num_returns=2).remote(dtype)
@@ -107,7 +107,7 @@ class RayLearner:
         """Results of the ranks, rank 0 first.
 
         Raises:
-            BaseException: the first failure; that of a lost rank rather than what others say of it.
+            BaseException: the first failure; the error of a lost rank takes precedence.
         """
         limit_s = self._config.call_timeout_s
         calls = [asyncio.ensure_future(call(one, limit_s, what)) for one in work]
@@ -128,14 +128,14 @@ class RayLearner:
 
 
 def _failures(calls: Sequence[asyncio.Future[Any]]) -> dict[int, BaseException]:
-    """Errors of the calls that have failed, by rank; those of lost ranks first."""
+    """Errors of the failed calls by rank; lost ranks first."""
     ended = {rank: one.exception() for rank, one in enumerate(calls) if one.done()}
     failed = {rank: error for rank, error in ended.items() if error is not None}
     return dict(sorted(failed.items(), key=lambda item: not is_loss(item[1])))
 
 
 async def _with_losses(calls: Sequence[asyncio.Future[Any]]) -> dict[int, BaseException]:
-    """Failures, once one of them is a lost rank, or all calls have ended, or it takes too long."""
+    """Failures, once one is a lost rank, all calls have ended, or the wait has timed out."""
     deadline = asyncio.get_running_loop().time() + BLAME_S
     while not any(is_loss(error) for error in _failures(calls).values()):
         pending = [one for one in calls if not one.done()]

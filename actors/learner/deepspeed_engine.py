@@ -1,6 +1,6 @@
-"""DeepSpeed, as the learner uses it.
+"""The learner's use of DeepSpeed.
 
-Configuration, process group, model loading, optimizer reset, parameter gathering.
+Covers configuration, process group, model loading, optimizer reset and parameter gathering.
 
 Importing this module is cheap; torch, transformers and deepspeed are imported inside functions.
 """
@@ -39,8 +39,8 @@ ADAM_EPS = 1e-8
 def engine_config(config: LearnerConfig) -> dict[str, Any]:
     """The DeepSpeed configuration.
 
-    The caller owns the accumulation boundary: `backward` accumulates, `step` reduces what is left
-    and updates. Clipping is not in here because it changes from stage to stage; see
+    The caller owns the accumulation boundary: `backward` accumulates, `step` reduces the rest and
+    updates. Clipping is not included because it differs between stages; see
     `set_hyperparameters`.
 
     Raises:
@@ -61,9 +61,9 @@ def engine_config(config: LearnerConfig) -> dict[str, Any]:
 
 
 def open_store(host: str, world_size: int) -> Any:
-    """Rank 0's side of the rendezvous.
+    """Open rank 0's side of the rendezvous.
 
-    A key-value store that listens on `host` only, on a port the system picks.
+    This is a key-value store that listens on `host` only, on a port chosen by the system.
     """
     from torch.distributed import TCPStore
 
@@ -71,7 +71,7 @@ def open_store(host: str, world_size: int) -> Any:
     listener.bind((host, 0))
     listener.listen()
     port = listener.getsockname()[1]
-    # The store takes the descriptor over; left to itself it would listen on every interface.
+    # The store takes over the descriptor; by default it would listen on every interface.
     return TCPStore(
         host,
         port,
@@ -98,7 +98,7 @@ def join_group(config: LearnerConfig, rank: int, world_size: int, store: Any) ->
     from torch import distributed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # One warning a collective otherwise: DeepSpeed calls torch functions by deprecated names.
+    # Avoids one warning per collective: DeepSpeed calls torch functions by deprecated names.
     warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)
     # The shared-memory kernel serves inference only; building it would need a compiler and half a
     # minute.
@@ -116,9 +116,9 @@ def join_group(config: LearnerConfig, rank: int, world_size: int, store: Any) ->
 
 
 def leave_group() -> None:
-    """Leave the process group; without one nothing happens.
+    """Leave the process group; does nothing without one.
 
-    The process may join another one afterward.
+    The process may join another group afterward.
     """
     from torch import distributed
 
@@ -150,7 +150,7 @@ def build_engine(policy: Policy, config: LearnerConfig, optim: OptimSpec) -> Any
 
 
 def set_hyperparameters(engine: Any, optim: OptimSpec) -> None:
-    """Put a stage's constants into a running optimizer."""
+    """Set a stage's optimizer constants on a running engine."""
     for group in engine.optimizer.param_groups:
         group["betas"] = optim.betas
         group["weight_decay"] = optim.weight_decay
@@ -159,9 +159,9 @@ def set_hyperparameters(engine: Any, optim: OptimSpec) -> None:
 
 
 def reset_optimizer(engine: Any) -> None:
-    """Forget moments and step counts, and take float32 masters from the weights again.
+    """Reset moments and step counts, and copy the float32 masters from the weights again.
 
-    As if just built.
+    The optimizer is then in its initial state.
     """
     inner = getattr(engine.optimizer, "optimizer", engine.optimizer)
     for state in inner.state.values():
@@ -172,7 +172,7 @@ def reset_optimizer(engine: Any) -> None:
 
 
 def reduce_and_clip(engine: Any, grad_clip: float) -> float:
-    """Without ZeRO: average gradients over ranks and clip them.
+    """Average gradients over ranks and clip them, without ZeRO.
 
     Returns the norm before clipping.
     """
@@ -184,13 +184,13 @@ def reduce_and_clip(engine: Any, grad_clip: float) -> float:
 
 
 def gathered(weights: NamedWeights, *, write: bool = False) -> Iterator[NamedWeights]:
-    """Whole parameters, a bucket at a time, valid until the next is asked for.
+    """Full parameters, one bucket at a time; a bucket is valid until the next one is requested.
 
-    Every rank has to iterate to the end.
+    Every rank must iterate to the end.
 
     Args:
         weights: named parameters, partitioned by ZeRO-3 or not.
-        write: rank 0 changes the parameters; the others receive its values.
+        write: rank 0 modifies the parameters; the other ranks receive its values.
     """
     for bucket in _buckets(weights):
         with _whole([p for _, p in bucket], write=write):
@@ -198,13 +198,13 @@ def gathered(weights: NamedWeights, *, write: bool = False) -> Iterator[NamedWei
 
 
 def empty_policy(path: str, config: LearnerConfig, trust_remote_code: bool = False) -> Policy:
-    """A policy of a directory's configuration, whose weights are filled in later.
+    """Build a policy from a directory's configuration, without its weights.
 
-    `read_weights` or a checkpoint does so. Under ZeRO-3 it is partitioned while it is built, so
-    that no rank ever holds all of it.
+    `read_weights` or a checkpoint loads them. Under ZeRO-3 the policy is partitioned while it is
+    built, so that no rank ever holds all of it.
 
     Raises:
-        ConfigError: it needs code of its own, which is not trusted.
+        ConfigError: the model needs custom code, which is not trusted.
     """
     import deepspeed
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -213,7 +213,7 @@ def empty_policy(path: str, config: LearnerConfig, trust_remote_code: bool = Fal
     from bard_ray.learn.policy import Policy, weight_dtype
     from bard_ray.model_files import custom_code_refused
 
-    # The weight type comes from the configuration: where a CPU has no float16, the argument `dtype`
+    # The weight dtype comes from the configuration: on a CPU without float16, the argument `dtype`
     # is ignored and everything becomes bfloat16 (DeepSpeed 0.19.8).
     partition = deepspeed.zero.Init(
         config_dict_or_path=engine_config(config), enabled=config.zero_stage == 3
@@ -227,15 +227,15 @@ def empty_policy(path: str, config: LearnerConfig, trust_remote_code: bool = Fal
         described = AutoConfig.from_pretrained(path, **trust)
         with partition, no_init_weights():
             model = AutoModelForCausalLM.from_config(described, **settings)
-    model.tie_weights()  # belongs to the initialization that was left out
+    model.tie_weights()  # part of the initialization that was skipped
     _restore_buffers(model)
     return Policy(model, config.precision)
 
 
 def read_weights(policy: Policy, path: str) -> None:
-    """Fill a policy from the safetensors files of a model directory.
+    """Load a policy's weights from the safetensors files of a model directory.
 
-    Rank 0 reads, the others receive their parts.
+    Rank 0 reads; the other ranks receive their parts.
 
     Raises:
         DataError: the files lack parameters of the model.
@@ -263,8 +263,8 @@ def remove_shared_memory(port: int, directory: str = "/dev/shm") -> list[str]:  
 
     Returns the names deleted.
 
-    Their names end in address, port and rank. None should be there (see `join_group`): this
-    removes what an older process or another setting has left.
+    Their names end in address, port and rank. There should be none (see `join_group`): this removes
+    buffers left by an older process or by another setting.
     """
     stale = [
         file
@@ -291,12 +291,12 @@ def _buckets(weights: NamedWeights) -> Iterator[NamedWeights]:
 
 
 def num_elements(parameter: torch.nn.Parameter) -> int:
-    """Elements of the whole parameter, partitioned or not."""
+    """Number of elements of the full parameter, partitioned or not."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    """Shape of the whole parameter, partitioned or not."""
+    """Shape of the full parameter, partitioned or not."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
@@ -309,10 +309,10 @@ def _whole(parameters: list[torch.nn.Parameter], *, write: bool) -> AbstractCont
 
 
 def _restore_buffers(model: Any) -> None:
-    """Compute buffers again in float32.
+    """Recompute buffers in float32.
 
-    `zero.Init` rounds every tensor made under it to the weight type. For rotary frequencies in
-    bfloat16 that is an error of 0.4 %, which at position 1,000 has turned into radians.
+    `zero.Init` rounds every tensor created under it to the weight dtype. For rotary frequencies in
+    bfloat16 that is an error of 0.4 %, which at position 1,000 has grown to radians.
     """
     for module in model.modules():
         rounded = [

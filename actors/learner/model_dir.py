@@ -1,7 +1,4 @@
-"""Hugging Face model directories.
-
-Written whole or not at all, recognized again, with the files beside the weights.
-"""
+"""Hugging Face model directories: atomic writing, identity stamps, and files beside the weights."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ Stamp = tuple[str, tuple[tuple[str, int, int], ...]]
 
 LAYOUT_FILE = "layout.json"
 _LAYOUT_KEYS = ("ranks", "zero_stage", "precision")
-# What a model directory holds beside weights and configuration: tokenizer, chat templates,
+# Files of a model directory besides weights and configuration: tokenizer, chat templates,
 # generation defaults.
 _SIDE_PATTERNS = (
     "tokenizer*",
@@ -43,16 +40,16 @@ _CODE_PATTERN = "*.py"
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """Tokenizer and generation files by relative path, kept in memory.
+    """Tokenizer and generation files by relative path, held in memory.
 
-    The directory they came from may be gone at export.
+    Their source directory may no longer exist at export.
     """
 
     content: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str, *, code: bool = False) -> SideFiles:
-        """Read them from a model directory; `code` adds the Python files beside them."""
+        """Read the files from a model directory; `code` includes its Python files."""
         root = Path(path)
         patterns = (*_SIDE_PATTERNS, _CODE_PATTERN) if code else _SIDE_PATTERNS
         files = {file for pattern in patterns for file in root.glob(pattern) if file.is_file()}
@@ -71,15 +68,15 @@ def stamp(path: str) -> Stamp:
 
 
 def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFiles) -> None:
-    """Write a model directory beside its final place and rename it.
+    """Write a model directory next to its destination and rename it into place.
 
-    What was there before is replaced.
+    An existing directory is replaced.
 
     Args:
         path: final directory.
-        model: gives the configuration.
-        tensors: weights on the CPU; none for a directory that only describes the model.
-        side: files to put beside them.
+        model: source of the configuration.
+        tensors: weights on the CPU; empty for a directory that only describes the model.
+        side: files to write beside them.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -94,16 +91,16 @@ def write(path: str, model: Any, tensors: dict[str, torch.Tensor], side: SideFil
 
 
 def write_layout(path: str, config: LearnerConfig) -> None:
-    """Note what kind of group saved its state in `path`."""
+    """Record the layout of the learner group that saved its state in `path`."""
     layout = {key: asdict(config)[key] for key in _LAYOUT_KEYS}
     write_json(Path(path) / LAYOUT_FILE, layout)
 
 
 def check_layout(path: str, config: LearnerConfig) -> None:
-    """State can be read only by the kind of group that saved it.
+    """Check that state was saved by a learner group of the same layout.
 
     Raises:
-        RunStateError: there is no state, or another kind of group saved it.
+        RunStateError: there is no state, or a group of another layout saved it.
     """
     file = Path(path) / LAYOUT_FILE
     if not file.exists():

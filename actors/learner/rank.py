@@ -1,6 +1,6 @@
 """One rank of the learner group: a DeepSpeed engine behind a few blocking calls.
 
-Every method is called on all ranks at about the same time, since most of them meet in collectives.
+Every method is called on all ranks at about the same time, because most of them run collectives.
 A rank keeps its model between stages: `begin` with the directory that `export` wrote resets the
 optimizer in place.
 """
@@ -41,7 +41,7 @@ class LearnerRank:
         seed: int,
         trust_remote_code: bool = False,
     ) -> None:
-        """Keep the settings; nothing heavy is imported before `connect`.
+        """Store the settings; heavy imports wait for `connect`.
 
         `trust_remote_code`: run Python code that a model directory contains.
         """
@@ -59,15 +59,15 @@ class LearnerRank:
     # ------------------------------------------------------------------ group
 
     def rendezvous_address(self, host: str = "127.0.0.1") -> tuple[str, int]:
-        """Rank 0 opens the rendezvous on `host`.
+        """Open the rendezvous of rank 0 on `host`.
 
-        `host` is an address of this machine that the other ranks reach.
+        `host` is an address of this machine that the other ranks can reach.
         """
         self._store = deepspeed_engine.open_store(host, self._world_size)
         return host, int(self._store.port)
 
     def connect(self, host: str, port: int) -> None:
-        """Join the process group; returns when every rank has."""
+        """Join the process group; returns when all ranks have joined."""
         from torch.distributed import TCPStore
 
         if self._store is None:
@@ -91,9 +91,9 @@ class LearnerRank:
         Returns whether weights had to be read.
 
         Raises:
-            ConfigError: the model needs code of its own, which is not trusted.
-            DataError: the directory is incomplete, or its model is of a kind whose log-probs we
-                would get wrong.
+            ConfigError: the model needs custom code, which is not trusted.
+            DataError: the directory is incomplete, or log-probs are not supported for its
+                architecture.
         """
         stamp = model_dir.stamp(init_path)
         reuse = self._engine is not None and stamp == self._resident
@@ -118,15 +118,16 @@ class LearnerRank:
             sequences: this rank's share; may be empty.
             loss: which loss, and its constants.
             lr: learning rate of this step.
-            global_tokens: trained tokens of all ranks together, the one denominator of the loss.
-            num_micro_batches: the same on every rank; see `bard_ray.learn.pack.plan_step`.
+            global_tokens: trained tokens summed over ranks, the denominator of the loss.
+            num_micro_batches: number of micro-batches, the same on every rank; see
+                `bard_ray.learn.pack.plan_step`.
 
         Returns:
             Metrics of `bard_ray.metrics.TABLE`, reduced over ranks.
 
         Raises:
-            InvariantError: sequences lack what the loss needs, or `global_tokens` is 0 or not what
-                was trained on.
+            InvariantError: sequences lack an input of the loss, or `global_tokens` is 0 or differs
+                from the number of trained tokens.
         """
         check_sequences(sequences, loss)
         self._use_threads(loss)
@@ -146,9 +147,9 @@ class LearnerRank:
     # ------------------------------------------------------------------ weights out
 
     def gather(self, dtype: str) -> FlatWeights | None:
-        """All weights in one buffer, cast to `dtype` (a torch name); None on other ranks than 0.
+        """All weights in one buffer, cast to `dtype` (a torch name); None except on rank 0.
 
-        The buffer is used again by the next call: hand out a copy (the object store makes one).
+        The next call reuses the buffer: pass on a copy (the object store makes one).
         """
         flat = self._layout(dtype)
         for bucket in deepspeed_engine.gathered(self._weights()):
@@ -157,7 +158,7 @@ class LearnerRank:
         return flat if self._rank == 0 else None
 
     def export(self, path: str) -> None:
-        """Write the weights as a Hugging Face model directory; it appears whole or not at all."""
+        """Write the weights as a Hugging Face model directory, atomically."""
         tensors: dict[str, torch.Tensor] = {}
         for bucket in deepspeed_engine.gathered(self._weights()):
             if self._rank == 0:
@@ -179,7 +180,7 @@ class LearnerRank:
         """Resume from saved state, with the same number of ranks, ZeRO stage and precision.
 
         Raises:
-            RunStateError: the state is missing, or was saved by another kind of group.
+            RunStateError: the state is missing, or was saved by a group of another layout.
         """
         model_dir.check_layout(path, self._config)
         if self._engine is None:
@@ -213,7 +214,7 @@ class LearnerRank:
         self._files = model_dir.SideFiles.read(path, code=self._trust)
 
     def _use_threads(self, loss: LossSpec) -> None:
-        """As many as the plan settled on for the stage; one where there was no plan."""
+        """Set torch's threads to the plan's number for the stage, or to one without a plan."""
         import torch
 
         supervised = loss.kind == "nll" and self._config.sft_threads
@@ -233,7 +234,7 @@ class LearnerRank:
 
         logprobs_N, entropy_N = self._engine(batch, loss.temperature)
         total, sums = loss_of(_token_batch(batch, logprobs_N, entropy_N), loss)
-        # DeepSpeed averages gradients over ranks, while ours are parts of one sum.
+        # DeepSpeed averages gradients over ranks, but ours are parts of one sum.
         self._engine.backward(total * (self._world_size / global_tokens))
         return sums | {"trained": logprobs_N.new_tensor(float(logprobs_N.numel()))}
 
@@ -250,7 +251,7 @@ class LearnerRank:
         return float(self._engine.get_global_grad_norm())
 
     def _reduce(self, sums: Sums, num_tokens: int) -> dict[str, list[float]]:
-        """Sums (maxima for `*_max`) over ranks, one list a name."""
+        """Reduce sums (maxima for `*_max`) over ranks; one list per name."""
         import torch
         from torch import distributed
 
@@ -270,7 +271,7 @@ class LearnerRank:
     def _layout(self, dtype: str) -> FlatWeights:
         """Names, shapes and offsets of the flat buffer.
 
-        On rank 0 the buffer too, allocated once.
+        Rank 0 also allocates the buffer, once.
         """
         if self._flat is None or self._flat.dtypes[0] != dtype:
             shapes = [(name, deepspeed_engine.full_shape(p)) for name, p in self._weights()]
@@ -285,7 +286,7 @@ class LearnerRank:
 
 
 def check_sequences(sequences: Sequence[TrainSequence], loss: LossSpec) -> None:
-    """A missing array would silently train on zeros, so each must be there.
+    """Check that sequences have every array the loss needs; missing ones would train on zeros.
 
     Raises:
         InvariantError: a sequence lacks advantages, behavior or reference log-probs that the loss
@@ -309,7 +310,7 @@ def _token_batch(
 
     return TokenBatch(
         logprobs_N=logprobs_N,
-        proximal_N=logprobs_N.detach(),  # one optimizer step a batch: the policy of its start
+        proximal_N=logprobs_N.detach(),  # one optimizer step per batch: the policy before it
         behavior_N=trained(batch.behavior_RT),
         reference_N=trained(batch.reference_RT),
         entropy_N=entropy_N,

@@ -1,1 +1,1 @@
-"""Which processes a run starts, where they are placed, and which models they load."""
+"""Placement: the processes of a run, their bundles, and the models they load."""

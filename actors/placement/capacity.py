@@ -1,4 +1,4 @@
-"""Whether a plan fits the cluster it is for, found out before anything is started."""
+"""Check that a plan fits its cluster before any process starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bard_ray.errors import ConfigError
 
 
 def starts_here(config: Config) -> bool:
-    """Will the cluster be one that this command starts on this machine?"""
+    """Whether this command starts the cluster on this machine."""
     return config.cluster.address == "local" and not cluster_is_given()
 
 
 def sized_here(config: Config) -> Config:
-    """The configuration with workers and threads settled, where this machine will be the cluster.
+    """The configuration with workers and threads resolved, if this machine will be the cluster.
 
-    A given cluster may grow, so there they are settled once it is joined.
+    A given cluster may grow, so there they are resolved after joining it.
     """
     if not starts_here(config):
         return config
@@ -29,9 +29,9 @@ def sized_here(config: Config) -> Config:
 
 
 def check_plan(plan: Plan, config: Config) -> None:
-    """Refuse what no device could hold, or what this machine has too little for.
+    """Check that a plan fits each device and, for a local cluster, this machine.
 
-    A given cluster may grow, so there only waiting for the placement can tell.
+    A given cluster may grow, so there only the placement itself decides.
 
     Raises:
         ResourceError: the plan does not fit.
@@ -42,7 +42,7 @@ def check_plan(plan: Plan, config: Config) -> None:
 
 
 def check_given_cluster(plan: Plan, config: Config) -> bool:
-    """Compare a plan with what the given cluster has now; False where none answers.
+    """Compare a plan with the current resources of the given cluster; False if none answers.
 
     Raises:
         ResourceError: the plan does not fit.
@@ -59,7 +59,7 @@ def check_given_cluster(plan: Plan, config: Config) -> bool:
 
 
 def local_resources(config: Config) -> dict[str, float]:
-    """What a cluster started here will have; counting GPUs needs no driver."""
+    """Resources of a cluster started on this machine; counting GPUs needs no driver."""
     gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = gpus if visible is None else len([d for d in visible.split(",") if d])

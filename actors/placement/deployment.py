@@ -1,6 +1,6 @@
 """Starts the roles of a run on its cluster.
 
-Which class goes into which bundle, with which environment and threads.
+It assigns each class its bundle, environment and threads.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 @dataclass
 class Roles:
-    """The roles, being started; `reference` is None where no term needs it.
+    """The roles of a run while they start; `reference` is None if no term needs it.
 
-    They start in parallel and a stage waits only for those it uses: supervised training does not
-    wait for vLLM. Data stages start only the roles they use; asking for another one is an error.
+    They start in parallel, and a stage waits only for those it uses: supervised training does not
+    wait for vLLM. Data stages start only the roles they use; accessing another one is an error.
     """
 
     names: frozenset[RoleName]
@@ -49,7 +49,7 @@ class Roles:
         """The rollout workers.
 
         Raises:
-            InvariantError: they were not asked for.
+            InvariantError: they were not started.
         """
         return _there(self.given_sampler, "rollout workers")
 
@@ -58,12 +58,12 @@ class Roles:
         """The learner ranks.
 
         Raises:
-            InvariantError: they were not asked for.
+            InvariantError: they were not started.
         """
         return _there(self.given_learner, "learner ranks")
 
     async def stop(self) -> None:
-        """Stop waiting for what is not up yet; the actors themselves die with the cluster."""
+        """Cancel pending starts; the actors themselves end with the cluster."""
         for task in (self.learner_ready, self.sampling_ready):
             task.cancel()
         await asyncio.gather(self.learner_ready, self.sampling_ready, return_exceptions=True)
@@ -71,13 +71,13 @@ class Roles:
 
 def _there(role: T | None, what: str) -> T:
     if role is None:
-        msg = f"a stage uses {what} without having started them"
+        msg = f"a stage uses {what}, which were not started"
         raise InvariantError(msg)
     return role
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work that must not be left halfway: where the caller is canceled, it waits."""
+    """Await work to completion even if the caller is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -87,7 +87,7 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 def bundles(plan: Plan) -> list[dict[str, float]]:
-    """One bundle a process, roles in the plan's order."""
+    """One bundle per process, roles in the plan's order."""
     return [role.bundle for role in plan.roles for _ in range(role.count)]
 
 
@@ -102,9 +102,9 @@ def first_bundle(plan: Plan, name: str) -> int:
 
 
 class Starter:
-    """Knows how to spawn each role's actors.
+    """Spawns the actors of each role.
 
-    The clients call back here when one has to be replaced.
+    The clients call it again to replace a lost actor.
     """
 
     def __init__(self, cluster: Cluster, plan: Plan, config: Config, model_path: str) -> None:
@@ -116,7 +116,7 @@ class Starter:
         )
 
     def start(self) -> Roles:
-        """Spawn every actor of the plan and begin to bring the roles up."""
+        """Spawn every actor of the plan and begin to start the roles."""
         config, kill = self._config, self._cluster.kill
         names = frozenset(role.name for role in self._plan.roles)
         learner = sampler = reference = None
@@ -229,18 +229,18 @@ class Starter:
 
 
 class Deployment:
-    """A run's processes: started when a stage first needs them, all of them or only some."""
+    """The processes of a run; all or some of them, started when a stage first needs them."""
 
     def __init__(self, cluster: Cluster, config: Config, plan: Plan, model_path: str) -> None:
         self.cluster, self.config, self.plan = cluster, config, plan
         self._model_path = model_path
         self.roles: Roles | None = None
-        self._connecting = asyncio.Lock()  # several steps of the pipeline may be the first to ask
+        self._connecting = asyncio.Lock()  # several pipeline steps may make the first request
 
     async def start(self, names: Collection[RoleName] | None = None) -> Roles:
-        """Start the roles of these names, or all of the plan; those that run already are reused.
+        """Start the roles of these names, or all of the plan; running ones are reused.
 
-        Only one set runs at a time: where that lacks a role, it is stopped first.
+        Only one set runs at a time: if it lacks a role, it is stopped first.
 
         Raises:
             ResourceError: the cluster is too small.
@@ -256,7 +256,7 @@ class Deployment:
         return self.roles
 
     async def connect(self) -> Plan:
-        """Join or start the cluster; returns the plan, with its worker counts sized for it."""
+        """Join or start the cluster; returns the plan with worker counts resolved for it."""
         async with self._connecting:
             available = await _to_its_end(asyncio.to_thread(self.cluster.connect))
             take_back_sigterm()
@@ -268,13 +268,13 @@ class Deployment:
         return self.plan
 
     async def stop(self) -> None:
-        """Stop the roles that run and free their places; the cluster stays."""
+        """Stop the running roles and free their bundles; the cluster keeps running."""
         if self.roles is not None:
             await self.roles.stop()
             self.roles = None
             self.cluster.vacate()
 
     async def close(self) -> None:
-        """Stop everything, the cluster too if it was started here."""
+        """Stop everything, including the cluster if it was started here."""
         await self.stop()
         self.cluster.close()

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
 
-ROLE = "distill.teachers"  # where the configuration names models
+ROLE = "distill.teachers"  # the configuration section that names models
 
 
 class ModelHost:
     """Serves models on a run's cluster: `engines` generate text, `reference` scores it.
 
-    Equal requests share one set of workers.
+    Identical requests share one set of workers.
     """
 
     def __init__(self, cluster: Cluster, config: Config) -> None:
@@ -42,19 +42,19 @@ class ModelHost:
         self._stops: list[Callable[[], Awaitable[None]]] = []
 
     async def engines(self, spec: EngineSpec) -> tuple[RaySampler, PromptFormat]:
-        """Rollout workers that serve a model, started, and that model's prompt format.
+        """Start rollout workers for a model; returns them and the model's prompt format.
 
         Raises:
             ConfigError: the model is not on this machine, or its tokenizer cannot be used.
-            ResourceError: the cluster is too small for them.
+            ResourceError: the cluster is too small for the workers.
             InfrastructureError: an engine does not start.
         """
         return await self._once(spec, lambda: self._serve(spec))
 
     async def reference(self, model: str, revision: str = "main") -> RayReference:
-        """A reference worker with a model's weights.
+        """Start a reference worker with a model's weights.
 
-        Its resources are those of the configuration's `reference`, whatever the size of the model.
+        Its resources are those of the `reference` section, independent of the model's size.
 
         Raises: as `engines` does.
         """
@@ -70,12 +70,12 @@ class ModelHost:
             await self._stops.pop()()
 
     async def _once(self, key: Hashable, serve: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """The result of `serve`, called once for all callers, and again after a failure."""
+        """The result of `serve`, called once for all callers and retried after a failure."""
         task = self._served.get(key)
         if task is None:
             task = self._served[key] = asyncio.create_task(serve())
         try:
-            return await asyncio.shield(task)  # a canceled caller does not cancel it for others
+            return await asyncio.shield(task)  # a cancelled caller does not cancel the others
         except BaseException:
             if task.done() and self._served.get(key) is task:
                 del self._served[key]
@@ -134,7 +134,7 @@ class ModelHost:
         stop: Callable[[], Awaitable[None]],
         group: PlacementGroup,
     ) -> None:
-        """Start workers; they stop and release their bundles with the host, or if that fails."""
+        """Start workers; closing the host or a failed start stops them and frees their bundles."""
 
         async def end() -> None:
             try:
@@ -169,7 +169,7 @@ def _fix(spec: EngineSpec) -> str:
 
 
 def _rollout_config(spec: EngineSpec, student: RolloutConfig) -> RolloutConfig:
-    """Settings of its workers; what the specification does not set is as for the student's."""
+    """Settings of the workers; fields not in the specification are those of the student."""
     return replace(
         student,
         engine="auto",

@@ -1,7 +1,4 @@
-"""Where the student's initial weights come from.
-
-Made on the fly, a directory, or the hub's local cache.
-"""
+"""Location of the student's initial weights: generated, a directory, or the hub's local cache."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from bard_ray.errors import ConfigError
 def student_directory(config: Config, run_path: Path) -> str:
     """A Hugging Face model directory with the student's initial weights.
 
-    The tiny one is written on first use.
+    The tiny model is written on first use.
 
     Raises:
         ConfigError: the model is not on this machine, and the network is off (as it is by default).
@@ -27,11 +24,11 @@ def student_directory(config: Config, run_path: Path) -> str:
 
 
 def model_directory(model: str, revision: str, field: str) -> str:
-    """Where a model is on this machine: a directory, or a hub id of the local cache.
+    """Local directory of a model given as a directory or as a hub id in the local cache.
 
     Raises:
-        ConfigError: `field` names a model that is not here, and the network is off (as it is by
-            default).
+        ConfigError: the model of `field` is not on this machine, and the network is off (as it is
+            by default).
     """
     if Path(model).is_dir():
         return str(Path(model).resolve())

@@ -1,4 +1,4 @@
-"""Placement and memory plan: the processes of a run, what each asks of Ray, and whether all fit.
+"""Placement and memory plan: the processes of a run, their Ray resources, and whether they fit.
 
 The plan is computed from the configuration alone, before Ray starts. `--dry-run` prints it, and
 `actors.placement.deployment` turns it into bundles.
@@ -32,7 +32,7 @@ from bard_ray.preflight.memory import (
 
 RoleName = Literal["rollout", "learner", "reference", "verifier"]
 
-# Placement sums of fractions such as 0.75 + 0.25 are compared with this slack.
+# Tolerance for sums of fractional resources such as 0.75 + 0.25.
 _SLACK = 1e-6
 MAX_AUTO_VERIFIERS = 16
 MAX_AUTO_THREADS = 16
@@ -50,7 +50,7 @@ _MEMORY_FIXES: dict[RoleName, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`count` equal processes; CPUs and GPUs are those of one, memory that of one device."""
+    """`count` identical processes; CPUs and GPUs per process, memory per device."""
 
     name: RoleName
     count: int
@@ -60,30 +60,30 @@ class Role:
 
     @property
     def bundle(self) -> dict[str, float]:
-        """What one process asks of Ray, in Ray's resource names."""
+        """Resources of one process, in Ray's names."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All processes of a run, and the student they were planned for."""
+    """All processes of a run, and the student they are planned for."""
 
     run_name: str
     student: ModelShape
     roles: tuple[Role, ...]
     # bytes of key-value cache that one sequence of full length needs on a rollout device
     sequence_cache: float
-    # models that serve as teachers while the corpus is made, by the configuration's names
+    # models that serve as teachers while the corpus is built, by the configuration's names
     teachers: Mapping[str, EngineSpec] = field(default_factory=dict)
     driver: DeviceMemory = field(default_factory=DeviceMemory)
     ray: DeviceMemory = field(default_factory=DeviceMemory)  # nothing on a given cluster
 
     def role(self, name: RoleName) -> Role | None:
-        """The role of that name; None if the run does not use it."""
+        """The role of this name; None if the run does not use it."""
         return next((role for role in self.roles if role.name == name), None)
 
     def only(self, names: Collection[RoleName]) -> Plan:
-        """The plan with these roles alone."""
+        """The plan restricted to these roles."""
         return replace(self, roles=tuple(role for role in self.roles if role.name in names))
 
     def total(self, resource: Literal["CPU", "GPU"]) -> float:
@@ -92,9 +92,9 @@ class Plan:
 
     @property
     def cached_sequences(self) -> int:
-        """Sequences of `student.max_len` tokens that one rollout worker's cache holds.
+        """Number of `student.max_len`-token sequences that one rollout worker's cache holds.
 
-        Shorter ones fit more often.
+        It holds more sequences if they are shorter.
         """
         rollout = self.role("rollout")
         return int(rollout.memory.parts["kv cache"] // self.sequence_cache) if rollout else 0
@@ -107,10 +107,10 @@ class Plan:
 
 
 def plan_placement(config: Config) -> Plan:
-    """Plan of a checked configuration.
+    """Compute the plan of a checked configuration.
 
     Raises:
-        ConfigError: the student's size is not known.
+        ConfigError: the student's size is unknown.
     """
     shape = model_shape(config)
     rollout, learner, reference, verifier = (
@@ -142,12 +142,12 @@ def plan_placement(config: Config) -> Plan:
 
 
 def served_teachers(config: Config) -> dict[str, EngineSpec]:
-    """Teachers that run as rollout workers of their own, beside the roles."""
+    """Teachers that run on rollout workers of their own, in addition to the roles."""
     return served_models(make_backends(config.distill.teachers))
 
 
 def sized(config: Config, available: Mapping[str, float], *, local: bool) -> Config:
-    """The configuration with the counts settled that it leaves to the cluster.
+    """The configuration with automatic counts resolved for a cluster.
 
     Args:
         config: a checked configuration.
@@ -161,7 +161,7 @@ def sized(config: Config, available: Mapping[str, float], *, local: bool) -> Con
 
 
 def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierConfig:
-    """`verifier.workers` 0 becomes as many as fit into the free CPUs.
+    """Resolve `verifier.workers=0` to as many workers as fit into the free CPUs.
 
     Math:
         floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
@@ -178,7 +178,7 @@ def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierC
 
 
 def _sized_learner(config: Config, available: Mapping[str, float], *, local: bool) -> LearnerConfig:
-    """`learner.threads` and `learner.sft_threads` 0 become the CPUs that a rank may use.
+    """Resolve `learner.threads=0` and `learner.sft_threads=0` to the CPUs that a rank may use.
 
     Math (between 1 and `MAX_AUTO_THREADS`):
         threads      local: floor((CPUs - those of other roles) / ranks), else floor(learner.cpus)
@@ -204,20 +204,20 @@ def _threads(cpus: float) -> int:
 
 
 def _teacher_cpus(plan: Plan, writer: str) -> float:
-    """Most CPUs of teachers at a time: the largest of them and the one that rewrites."""
+    """Peak CPUs of teachers: the largest teacher plus the one that rewrites."""
     takes = {name: spec.workers * spec.cpus for name, spec in plan.teachers.items()}
     return takes.pop(writer, 0.0) + max(takes.values(), default=0.0)
 
 
 def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
-    """Compare the plan with the resources that the cluster has, or can grow to.
+    """Compare the plan with the resources that the cluster has or can grow to.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         available: resources in Ray's names, for example {"CPU": 2, "GPU": 0}.
 
     Raises:
-        ResourceError: the plan asks for more.
+        ResourceError: the plan exceeds them.
     """
     for resource in ("GPU", "CPU"):
         needed, has = plan.total(resource), available.get(resource, 0.0)
@@ -226,7 +226,7 @@ def check_resources(plan: Plan, available: Mapping[str, float]) -> None:
 
 
 def _lower(plan: Plan, resource: str) -> str:
-    """The fix for too few of a resource: every field that could be lowered, with what it takes."""
+    """The fix for a resource shortage: every field that could be lowered, with its usage."""
     counts = {
         "rollout": "rollout.workers",
         "learner": "learner.ranks",
@@ -247,11 +247,11 @@ def _takes(role: Role, resource: str) -> str:
 
 
 def check_memory(plan: Plan, host_gib: float | None = None) -> None:
-    """Refuse a plan that some device cannot hold.
+    """Check that every device can hold its part of the plan.
 
     Args:
-        plan: of the run.
-        host_gib: the machine's main memory, where all roles without a GPU share it.
+        plan: plan of the run.
+        host_gib: main memory of the machine, if all roles without a GPU share it.
 
     Raises:
         ResourceError: a device's plan exceeds its memory, or the cache cannot hold one sequence.
@@ -282,7 +282,7 @@ def _refuse(resource: str, needed: float, available: float, fix: str) -> None:
 
 
 def host_memory_gib() -> float:
-    """Main memory of this machine, GiB."""
+    """Main memory of this machine in GiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
@@ -345,7 +345,7 @@ def _size(num_bytes: float) -> str:
 
 
 def _count(params: float) -> str:
-    """A number of parameters in short: 435 k, 1.7 B."""
+    """A number of parameters in short form: 435 k, 1.7 B."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if params >= size:
             return f"{params / size:.3g} {unit}"

@@ -1,1 +1,1 @@
-"""The stages of a run: each turns what earlier ones left into its own output."""
+"""The stages of a run; each turns the outputs of earlier stages into its own output."""

@@ -1,4 +1,4 @@
-"""What every stage works with, and what a stage is."""
+"""The definition of a stage, and the context shared by all stages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
-# The stage whose weights a stage starts from. Where that one did not run, it is the stage before
-# that, and in the end the given student. `evaluate` measures these weights where no `sft` ran.
+# The stage whose weights a stage starts from. If that one did not run, the lookup continues with
+# its own predecessor and ends at the given student. `evaluate` uses its entry if no `sft` ran.
 STARTS_FROM = {
     "distill": "base",
     "sft_full": "base",
@@ -33,7 +33,7 @@ STARTS_FROM = {
 
 @dataclass
 class Context:
-    """What every stage works with."""
+    """Configuration, run directory and deployment, shared by all stages of a run."""
 
     config: Config
     run: RunDirectory
@@ -44,13 +44,13 @@ class Context:
 
     @property
     def roles(self) -> Roles:
-        """The roles, for a stage that said it needs them.
+        """The roles of the run, for stages that declare `needs_roles`.
 
         Raises:
-            InvariantError: it did not.
+            InvariantError: the stage does not declare it.
         """
         if self.deployment.roles is None:
-            msg = "a stage asked for the roles without having said that it needs them"
+            msg = "a stage uses the roles without declaring `needs_roles`"
             raise InvariantError(msg)
         return self.deployment.roles
 
@@ -70,19 +70,19 @@ class Context:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run, and which others it uses.
+    """One stage of a run and its dependencies.
 
     Attributes:
-        name: as in the configuration, the run directory and the reports.
-        title: a few words for the terminal.
-        unit: what its progress counts; empty: percent.
-        work: does it; returns the facts recorded with it.
-        enabled: the configuration asks for it.
-        goal: its output is wanted for its own sake. Any other stage runs only for a goal.
-        reads: stages whose files it reads, as far as they run.
-        starts_from: the stage whose weights it starts from, as `STARTS_FROM` says; empty: none.
-        needs_roles: it works with the actors. A stage that needs none runs before any is started,
-            so that bad data is found before anything expensive.
+        name: name in the configuration, the run directory and the reports.
+        title: short description for the terminal.
+        unit: unit of its progress; empty: percent.
+        work: runs the stage and returns the facts to record.
+        enabled: whether the configuration enables it.
+        goal: whether its output is a result of the run. Any other stage runs only for a goal.
+        reads: stages whose files it reads, if they run.
+        starts_from: the stage whose weights it starts from (see `STARTS_FROM`); empty: none.
+        needs_roles: whether it uses the actors. Stages that do not use them run before any actor
+            starts, so that bad data is detected before anything expensive.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Stage:
 
 
 def corpus_path(run: RunDirectory, name: str) -> Path:
-    """File of a stage's corpus."""
+    """Path of a stage's corpus."""
     path = run.path / "data" / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""The stage `data`: make sure that grading and RL can use the data before anything starts."""
+"""The stage `data`: check that grading and RL can use the data before any actor starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bard_ray.progress import Progress
 
 
 async def data_stage(context: Context, progress: Progress) -> Facts:
-    """Make sure that grading and RL can use the data; build the corpus of the stage `base`."""
+    """Check that grading and RL can use the data; build the corpus of the stage `base`."""
     config = context.config
     golds = await validate_golds(config)
     await asyncio.to_thread(validate_draws, config)

@@ -41,7 +41,7 @@ EXAMPLES = 3  # questions that the report shows with all of their chains
 
 
 async def distill_stage(context: Context, progress: Progress) -> Facts:
-    """Choose the teacher if there are several, then build the corpora of `sft_full` and `sft`."""
+    """Select the teacher if there are several, then build the corpora of `sft_full` and `sft`."""
     from actors.stages.context import corpus_path
 
     config, started = context.config, time.monotonic()
@@ -70,7 +70,7 @@ async def distill_stage(context: Context, progress: Progress) -> Facts:
     try:
         share = config.budget.none_share
         rows = budget_corpus(output.compressed, output.natural, share, config.run.seed)
-    finally:  # where no chain is left, the report shows which step dropped them
+    finally:  # if no chain is left, the report shows which step dropped them
         wall_s, counters = time.monotonic() - started, resources.counters()
         report = DataReport(config.run.name, wall_s, steps=steps, choice=choice, teachers=counters)
         await asyncio.to_thread(write_report, context, output, rows, report)
@@ -96,9 +96,9 @@ class PipelineOutput:
     Attributes:
         natural: chains before the compression.
         compressed: chains at their budgets.
-        acceptance: all results of the compression, failed ones included.
+        acceptance: all results of the compression, including failed ones.
         diversity_pool: chains before the first filter that reports diversity; empty without one.
-        diverse: chains after it.
+        diverse: chains after that filter.
     """
 
     natural: list[Candidate]
@@ -109,7 +109,7 @@ class PipelineOutput:
 
 
 def collect(pipeline: Pipeline) -> PipelineOutput:
-    """Read the records of a finished pipeline that corpora and report are built from."""
+    """Read the records of a finished pipeline from which corpora and report are built."""
     acceptance = AcceptanceTable()
     for record, reason in pipeline.results():
         acceptance.add(
@@ -128,13 +128,13 @@ def collect(pipeline: Pipeline) -> PipelineOutput:
 def write_report(
     context: Context, output: PipelineOutput, rows: list[DistillRow], report: DataReport
 ) -> Path:
-    """Write `data/report.html` and the same figures as JSON; returns the path of the page.
+    """Write `data/report.html` and the same figures as JSON, and return the path of the page.
 
     Args:
-        context: of the run.
+        context: context of the run.
         output: records of the pipeline.
-        rows: of `data/sft.jsonl`.
-        report: how the corpus was made; what is in it is filled in here.
+        rows: rows of `data/sft.jsonl`.
+        report: facts of how the corpus was built; the facts of its contents are added here.
     """
     count = context.prompt_format().count_tokens
     sampled = {r.question.id: r.pass_rate for r in output.natural if r.pass_rate is not None}
@@ -154,14 +154,14 @@ def write_report(
 
 
 def store_path(config: Config) -> Path:
-    """Directory where steps keep their outputs."""
+    """Directory in which steps store their outputs."""
     return Path(config.distill.store) if config.distill.store else Path(config.run.dir) / "distill"
 
 
 async def build_pipeline(
     context: Context, resources: PipelineResources, teacher: str, questions: int
 ) -> Pipeline:
-    """The pipeline of a configuration, for the chains of one teacher."""
+    """Build the pipeline of a configuration for the chains of one teacher."""
     config, prompts = context.config, context.prompt_format()
     chains = not writes_chains(config.distill)
     source = await asyncio.to_thread(

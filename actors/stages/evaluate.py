@@ -1,4 +1,4 @@
-"""The stage `evaluate`: a budget sweep for every student of the run."""
+"""The stage `evaluate`: a budget sweep over every student of the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bard_ray.rundir import RunDirectory
 
 @dataclass(frozen=True)
 class MeasuredVariant:
-    """A student to measure, and how: its name in the results, its model directory, its sweep."""
+    """A student to evaluate: its name in the results, its model directory, its sweep."""
 
     name: str
     weights: str
@@ -28,9 +28,9 @@ class MeasuredVariant:
 
 
 async def evaluate_stage(context: Context, progress: Progress) -> Facts:
-    """Sweep the budgets for every student this run has.
+    """Run the budget sweep for every student of this run.
 
-    A variant that was measured by an earlier command is not measured again.
+    Variants that an earlier command evaluated are skipped.
     """
     await context.roles.sampling_ready
     config, todo = context.config, variants(context)
@@ -48,10 +48,10 @@ async def evaluate_stage(context: Context, progress: Progress) -> Facts:
 
 
 def variants(context: Context) -> list[MeasuredVariant]:
-    """The students of a run, those before others first.
+    """The students of a run, in training order.
 
-    `student` is the given one. It is measured where no budget-aware SFT ran: there it is what RL
-    started from, or all there is.
+    `student` is the given model. It is evaluated if no budget-aware SFT ran, because then it is
+    the starting point of RL, or the only student.
     """
     plan = plan_sweep(context.config.evaluate, context.config.run.seed)
     trained = [
@@ -69,7 +69,7 @@ def variants(context: Context) -> list[MeasuredVariant]:
 
 
 def _share(progress: Progress, before: int, total: int, name: str) -> OnProgress:
-    """Show the progress of one variant within that of the stage."""
+    """Report the progress of one variant as part of the stage's progress."""
 
     def on_progress(done: int, _: int) -> None:
         progress.update(before + done, total, name)
@@ -92,12 +92,12 @@ async def _measure(
 
 
 def eval_path(run: RunDirectory, variant: str) -> Path:
-    """File of one variant's summary."""
+    """Path of one variant's summary."""
     return run.path / "evals" / f"{variant}.json"
 
 
 def read_evals(run: RunDirectory) -> dict[str, VariantSummary]:
-    """Summaries of all variants, in the order of the evaluation; none where it was disabled."""
+    """Summaries of all variants in evaluation order; empty if evaluation was disabled."""
     if not run.is_done("evaluate"):
         return {}
     return {

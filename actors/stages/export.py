@@ -1,7 +1,7 @@
 """The exported student: a Hugging Face model directory with a model card.
 
-Weights and tokenizer are those of the last stage. The chat template is the one of training, so that
-`apply_chat_template` or a server's chat endpoint builds the prompts the student was trained on.
+Weights and tokenizer are those of the last stage. The chat template is the one used in training, so
+`apply_chat_template` and a server's chat endpoint build the prompts the student was trained on.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ STUDENTS = ("rl", "sft")
 
 
 def export_student(run: RunDirectory, config: Config, results: Results) -> Path | None:
-    """Write `export/`; None where no budget-aware student was trained."""
+    """Write `export/` and return its path; None if no budget-aware student was trained."""
     from bard_ray.data.chat_files import write_chat_templates, write_generation_config
     from bard_ray.data.prompt import load_prompt_format
 
     stage = next((name for name in STUDENTS if run.is_done(name)), None)
     if stage is None:
         return None
-    if stage == "rl":  # a run that was finished early has other steps than it asks for
+    if stage == "rl":  # a run finished early has a different step count
         config = replace(config, rl=replace(config.rl, steps=run.facts("rl")["steps"]))
     source, target = run.checkpoint(stage), run.path / "export"
     prompts = load_prompt_format(str(source), config.student, config.budget.codec)
@@ -46,7 +46,7 @@ def export_student(run: RunDirectory, config: Config, results: Results) -> Path 
 
 
 def _example(prompts: PromptFormat, config: Config) -> ExampleRequest:
-    """The shortest evaluation question at the middle budget, as asked and as a whole prompt."""
+    """The shortest evaluation question at the middle budget, as messages and as a prompt."""
     from bard_ray.data.questions import eval_questions
     from bard_ray.records import TokenBudget
 

@@ -1,6 +1,6 @@
-"""The stages of a run: which there are, in which order, and which of them a configuration needs.
+"""The stages of a run: their order, their dependencies, and which of them a configuration needs.
 
-Each one is a coroutine that turns what earlier stages left into its own output.
+Each stage is a coroutine that turns the outputs of earlier stages into its own output.
 
 | stage | output |
 |---|---|
@@ -10,9 +10,9 @@ Each one is a coroutine that turns what earlier stages left into its own output.
 | rl | `checkpoints/rl/`, and `checkpoints/rl-state/` to resume inside the stage |
 | evaluate | `evals/<variant>.json` |
 
-A run has goals: a trained student (`sft`, `rl`) and its figures (`evaluate`), or the corpus alone
-where `run.goal=corpus`. Every other stage runs only where a goal uses its output, directly or
-through stages in between.
+A run has goals: a trained student (`sft`, `rl`) and its evaluation (`evaluate`), or only the corpus
+if `run.goal=corpus`. Every other stage runs only if a goal uses its output, directly or through
+stages in between.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from bard_ray.rundir import RunDirectory
 
 
 def stages_of(config: Config) -> list[Stage]:
-    """The stages a configuration needs, in order.
+    """The stages that a configuration needs, in order.
 
     Raises:
-        ConfigError: it needs none.
+        ConfigError: the configuration needs no stage.
     """
     stages = all_stages(config)
     needed = _needed({stage.name: stage for stage in stages})
@@ -49,7 +49,7 @@ def stages_of(config: Config) -> list[Stage]:
 
 
 def all_stages(config: Config) -> list[Stage]:
-    """Every stage there is, in order, and how it depends on the others."""
+    """All stages in order, with their dependencies."""
     student = config.run.goal == "student"
 
     def training(name: str, title: str, *reads: str, goal: bool = False) -> Stage:
@@ -95,7 +95,7 @@ def all_stages(config: Config) -> list[Stage]:
 
 
 def resume_point(run: RunDirectory, config: Config) -> str:
-    """Where the same command would continue, in words."""
+    """Describe where the same command would resume."""
     left = [stage.name for stage in stages_of(config) if not run.is_done(stage.name)]
     if not left:
         return "the report"
@@ -106,7 +106,7 @@ def resume_point(run: RunDirectory, config: Config) -> str:
 def uses_student(config: Config) -> bool:
     """Whether the corpus depends on the student's weights.
 
-    They are sampled or scored by a step, or trained in the smoke test of several teachers.
+    It does if a step samples or scores with them, or if the smoke test trains them.
     """
     steps = (step for _, step in pipeline_steps(config.distill))
     sampled_or_scored = any("student" in Traits.of(step).depends_on for step in steps)
@@ -114,10 +114,10 @@ def uses_student(config: Config) -> bool:
 
 
 def _needed(stages: Mapping[str, Stage]) -> set[str]:
-    """Names of the enabled stages that a goal uses, goals included.
+    """Names of the enabled stages that the goals use, including the goals.
 
-    Weights pass through a disabled stage: a stage that would start from it starts from the one
-    before. Other inputs of a disabled stage are not needed.
+    Weights pass through a disabled stage: a stage that would start from it starts from its
+    predecessor. Other inputs of a disabled stage are not needed.
     """
     needed: set[str] = set()
     visit = [stage for stage in stages.values() if stage.goal and stage.enabled]

@@ -1,6 +1,6 @@
-"""What steps of the data pipeline use besides their records, on the cluster of the run.
+"""Roles, engines and teachers for the steps of the data pipeline, on the cluster of the run.
 
-Nothing is started before a step requests it: a corpus that is complete costs no engine.
+Nothing starts before a step requests it, so a complete corpus starts no engine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The placement of what steps declare in `ROLES`; a teacher has workers of its own, or none.
+# Placed roles for each entry of a step's `ROLES`; a teacher has its own workers, or none.
 PLACED_ROLES: dict[str, RoleName] = {
     "student": "rollout",
     "verifier": "verifier",
@@ -38,21 +38,21 @@ PLACED_ROLES: dict[str, RoleName] = {
 
 @dataclass(frozen=True)
 class OpenTeacher:
-    """A teacher that is ready, with its name."""
+    """A teacher that is ready to use, with its name."""
 
     name: str
     teacher: Teacher
 
 
 class PipelineResources:
-    """Starts roles, engines and teachers at their first request, and stops the latter two."""
+    """Starts roles, engines and teachers on first request; stops engines and teachers."""
 
     def __init__(self, context: Context, declared: Collection[str], replies: Path) -> None:
-        """Start nothing yet.
+        """Store the settings; nothing starts yet.
 
         Args:
-            context: of the run.
-            declared: `ROLES` of all steps; the placed ones start together at the first request.
+            context: context of the run.
+            declared: `ROLES` of all steps; the placed ones start together on the first request.
             replies: directory of the reply caches.
         """
         self._context, self._replies = context, replies
@@ -75,7 +75,7 @@ class PipelineResources:
         return self._replies
 
     def tools(self, teacher: str, prompts: PromptFormat) -> StepTools:
-        """The tools of all steps, for one teacher's chains."""
+        """The tools of all steps for one teacher's chains."""
         config = self._context.config
         questions = eval_questions(config.data, config.run.seed)
         texts = ["\n".join(m.content for m in question.messages) for question in questions]
@@ -105,7 +105,7 @@ class PipelineResources:
         return roles.verifier
 
     async def student(self) -> Sampler:
-        """The student's rollout workers, with the weights that the stage `sft` starts from.
+        """The student's rollout workers, loaded with the weights that `sft` starts from.
 
         Raises:
             ConfigError: no step declares them.
@@ -115,7 +115,7 @@ class PipelineResources:
         return await asyncio.shield(self._student)
 
     async def reference(self, path: str) -> Reference:
-        """Log-probs under a model directory or hub id; `""` is the student.
+        """A reference for log-probs under a model directory or hub id; `""` is the student.
 
         Raises:
             ConfigError: no step declares it.
@@ -124,12 +124,12 @@ class PipelineResources:
             return await (await self._model_host()).reference(path)
         await self._start_roles("reference")
         reference = self._context.roles.reference
-        assert reference is not None  # noqa: S101 it was started
+        assert reference is not None  # noqa: S101 started above
         await reference.load(self._context.weights_before("distill"))
         return reference
 
     async def teacher(self, name: str) -> Teacher:
-        """A teacher of the configuration, opened once."""
+        """A teacher of the configuration; opened on first request."""
         if name not in self._teachers:
             self._teachers[name] = asyncio.create_task(self._open(name))
         return (await asyncio.shield(self._teachers[name])).teacher
@@ -139,11 +139,11 @@ class PipelineResources:
         return OpenTeacher(name, await backend.open(name, self))
 
     async def engines(self, spec: EngineSpec) -> tuple[Sampler, PromptFormat]:
-        """Rollout workers that serve another model than the student."""
+        """Rollout workers that serve a model other than the student."""
         return await (await self._model_host()).engines(spec)
 
     async def compute(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a pure function in a Ray task where the cluster has free CPUs, else in a thread."""
+        """Run a pure function in a Ray task if the cluster has free CPUs, else in a thread."""
         async with self._starting:
             if self._task_pool is None:
                 await self._context.deployment.connect()
@@ -151,15 +151,15 @@ class PipelineResources:
         return await self._task_pool(function, *args)
 
     def counters(self) -> dict[str, dict[str, float]]:
-        """Counters of every teacher in this command."""
+        """Counters of every teacher used by this command."""
         ready = [t.result() for t in self._teachers.values() if t.done() and not t.exception()]
         return self._closed_counters | {r.name: dict(r.teacher.counters()) for r in ready}
 
     async def close(self) -> None:
-        """Close teachers and their engines; a later request starts them again.
+        """Close teachers and their engines; a later request restarts them.
 
-        The roles keep running, but the student's weights are loaded again at the next request,
-        since other stages may load other weights meanwhile.
+        The roles keep running, but the next request reloads the student's weights, because other
+        stages may load different weights in between.
         """
         teachers, host = list(self._teachers.values()), self._host
         self._teachers, self._student, self._host = {}, None, None
@@ -204,11 +204,11 @@ class PipelineResources:
 
 
 class TaskPool:
-    """Pure functions on the CPUs that nothing else has reserved.
+    """Runs pure functions on the CPUs that nothing else has reserved.
 
-    Ray tasks of one CPU each, as many as there are free CPUs at the first request, or
-    `distill.workers`; further callers wait. Where no CPU is free, as on a small machine whose roles
-    use all of them, threads of this process.
+    It uses Ray tasks of one CPU each: at most the number of free CPUs at the first request, or
+    `distill.workers`; further callers wait. If no CPU is free, as on a small machine whose roles
+    use all of them, it uses threads of this process.
     """
 
     def __init__(self, workers: int) -> None:
@@ -220,7 +220,7 @@ class TaskPool:
         self._slots = asyncio.Semaphore(concurrency)
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
-        """Return the function's result; its exceptions are raised here."""
+        """Return the function's result, or raise its exception."""
         async with self._slots:
             if not self._on_cluster:
                 return await asyncio.to_thread(function, *args)

@@ -1,4 +1,4 @@
-"""The RL stage: builds the loop's parts from the configuration, runs it, and keeps it resumable."""
+"""The RL stage: builds the loop from the configuration, runs it, and writes checkpoints."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from actors.stages.context import Context
     from bard_ray.progress import Progress
 
-# Groups in a row without a trainable one, in multiples of a step's prompts, before the run is
-# called stuck.
+# Consecutive groups without a trainable one, in multiples of a step's prompts, after which the run
+# counts as stuck.
 STUCK_AFTER_STEPS = 20
 SEED_STRIDE = 7919  # admission number n samples with run seed + stride * n
 
 
 def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
-    """Which group an admission number stands for.
+    """Map an admission number to its group request.
 
-    Question, budgets and seed follow from the number alone, except for budget samplers that read
-    the accuracy so far.
+    Question, budgets and seed are functions of the number alone, except for budget samplers that
+    use the accuracy so far.
     """
     question = training_questions(config.data, config.run.seed)
     budgets, seed = BudgetSource.of(config.budget, config.rl, config.run.seed), config.run.seed
@@ -58,14 +58,14 @@ def request_maker(config: Config) -> Callable[[int, BatchStats], GroupRequest]:
 
 
 def validate_draws(config: Config) -> int:
-    """Draw budgets once for every training question of a data set; returns how many there were.
+    """Draw budgets once for every training question of a data set; returns the question count.
 
-    A question may lack the field that the sampler reads. A sampler that needs nothing but a
-    question is not tried on them, and neither is the synthetic task: its questions all have the
-    same fields, and `bard_ray.preflight.check` has drawn for one.
+    A question may lack the field that the sampler reads. Samplers that read no field are skipped,
+    and so is the synthetic task: its questions all have the same fields, and
+    `bard_ray.preflight.check` has already drawn for one of them.
 
     Raises:
-        ConfigError, DataError: the sampler cannot deal with a question.
+        ConfigError, DataError: the sampler rejects a question.
     """
     if config.data.source == "chain" or not config.rl.enabled:
         return 0
@@ -82,8 +82,8 @@ def validate_draws(config: Config) -> int:
 def rl_spec(config: Config) -> RLSpec:
     """The loop's constants.
 
-    The learning rate follows its schedule over `rl.steps` steps. Where that number changed between
-    two commands, the remaining steps follow the schedule of the new one.
+    The learning rate follows its schedule over `rl.steps` steps. If `rl.steps` changed between two
+    commands, the remaining steps follow the new schedule.
     """
     rl = config.rl
     flow = FlowSpec(
@@ -112,10 +112,10 @@ def rl_optim(rl: RLConfig) -> OptimSpec:
 
 
 async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
-    """Train from the SFT student, or from the newest checkpoint of this stage, and export.
+    """Train from the SFT student, or from the latest checkpoint of this stage, and export.
 
-    A checkpoint at or beyond `rl.steps` is the result as it is: lowering `rl.steps` finishes a run
-    early. See `bard_ray.rundir` for what may change between two commands.
+    A checkpoint at or beyond `rl.steps` is the final result, so lowering `rl.steps` finishes a run
+    early. See `bard_ray.rundir` for the settings that may change between two commands.
     """
     roles, asked = context.roles, context.config.rl.steps
     await asyncio.gather(roles.learner_ready, roles.sampling_ready)
@@ -127,13 +127,13 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
         progress.update(asked, asked, f"ends with the checkpoint of step {state.step}")
         trained = {}
     await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
-    if checkpoint_step(context.run) != state.step:  # of an earlier command, behind the result
+    if checkpoint_step(context.run) != state.step:  # left by an earlier command
         shutil.rmtree(_state_path(context.run), ignore_errors=True)
     return trained | asdict(state.ledger) | {"steps": state.step, "steps_asked": asked}
 
 
 async def _train(context: Context, state: RLState, progress: Progress) -> dict[str, Any]:
-    """Run the loop from `state` to `rl.steps`; returns what is recorded of the roles."""
+    """Run the loop from `state` to `rl.steps`; returns the recorded facts of the roles."""
     config, roles = context.config, context.roles
     reference = roles.reference if config.rl.kl_coef > 0 else None
     if reference is not None:
@@ -159,9 +159,9 @@ async def _train(context: Context, state: RLState, progress: Progress) -> dict[s
 def busy_share(
     before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]
 ) -> float:
-    """Share of the time between two readings in which an engine was stepping, mean over workers.
+    """Share of the time between two readings in which engines were stepping, mean over workers.
 
-    A worker that was replaced in between counts from its own start.
+    A worker that was replaced in between is counted from its own start.
     """
     shares = []
     for old, new in zip(before, after, strict=False):
@@ -179,14 +179,14 @@ def _detail(values: Mapping[str, float]) -> str:
 
 
 def checkpoint_step(run: RunDirectory) -> int | None:
-    """Optimizer steps in the newest checkpoint of the stage; None where there is none."""
+    """Optimizer step of the stage's latest checkpoint; None without a checkpoint."""
     path = _state_path(run)
     recover(path)
     return int(_loop_state(path)["step"]) if is_complete(path) else None
 
 
 def _is_checkpoint(step: int, rl: RLConfig) -> bool:
-    """Every `rl.checkpoint_every` steps, and at the end, from where a longer run continues."""
+    """Whether to write a checkpoint: every `rl.checkpoint_every` steps, and after the last step."""
     return rl.checkpoint_every > 0 and (step % rl.checkpoint_every == 0 or step == rl.steps)
 
 
@@ -200,7 +200,7 @@ def _loop_state(path: Path) -> dict[str, Any]:
 
 
 async def _begin(context: Context) -> RLState:
-    """Learner and loop as of the newest checkpoint, or at the start."""
+    """Restore learner and loop from the latest checkpoint, or start from the SFT student."""
     path, optim = _state_path(context.run), rl_optim(context.config.rl)
     step = checkpoint_step(context.run)
     context.metrics.truncate_after("rl", step or 0)
@@ -213,7 +213,7 @@ async def _begin(context: Context) -> RLState:
 
 
 async def _save(context: Context, state: RLState) -> None:
-    """Write learner and loop aside, then put them in the place of the checkpoint before."""
+    """Write learner and loop state to a temporary directory, then replace the checkpoint."""
     with described_directory(_state_path(context.run), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))

@@ -1,4 +1,4 @@
-"""The choice of the teacher: the configured one, the only one, or the winner of a smoke test."""
+"""Teacher selection: the configured teacher, the only one, or the winner of a smoke test."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from bard_ray.distill.pipeline import Pipeline
     from bard_ray.progress import Progress
 
-    Build = Callable[[str, int], Awaitable[Pipeline]]  # a teacher's pipeline over so many questions
+    Build = Callable[[str, int], Awaitable[Pipeline]]  # (teacher, number of questions)
 
 
 def candidates(config: Config) -> list[str]:
-    """Teachers to choose from; the compressor's writer only if it is listed or the only one."""
+    """Candidate teachers; the compressor's writer only if it is listed or the only one."""
     distill = config.distill
     if distill.teacher:
         return [distill.teacher]
@@ -44,16 +44,16 @@ def candidates(config: Config) -> list[str]:
 async def select_teacher(
     context: Context, resources: PipelineResources, store: Path, build: Build, progress: Progress
 ) -> tuple[str, TeacherChoice | None]:
-    """The teacher whose chains are used, and the result of the smoke test if there was one.
+    """Select the teacher whose chains are used; returns it and the smoke test's result, if any.
 
-    An earlier choice from the same corpora and settings is used again.
+    An earlier choice for the same corpora and settings is reused.
 
     Args:
-        context: of the run.
-        resources: of the pipelines; they are closed before students are trained.
-        store: directory where choices are stored.
+        context: context of the run.
+        resources: resources of the pipelines; closed before students are trained.
+        store: directory in which choices are stored.
         build: builds a candidate's pipeline.
-        progress: shows the current part.
+        progress: progress of the stage.
     """
     config = context.config
     names = candidates(config)
@@ -79,7 +79,7 @@ async def select_teacher(
 
 
 def _corpus(pipeline: Pipeline, config: Config) -> list[DistillRow]:
-    """The rows of a candidate; none where all of its chains were dropped."""
+    """The rows of a candidate; empty if all of its chains were dropped."""
     compressed = list(pipeline.records())
     natural = list(pipeline.records(after=len(pipeline.nodes) - 1))
     try:
@@ -89,7 +89,7 @@ def _corpus(pipeline: Pipeline, config: Config) -> list[DistillRow]:
 
 
 def _settings(config: Config) -> list[object]:
-    """What the outcome depends on besides the corpora."""
+    """Settings that the outcome depends on besides the corpora."""
     evaluate = config.evaluate
     parts = [config.distill.smoke, config.sft, config.student, config.data]
     return [*parts, evaluate.temperature, evaluate.max_new_tokens]

@@ -16,7 +16,7 @@ from bard_ray.sft.loop import train_sft
 
 
 def supervised(name: str) -> Callable[[Context, Progress], Awaitable[Facts]]:
-    """The work of one supervised stage, by the name of its section in the configuration."""
+    """The coroutine of one supervised stage; `name` is its section in the configuration."""
 
     async def work(context: Context, progress: Progress) -> Facts:
         return await sft_stage(context, progress, name)
@@ -25,7 +25,7 @@ def supervised(name: str) -> Callable[[Context, Progress], Awaitable[Facts]]:
 
 
 async def sft_stage(context: Context, progress: Progress, name: str) -> Facts:
-    """Train on one corpus from the weights of the stage before, and export."""
+    """Train on one corpus from the weights of the previous stage, and export."""
     config: SFTConfig = getattr(context.config, name)
     rows = await asyncio.to_thread(read_corpus, corpus_path(context.run, name))
     sequences, dropped = await asyncio.to_thread(

@@ -1,6 +1,6 @@
 """Configuration: the schema, loading with dotted overrides, and the checks.
 
-The schema is dataclasses; every check runs before an actor starts.
+The schema consists of dataclasses; every check runs before an actor starts.
 """
 
 from bard_ray.config.load import load, to_yaml

@@ -1,7 +1,7 @@
 """From a recipe's dataclasses and dotted overrides to one typed configuration; YAML and back.
 
-OmegaConf's structured configs do the typing; this module turns every refusal into a `ConfigError`
-that names the field.
+OmegaConf's structured configs check the types; this module turns each of its errors into a
+`ConfigError` that names the field.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
 
 STEPS = list[Any]  # type of the list of the data pipeline's steps
-# Renamed fields and sections: the old name and the present one.
+# Renamed fields and sections: old name to new name.
 RENAMED = {
     "distil": "distill",
     "distil.spread": "distill.allocation",
     "distill.spread": "distill.allocation",
     "rl.std_normalise": "rl.std_normalize",
 }
-# Fields that no longer exist, and what to do instead.
+# Removed fields and their replacement.
 REMOVED = {
     "distill.contrastive": "Remove it; for a corpus without contrast set"
     " distill.allocation.name=tied.",
 }
 PARAMETERS = dict[str, Any]  # type of a field that holds the parameters of a plug-in
-NAMES = dict[str, str]  # type of a field that maps names of the user's choice to texts
+NAMES = dict[str, str]  # type of a field that maps user-defined names to texts
 
 
 def load(config: Config, overrides: Sequence[str]) -> Config:
@@ -60,10 +60,10 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(text: str) -> Config:
-    """Configuration from YAML; fields that are not named keep the schema's defaults.
+    """Configuration from YAML; unnamed fields keep the schema's defaults.
 
     Raises:
-        ConfigError: broken YAML, an unknown field, or a value of the wrong type.
+        ConfigError: invalid YAML, an unknown field, or a value of the wrong type.
     """
     try:
         tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
@@ -71,7 +71,7 @@ def from_yaml(text: str) -> Config:
         raise ConfigError(
             "configuration", text[:60], f"is not valid YAML ({_one_line(error)})", "Fix it."
         ) from error
-    except OSError:  # OmegaConf's answer to a document that is one number
+    except OSError:  # raised by OmegaConf for a document that is one number
         tree = None
     if not isinstance(tree, dict) or "" in tree:
         raise ConfigError(
@@ -95,9 +95,9 @@ def _to_object(node: DictConfig) -> Config:
 
 
 def _parse(key: str, text: str) -> Any:
-    """Value of an override: the text itself for a text field, YAML for every other.
+    """Value of an override: the text itself for a text field, parsed YAML for any other.
 
-    Text stays text because YAML 1.1 reads a run name such as `0123` as the number 83.
+    Text fields are not parsed because YAML 1.1 reads a run name such as `0123` as the number 83.
     """
     if _type(key) is str and text[:1] not in {"'", '"'}:
         return text
@@ -124,15 +124,15 @@ def _assign(node: DictConfig, key: str, value: object) -> None:
 
 
 def _is_entry(key: str) -> bool:
-    """Is this one entry of a field that is a mapping?
+    """Whether a key is an entry of a field that is a mapping.
 
-    Its names are checked where they are used: parameters of a plug-in by `bard_ray.plugins`, kinds
-    of answers by `bard_ray.verify.kinds`, columns of a data set by `bard_ray.data.source`.
+    Entry names are checked where they are used: plug-in parameters by `bard_ray.plugins`, kinds of
+    answers by `bard_ray.verify.kinds`, columns of a data set by `bard_ray.data.source`.
     """
     above = key.rpartition(".")[0]
     if fields().get(above) == NAMES:
         return True
-    while above and above not in fields():  # an entry may be a mapping itself
+    while above and above not in fields():  # an entry may itself be a mapping
         above = above.rpartition(".")[0]
     return fields().get(above) == PARAMETERS
 
@@ -156,7 +156,7 @@ def _require_known(key: str, value: object) -> None:
 
 
 def _new_name(key: str) -> str:
-    """The present name of a field that was renamed; empty: it was not."""
+    """The new name of a renamed field; empty if it was not renamed."""
     for old in sorted(RENAMED, key=len, reverse=True):
         if key == old or key.startswith(f"{old}."):
             return RENAMED[old] + key.removeprefix(old)
@@ -164,7 +164,7 @@ def _new_name(key: str) -> str:
 
 
 def _hint(key: str) -> str:
-    """Suggest the nearest spelling, and fields of that name in other sections."""
+    """Suggest the closest spellings, and fields of that name in other sections."""
     same_name = [name for name in fields() if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = [*difflib.get_close_matches(key, fields(), n=1, cutoff=0.75), *same_name]
     if not close:
@@ -175,7 +175,7 @@ def _hint(key: str) -> str:
 
 
 def _require_type(key: str, value: object) -> None:
-    """Refuse what OmegaConf would convert silently: a number to text, a number to true or false."""
+    """Reject values that OmegaConf would convert silently: numbers to text or to booleans."""
     wanted = _type(key)
     if wanted is str and not isinstance(value, str):
         raise ConfigError(key, value, "must be text", f'Quote it: "{value}".')
@@ -226,7 +226,7 @@ def _type(key: str) -> object:
 
 @cache
 def fields() -> dict[str, object]:
-    """Dotted name of every field of the schema and its type, in the schema's order."""
+    """Dotted name of every schema field and its type, in schema order."""
     return dict(_walk(Config, ""))
 
 

@@ -1,6 +1,6 @@
 """The whole configuration as dataclasses.
 
-A recipe fills it in, dotted overrides change it, and `bard_ray.preflight.check` judges it.
+A recipe fills it in, dotted overrides change it, and `bard_ray.preflight.check` validates it.
 
 Units are in the names: `_s` seconds, `_tokens` tokens, `_mb` MiB. Lag is in optimizer steps.
 """
@@ -13,20 +13,20 @@ from typing import Any, Literal
 
 @dataclass
 class RunConfig:
-    """Where a run lives and what it is called."""
+    """Name, directory and goal of a run."""
 
     name: str = "bard"
     dir: str = "runs"  # the run's files are in <dir>/<name>; absolute in a submitted job
     # what the run is for: a trained student and its figures, or the training data only
     goal: Literal["student", "corpus"] = "student"
     seed: int = 0
-    fresh: bool = False  # delete what an earlier run of this name left, and start over
-    verbose: bool = False  # engines log warnings too, not errors only, to their files under logs/
+    fresh: bool = False  # delete the files of an earlier run of this name, and start over
+    verbose: bool = False  # engines also log warnings, not only errors, to their files under logs/
 
 
 @dataclass
 class TinyModelConfig:
-    """The model made on the fly when `student.path` is `tiny`: a Qwen3 with random weights."""
+    """The model generated if `student.path` is `tiny`: a Qwen3 with random weights."""
 
     layers: int = 2
     hidden: int = 128
@@ -55,9 +55,9 @@ class ChainConfig:
     """The synthetic task: a start digit and labeled operations on a running value modulo 10."""
 
     ops: list[str] = field(default_factory=lambda: ["+1", "*3"])
-    min_ops: int = 10  # operations of a question, at least
-    max_ops: int = 14  # and at most
-    base_min_ops: int = 4  # at least, in the `base` stage, which also sees short chains
+    min_ops: int = 10  # minimum number of operations of a question
+    max_ops: int = 14  # maximum number of operations of a question
+    base_min_ops: int = 4  # minimum in the `base` stage, which also sees short chains
 
 
 @dataclass
@@ -93,7 +93,7 @@ class DataConfig:
 
 @dataclass
 class BudgetSamplerConfig:
-    """Which budgets a group asks for; see docs/budgets.md."""
+    """Sampler of the budgets of a group; see docs/budgets.md."""
 
     name: str = "uniform"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class BudgetSamplerConfig:
 
 @dataclass
 class BudgetScheduleConfig:
-    """Which budgets may be asked for at a step; see docs/budgets.md."""
+    """Schedule of the budgets available at a step; see docs/budgets.md."""
 
     name: str = "constant"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class BudgetScheduleConfig:
 
 @dataclass
 class BudgetConfig:
-    """Which thinking budgets are taught, and which are held out for the evaluation."""
+    """Thinking budgets for training, and those held out for the evaluation."""
 
     codec: Literal["digits", "sentence"] = "digits"  # how a prompt says its budget; digits: 0 to 99
     train: list[int] = field(default_factory=list)  # in tokens
@@ -121,7 +121,7 @@ class BudgetConfig:
 
 @dataclass
 class CompressorConfig:
-    """How a chain comes to fit a budget; see docs/distillation.md."""
+    """Compressor of chains to budgets; see docs/distillation.md."""
 
     name: str = "drop_steps"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class CompressorConfig:
 
 @dataclass
 class BudgetAllocationConfig:
-    """Which budgets a question is taught at; see docs/distillation.md."""
+    """Allocation of budgets to questions; see docs/distillation.md."""
 
     name: str = "uniform"  # or module:Class
     params: dict[str, Any] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class BudgetAllocationConfig:
 
 @dataclass
 class SmokeConfig:
-    """The choice of a teacher: a short supervised stage on a little of each one's data."""
+    """Smoke test of teachers: a short supervised stage on a sample of each one's data."""
 
     candidates: list[str] = field(default_factory=list)  # empty: all teachers but the writer
     questions: int = 500  # a candidate
@@ -152,18 +152,18 @@ class SmokeConfig:
 class DistillConfig:
     """From questions to a curated, budget-labeled corpus."""
 
-    store: str = ""  # where steps keep their outputs, for all runs; empty: <run.dir>/distill
+    store: str = ""  # directory of step outputs, shared by all runs; empty: <run.dir>/distill
     questions: int = 10_000  # taken from the data, before any are dropped
     # candidate teachers by name, {r1: {backend: openai, model: ...}}; empty: the data has chains
     teachers: dict[str, Any] = field(default_factory=dict)
     teacher: str = ""  # whose chains are used; empty: the only one, or the smoke test's choice
     smoke: SmokeConfig = field(default_factory=SmokeConfig)
-    # what happens to questions and chains, in order, as names or {name: {parameter: value}}
+    # steps of the pipeline in order, as names or {name: {parameter: value}}
     steps: list[Any] = field(default_factory=list)
     compressor: CompressorConfig = field(default_factory=CompressorConfig)
     allocation: BudgetAllocationConfig = field(default_factory=BudgetAllocationConfig)
     budgets_per_question: int = 4
-    workers: int = 0  # CPU-bound pieces of work at a time; 0: as many as there are free CPUs
+    workers: int = 0  # concurrent CPU-bound tasks; 0: the number of free CPUs
 
 
 @dataclass
@@ -194,7 +194,7 @@ class FidelityConfig:
 
 @dataclass
 class RewardConfig:
-    """What a rollout earns: a plug-in of `bard_ray.rewards.library`, or `module:Class`."""
+    """Reward of a rollout: a plug-in of `bard_ray.rewards.library`, or `module:Class`."""
 
     name: str = "product"
     params: dict[str, Any] = field(default_factory=dict)  # the others keep their defaults
@@ -205,7 +205,7 @@ class RewardConfig:
 
 @dataclass
 class CorrectionConfig:
-    """How RL corrects for tokens that an older policy or another engine sampled."""
+    """Off-policy correction for tokens sampled by an older policy or by another engine."""
 
     # truncated, masked, sequence, decoupled, none, or module:Class
     name: str = "truncated"
@@ -294,7 +294,7 @@ class LearnerConfig:
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "eager"
     pack_len: int = 256  # tokens of one packed row, student.max_len or more
     micro_tokens: int = 4096  # tokens of one micro-batch with padding, pack_len or more
-    recompute: bool = False  # compute activations again in the backward pass: less memory
+    recompute: bool = False  # recompute activations in the backward pass: less memory
     # CPU threads of one rank, and of the reference worker; 0: the CPUs that the other roles leave,
     # on a given cluster learner.cpus
     threads: int = 0
@@ -342,14 +342,14 @@ class ClusterConfig:
 
 @dataclass
 class ReportConfig:
-    """What is written at the end."""
+    """The report written at the end."""
 
     title: str = "BARD"
 
 
 @dataclass
 class Config:
-    """Everything a run needs."""
+    """The whole configuration of a run."""
 
     run: RunConfig = field(default_factory=RunConfig)
     student: StudentConfig = field(default_factory=StudentConfig)

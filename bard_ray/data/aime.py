@@ -1,4 +1,4 @@
-"""What the AIME sets have in common: integer answers from 0 to 999, and mirrors that differ."""
+"""Shared by the AIME sets: integer answers from 0 to 999, and mirrors with different columns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class AimeSource(FlatSource):
         """The answer as written: `073` stays text.
 
         Raises:
-            DataError: it is no integer from 0 to 999.
+            DataError: the answer is not an integer from 0 to 999.
         """
         if not (answer.isascii() and answer.isdigit() and int(answer) <= MAX_ANSWER):
-            problem = f"has the answer {answer!r}, which is no integer from 0 to {MAX_ANSWER}"
+            problem = f"has the answer {answer!r}, which is not an integer from 0 to {MAX_ANSWER}"
             raise row.error(problem, "Fix or remove the row.")
         return answer

@@ -3,7 +3,7 @@
 A question is a start digit and N lettered operations on a running value modulo 10.
 
 `8a+1b*3c+1?` starts at 8, adds 1 (9), multiplies by 3 (7), adds 1 (8): the answer is 8. Every
-operation has its letter, so a chain of thought that drops steps can still say which step it is at.
+operation has a letter, so a chain of thought that drops steps can still name its current step.
 Source: ours (tiny task).
 """
 
@@ -34,7 +34,7 @@ _STREAMS = {
     "rl": Stream.RL,
 }
 _HELD_OUT = ("eval", "smoke")
-_EVAL_CLASSES = 8  # one text in this many is for measuring and is never trained on
+_EVAL_CLASSES = 8  # one text in this many is reserved for evaluation and never trained on
 _MAX_DRAWS = 1000
 
 
@@ -61,10 +61,10 @@ class Chain:
 
 
 def chain_question(cfg: ChainConfig, seed: int, split: Split, index: int) -> Question:
-    """Question number `index` of a split; it follows from the arguments alone.
+    """Question number `index` of a split; a pure function of its arguments.
 
-    No text of the `eval` and `smoke` splits occurs in one that is trained on: texts are divided by
-    their hash, and draws of the wrong side are repeated.
+    No text of the `eval` and `smoke` splits occurs in a training split: texts are divided by their
+    hash, and draws from the wrong side are repeated.
 
     Raises:
         ConfigError: an operation is unknown, the lengths do not fit, or the task has too few
@@ -128,11 +128,11 @@ def answer_text(answer: str) -> str:
 def chain_problems(
     cfg: ChainConfig, shortest: Sequence[str] = ("min_ops", "base_min_ops")
 ) -> Iterator[ConfigError]:
-    """What is wrong with the fields taken together.
+    """Problems between the fields of the task.
 
     Args:
         cfg: the task.
-        shortest: fields that name a smallest number of operations.
+        shortest: fields that set a minimum number of operations.
     """
     bad = [op for op in cfg.ops if not OP_PATTERN.fullmatch(op)]
     if bad or not cfg.ops:
@@ -155,7 +155,7 @@ def apply_op(value: int, op: str) -> int:
 
 
 def _is_held_out(text: str) -> bool:
-    # Not a CRC: it is linear in the bits, so the held-out questions would be of a special kind.
+    # Not a CRC: it is linear in the bits, so the held-out questions would be a biased sample.
     return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % _EVAL_CLASSES == 0
 
 

@@ -1,4 +1,4 @@
-"""Files of an exported student that decide how it is prompted, stopped and sampled."""
+"""Files of an exported student that define its prompts, end tokens and sampling defaults."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TEMPLATE = "chat_template.jinja"
 _NAMED_TEMPLATES = "additional_chat_templates"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _GENERATION_CONFIG = "generation_config.json"
-# What stays of the generation defaults a model comes with; how it is sampled is ours to say.
+# Entries kept from a model's own generation defaults; sampling parameters are overwritten.
 _KEPT = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def write_chat_templates(directory: Path, templates: Mapping[str, str]) -> None:
-    """Replace the chat templates of a model directory, in the places where transformers looks.
+    """Replace the chat templates of a model directory in all files that transformers reads.
 
-    They may have been in `tokenizer_config.json`, or in a processor's `chat_template.json`.
+    Old ones may be in `tokenizer_config.json` or in a processor's `chat_template.json`.
     """
     (directory / "chat_template.json").unlink(missing_ok=True)
     shutil.rmtree(directory / _NAMED_TEMPLATES, ignore_errors=True)
@@ -35,15 +35,15 @@ def write_chat_templates(directory: Path, templates: Mapping[str, str]) -> None:
 
 
 def write_generation_config(directory: Path, eos_id: int, temperature: float) -> None:
-    """Write generation defaults that stop where completions end and sample as the evaluation did.
+    """Write generation defaults with the end tokens of training and the evaluation's sampling.
 
-    End ids that the model had are kept. `top_k` and `top_p` are written out because libraries take
-    a missing one for different values.
+    The model's existing end ids are kept. `top_k` and `top_p` are written explicitly because
+    libraries have different defaults for them.
 
     Args:
         directory: model directory.
         eos_id: token id that ends a completion.
-        temperature: of the evaluation; 0 is greedy.
+        temperature: temperature of the evaluation; 0 is greedy.
     """
     before = _read(directory / _GENERATION_CONFIG) or _read(directory / "config.json")
     settings = {key: before[key] for key in _KEPT if before.get(key) is not None}
@@ -57,7 +57,7 @@ def write_generation_config(directory: Path, eos_id: int, temperature: float) ->
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file."""
+    """A JSON object from a file; empty if the file does not exist."""
     if not file.exists():
         return {}
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

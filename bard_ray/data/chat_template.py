@@ -1,9 +1,9 @@
 """The chat template a student is trained with and exported with.
 
-Many templates leave it to the model to open its thinking, and hybrid ones close it at once unless
-the caller asks for thinking. A student is trained on prompts that end in the open think tag, so
-`student_templates` rewrites the model's own templates: without any argument they render such
-prompts. Training renders with the result and an export contains it, so the two cannot differ.
+Many templates leave the opening think tag to the model, and hybrid ones close it immediately unless
+the caller enables thinking. A student is trained on prompts that end in the open think tag, so
+`student_templates` rewrites the model's own templates to render such prompts by default. Training
+and export use the same result, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from bard_ray.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The template that transformers and vLLM use where a request names no other one.
+# The template that transformers and vLLM use by default.
 DEFAULT = "default"
-# What a template may raise on messages or arguments it was not written for.
+# Exceptions of a template for messages or arguments it does not support.
 TEMPLATE_ERRORS = (jinja2.TemplateError, AttributeError, LookupError, TypeError, ValueError)
 
 _NAME = re.compile(r"\w[\w-]*")  # a named template becomes a file of that name
 _PROBE = "What is 1+1?"
-# Names that hybrid templates use for the switch that turns thinking on.
+# Argument names with which hybrid templates enable thinking.
 _THINKING_ON = {"enable_thinking": True, "thinking": True}
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
-# Statements in front of the model's template: the place for arguments of our own. The last line
-# break is removed by Jinja (`trim_blocks`), so that the model's template still starts a line.
+# Statements before the model's template, which set our arguments. Jinja removes the last line break
+# (`trim_blocks`), so the model's template still starts a line.
 _HEADER = """\
 {#- Thinking is on unless the caller turns it off, and the prompt ends in the open think tag. -#}
 {%- set enable_thinking = enable_thinking | default(thinking | default(true)) -%}
 {%- set thinking = thinking | default(enable_thinking) %}
 """
-# What follows the model's template, which is captured in `bard_prompt`.
+# Statements after the model's template, whose output is captured in `bard_prompt`.
 _FOOTER = """
 {{- bard_prompt -}}
 {%- set bard_end = bard_prompt.rstrip() -%}
@@ -53,7 +53,7 @@ def student_templates(
     """The tokenizer's templates by name, as a student is trained and exported with them.
 
     Raises:
-        ConfigError: there is none, or its prompts cannot be made to end in the open think tag.
+        ConfigError: there is none, or its prompts cannot end in the open think tag.
     """
     found = tokenizer.chat_template
     named: dict[str, str] = found if isinstance(found, dict) else {DEFAULT: found}
@@ -75,15 +75,15 @@ def open_thinking(template: str, think_open: str, think_close: str) -> str:
     turns thinking off with `enable_thinking=false` (or `thinking=false`). Without
     `add_generation_prompt` nothing is added.
     """
-    # Jinja drops a line break at the end of a source. `{%+` keeps blanks in front of a statement,
-    # which `lstrip_blocks` would remove.
+    # Jinja drops a line break at the end of a source. `{%+` keeps blanks before a statement, which
+    # `lstrip_blocks` would remove.
     body = re.sub(r"(\r\n|\r|\n)\Z", "", template)
     footer = _FOOTER.replace("@OPEN@", _literal(think_open))
     footer = footer.replace("@CLOSE@", _literal(think_close))
     prompt = f"{{% set bard_prompt %}}\n{body}{{%+ endset -%}}{footer}"
     if _GENERATION.search(body):
         # Masks of assistant tokens cannot be computed inside a captured block. They are computed
-        # without a generation prompt, where nothing has to be captured.
+        # without a generation prompt, in which case nothing needs to be captured.
         prompt = f"{{% if add_generation_prompt %}}\n{prompt}{{%- else %}}\n{body}{{%+ endif %}}"
     return _HEADER + prompt
 
@@ -96,7 +96,7 @@ def render(
 ) -> str:
     """The prompt for the next assistant turn, as text.
 
-    Raises: one of `TEMPLATE_ERRORS`, where the template does not accept the messages.
+    Raises: one of `TEMPLATE_ERRORS`, if the template does not accept the messages.
     """
     text = tokenizer.apply_chat_template(
         messages,
@@ -109,7 +109,7 @@ def render(
 
 
 def _opens_thinking(tokenizer: PreTrainedTokenizerBase, template: str, think_open: str) -> bool:
-    """True where a template needs no change: it opens the thinking without any argument."""
+    """Whether a template already opens the thinking by default and needs no change."""
     probe = [{"role": "user", "content": _PROBE}]
     try:
         plain = render(tokenizer, template, probe)

@@ -19,20 +19,20 @@ INSTRUCTION = r"Answer with the letter of the correct option in \boxed{}."
 def choice_question(
     item_id: str, text: str, correct: str, incorrect: Sequence[str], seed: int
 ) -> Question:
-    """A question whose options are in an order that follows from (seed, item id) alone.
+    """A question whose options are in a random order determined by (seed, item id).
 
     Args:
         item_id: id of the item; with the seed it fixes the order.
         text: the question.
         correct: text of the correct option.
-        incorrect: texts of the others, 1 to 25 of them.
-        seed: of the run.
+        incorrect: texts of the other options, 1 to 25 of them.
+        seed: seed of the run.
 
     Returns:
         A question of kind `choice` whose gold answer is a letter. Source: ours.
 
     Raises:
-        DataError: an option is blank, two are the same, or there are too few or too many.
+        DataError: an option is blank, two options are equal, or there are too few or too many.
     """
     options = [option.strip() for option in (correct, *incorrect)]
     _require_options(item_id, options)

@@ -1,4 +1,4 @@
-"""Rows that are a conversation and perhaps a gold answer: what trainers for SFT and RL read."""
+"""Rows with a conversation and an optional gold answer, as SFT and RL trainers read them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bard_ray.records import AnswerKind, Question
 
 
 class ConversationSource(Source):
-    """Base of such a format.
+    """Base class of conversation formats.
 
     Attributes:
         chats: columns that hold a conversation or a prompt, in order of preference.
         golds: columns that may hold the gold answer, in order of preference.
-        kind: of the answers.
+        kind: kind of the answers.
     """
 
     chats: ClassVar[tuple[str, ...]] = ("messages", "prompt")
@@ -42,7 +42,7 @@ class ConversationSource(Source):
         require_kind(self.kind)
 
     def read(self, row: Row, need_chains: bool) -> Iterable[TeacherRow]:
-        """The question, with the completion as its chain where it has a closed thought."""
+        """The question, with the completion as its chain if its thinking is closed."""
         chat = self._chat(row)
         chain = tagged_chain(chat.completion)
         chains = (chain,) if chain else ()

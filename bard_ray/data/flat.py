@@ -1,4 +1,4 @@
-"""Question sets with one row a question: a question column, a gold answer column, perhaps an id."""
+"""Question sets with one row per question: question, gold answer, and optionally an id."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bard_ray.records import AnswerKind
 
 
 class FlatSource(Source):
-    """Base of a question set.
+    """Base class of question sets.
 
     Attributes:
-        ids, questions, answers: names of a column, in order of preference: mirrors of one data set
-            differ in them.
-        meta: columns that go into the question's meta, where they are not null.
-        prefix: put before an id, so that ids of several sets do not meet.
-        kind: of the answers.
-        null_answer: why rows whose answer is null are left out; empty: they are an error.
+        ids, questions, answers: names of a column, in order of preference, because mirrors of one
+            data set differ in them.
+        meta: columns copied into the question's meta unless they are null.
+        prefix: prefix of ids, so that ids of several sets do not collide.
+        kind: kind of the answers.
+        null_answer: the reason to skip rows whose answer is null; empty: they are an error.
     """
 
     ids: ClassVar[tuple[str, ...]] = ("id",)
@@ -35,7 +35,7 @@ class FlatSource(Source):
         cls.question_columns = (*cls.ids, *cls.questions, *cls.answers, *cls.meta)
 
     def read(self, row: Row, need_chains: bool) -> Iterable[TeacherRow]:
-        """The question; a set of this kind has no chains."""
+        """The question, without chains."""
         if self.null_answer and not row.optional(*self.answers):
             return row.skip(self.null_answer)
         text, item_id = row.text(*self.questions), row.optional(*self.ids)
@@ -50,6 +50,6 @@ class FlatSource(Source):
         """The gold answer as it is graded.
 
         Raises:
-            DataError: it cannot be one.
+            DataError: the answer is not valid for this set.
         """
         return answer

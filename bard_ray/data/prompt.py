@@ -1,6 +1,6 @@
-"""What a student reads and writes, as token ids.
+"""Prompts and completions of a student as token ids.
 
-This is the one place that joins chat template, budget text and think tags.
+Only this module combines chat template, budget text and think tags.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class PromptFormat:
     """Turns questions and chains into token ids, the same way for training and for sampling.
 
     Attributes:
-        close_id: id of the closing think tag; the thinking span ends where it first occurs.
+        close_id: id of the closing think tag; the thinking span ends at its first occurrence.
         eos_id: id that ends a completion.
-        tags: both, and the id of the opening think tag if it has one.
+        tags: both ids, and the id of the opening think tag if it has one.
         templates: chat templates by name. Prompts are rendered with the default one; an exported
-            student contains them all.
+            student contains all of them.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PromptFormat:
     def messages(
         self, question: Question, budget: Budget, show_budget: bool = True
     ) -> list[dict[str, str]]:
-        """The conversation to send: the question's, with the budget after the last user message.
+        """The question's conversation, with the budget after the last user message.
 
         Raises:
             ConfigError: the codec cannot write this budget.
@@ -98,12 +98,12 @@ class PromptFormat:
         return self._completions([(think_text, answer_text)])[0]
 
     def prefix_ids(self, prefix: ThinkPrefix) -> Ints:
-        """A think prefix as token ids (T,), with the closing tag if it is closed."""
+        """A think prefix as token ids (T,), including the closing tag if it is closed."""
         ids_T = self._tokenize([prefix.text])[0]
         return np.append(ids_T, np.int32(self.close_id)) if prefix.closed else ids_T
 
     def token_ends(self, texts: Sequence[str]) -> list[tuple[Ints, Ints]]:
-        """Token ids of every text, and where in it each of them ends, in characters; (T,) each.
+        """Token ids of every text, and the character offset at which each ends; (T,) each.
 
         Raises:
             ConfigError: the tokenizer gives no text offsets.
@@ -161,7 +161,7 @@ class PromptFormat:
             ) from error
 
     def _completions(self, pairs: Sequence[tuple[str, str]]) -> list[Ints]:
-        # Joined as ids, so that the closing tag is one token whatever the text before it is.
+        # Joined as ids, so that the closing tag is one token after any text.
         thinks = self._tokenize([think for think, _ in pairs])
         answers = self._tokenize([answer for _, answer in pairs])
         close_T, eos_T = np.array([self.close_id], np.int32), np.array([self.eos_id], np.int32)
@@ -198,7 +198,7 @@ class PromptFormat:
         return int(ids_T[0])
 
     def _open_id(self) -> int | None:
-        """Id of the opening tag, None where it is several tokens: prompts need it as text only."""
+        """Id of the opening tag; None if it is several tokens, since prompts need only its text."""
         ids_T = self._tokenize([self.think_open])[0]
         single = ids_T.size == 1 and ids_T[0] != self.tokenizer.unk_token_id
         return int(ids_T[0]) if single else None

@@ -12,15 +12,15 @@ from bard_ray.errors import ConfigError
 from bard_ray.records import Question
 from bard_ray.streams import Stream, rng
 
-_DRAWS = 100  # of the synthetic task, for each question of a smoke test
+_DRAWS = 100  # draws from the synthetic task per question of a smoke test
 
 
 def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]:
     """The endless stream of RL questions.
 
-    Question number `index` follows from (data, seed, index) alone.
+    Question number `index` is a function of (data, seed, index).
 
-    A data set is read in a new random order each epoch, without the questions held out for the
+    A data set is read in a new random order each epoch, without the questions held out for
     evaluation.
 
     Raises:
@@ -40,7 +40,7 @@ def training_questions(data: DataConfig, seed: int) -> Callable[[int], Question]
 def eval_questions(data: DataConfig, seed: int) -> list[Question]:
     """The held-out questions.
 
-    There are `data.eval_questions` of them, or as many as `data.rows.eval_path` has.
+    There are `data.eval_questions` of them, or all rows of `data.rows.eval_path`.
 
     Raises:
         ConfigError, DataError: the task or the data set is not usable.
@@ -60,18 +60,18 @@ def smoke_questions(
 ) -> list[Question]:
     """Questions on which the students of candidate teachers are compared.
 
-    None belongs to the evaluation, else the choice would be tuned on it. The synthetic task has a
-    split for them. From a data set they are a random choice of training rows that are in no
-    candidate's corpus; once a teacher is chosen they may be trained on.
+    None of them is an evaluation question, otherwise the choice would be tuned on the evaluation.
+    The synthetic task has a separate split. From a data set they are a random sample of training
+    rows that are in no candidate's corpus; once a teacher is chosen they may be trained on.
 
     Args:
-        data: where they come from.
-        seed: of the run.
-        count: how many; fewer where a data set has no more.
+        data: source of the questions.
+        seed: seed of the run.
+        count: number of questions; fewer if the data set has no more.
         taken: questions of the corpora of all candidates.
 
     Raises:
-        ConfigError: none is left.
+        ConfigError: no question is left.
         DataError: the data set is not usable.
     """
     out = list(taken)
@@ -86,7 +86,7 @@ def smoke_questions(
             found.append(question)
             texts.add(question.messages)
     if not found:
-        rule = "leaves no question of the data to try the students of the candidates on"
+        rule = "leaves no question of the data to compare the candidates' students on"
         raise ConfigError("distill.smoke.questions", len(ids), rule, "Lower it.")
     return found
 
@@ -107,8 +107,7 @@ def split_rows(
 ) -> tuple[list[TeacherRow], list[TeacherRow]]:
     """Training rows and held-out rows of a data set.
 
-    The last `data.eval_questions` rows are held out, unless the evaluation has a data set of its
-    own.
+    The last `data.eval_questions` rows are held out, unless the evaluation has its own data set.
 
     Raises:
         ConfigError: nothing would be left for training.

@@ -1,8 +1,8 @@
-r"""Pieces that formats share: chats, think tags, gold answers.
+r"""Helpers shared by all formats: chats, think tags, gold answers.
 
-A *gold answer* is what a chain is graded against. Data sets write it in a column, at the end of a
-worked solution, or not at all; in the last case the teacher's own boxed answer stands in, and the
-question says so: `meta["gold"] == "teacher"`.
+A chain is graded against a *gold answer*. Data sets have it in a column, at the end of a worked
+solution, or not at all; in the last case the teacher's own boxed answer is used, and the question
+has `meta["gold"] == "teacher"`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bard_ray.records import AnswerKind, Message, Question
 from bard_ray.verify.extract import extract_boxed
 from bard_ray.verify.kinds import known_kinds
 
-# As the data sets write them, whatever the student's tags are.
+# The tags of the data sets, independent of the student's tags.
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 # A longer text without a box is a worked solution, not an answer (ours; the longest gold answer of
 # MATH-500 has 159 characters).
@@ -33,7 +33,7 @@ class Chat:
 
     Attributes:
         messages: all turns before the answer; the last one is the user's.
-        completion: text of the answering turn, think tags and all; empty where there is none.
+        completion: text of the answering turn, including think tags; empty if there is none.
     """
 
     messages: tuple[Message, ...]
@@ -41,10 +41,10 @@ class Chat:
 
 
 def require_kind(kind: str) -> AnswerKind:
-    """The kind of an answer.
+    """Check that a kind of answers can be graded.
 
     Raises:
-        ValueError: it is none that can be graded; the message is the fix.
+        ValueError: the kind is unknown; the message is the fix.
     """
     if kind not in known_kinds():
         msg = f"Use one of {', '.join(known_kinds())}, or name your own in verifier.kinds"
@@ -55,19 +55,19 @@ def require_kind(kind: str) -> AnswerKind:
 def user_question(
     row: Row, text: str, answer: str, kind: AnswerKind = "math", item_id: str = ""
 ) -> Question:
-    """A question of one user message; without an id, its text is its id."""
+    """A question with one user message; without an id, its text is its id."""
     return Question(item_id or text, (Message("user", text),), answer, kind, row.source)
 
 
 def with_meta(question: Question, meta: Mapping[str, object]) -> Question:
-    """The question with these entries, empty ones left out."""
+    """The question with these meta entries, except for empty ones."""
     return replace(question, meta={k: v for k, v in meta.items() if v not in (None, "")})
 
 
 def tagged_chain(text: str, origin: str = "", close: str = CLOSE_TAG) -> TeacherChain | None:
     """Chain of a completion that closes its think tag and answers; None for any other.
 
-    A completion without both has nothing to teach: it was cut off, or never thought.
+    Other completions are unusable for training: they were truncated, or have no thinking.
     """
     think, tag, answer = text.partition(close)
     if not tag or not answer.strip() or not think.strip():
@@ -77,14 +77,14 @@ def tagged_chain(text: str, origin: str = "", close: str = CLOSE_TAG) -> Teacher
 
 
 def worked_chain(text: str, gold: str, origin: str = "") -> TeacherChain:
-    r"""Chain of a solution: split at its think tag, or all of it thought, with `\boxed{gold}`."""
+    r"""Chain of a solution, split at its think tag, else all thinking with `\boxed{gold}`."""
     return tagged_chain(text, origin) or TeacherChain(text, answer_text(gold), origin)
 
 
 def boxed_or_short(text: str) -> str:
-    r"""Gold answer of a solution column: its box, or the whole of a short line; else empty.
+    r"""Gold answer of a solution column: its box, or all of a short line; else empty.
 
-    Dollar signs around a whole line do not count.
+    Dollar signs around a whole line are ignored.
     """
     found = extract_boxed(text)
     if found.answer:
@@ -95,14 +95,14 @@ def boxed_or_short(text: str) -> str:
 
 
 def gold_answer(given: object, chains: tuple[TeacherChain, ...]) -> tuple[str, dict[str, object]]:
-    """Gold answer and the meta entry that says where it comes from.
+    """Gold answer, and the meta entry that records its origin.
 
     Args:
-        given: what the data set has; null and blank count as nothing.
-        chains: of the teacher, whose first boxed answer stands in.
+        given: value of the data set; null and blank count as missing.
+        chains: chains of the teacher, whose first boxed answer is the fallback.
 
     Returns:
-        The answer, empty where there is none, and the entry.
+        The answer, empty if there is none, and the entry.
     """
     text = plain_text(given)
     if text is not None and text.strip():
@@ -112,10 +112,10 @@ def gold_answer(given: object, chains: tuple[TeacherChain, ...]) -> tuple[str, d
 
 
 def read_chat(row: Row, column: str) -> Chat:
-    """A column that holds one prompt as text, or turns of role and content (or from and value).
+    """Read a column with one prompt as text, or with turns of role and content (or from and value).
 
     Raises:
-        DataError: it is neither, a role is unknown, or no user speaks before the answer.
+        DataError: it is neither, a role is unknown, or no user message precedes the answer.
     """
     value = row.record.get(column)
     if isinstance(value, str):
@@ -130,7 +130,7 @@ def read_chat(row: Row, column: str) -> Chat:
 
 
 def completion_text(row: Row, column: str) -> str:
-    """A column that holds a completion as text, or as turns of which the last is the assistant's.
+    """Read a column with a completion as text, or as turns that end with the assistant's.
 
     Raises:
         DataError: it is neither.

@@ -1,6 +1,6 @@
 """Questions and teacher chains from a data set: local JSONL, JSON or Parquet, or a hub id.
 
-How a row is read is up to its format: see `bard_ray.data.source` and the files of
+The format defines how a row is read: see `bard_ray.data.source` and the files of
 `bard_ray.data.sources`.
 """
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 def evaluation_rows(cfg: RowsConfig) -> RowsConfig:
-    """Where the evaluation questions are, and how they are read.
+    """Location and format of the evaluation questions.
 
-    With a format of their own they have that format's parameters and column names too; config,
-    split and revision are then those of the known data set, where they are not given.
+    With their own format they also use that format's parameters and column names; config, split and
+    revision then default to those of the known data set.
     """
     if not cfg.eval_format:
         return replace(
@@ -49,7 +49,7 @@ def evaluation_rows(cfg: RowsConfig) -> RowsConfig:
 
 
 def path_problems(path: str) -> Iterator[ConfigError]:
-    """What is wrong with the place of a data set, before anything is read."""
+    """Problems with the path of a data set, found before anything is read."""
     if not path:
         fix = "Give a .jsonl, .json or .parquet file, or a hub id."
         yield ConfigError("data.rows.path", path, "is needed by data.source=rows", fix)
@@ -59,18 +59,18 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
     """Read a whole data set.
 
     Args:
-        cfg: where it is, its format, and how its columns are called. A hub id may pin its revision:
+        cfg: its location, format and column names. A hub id may pin its revision:
             `owner/name@commit`.
         path: another file or hub id of the same format; empty: `cfg.path`.
-        need_chains: read the chains too; off, only the questions are read.
+        need_chains: also read the chains; otherwise only the questions.
 
     Returns:
         One item per question, in the order of the data set; chains of the same question are
-        gathered. Rows that a format cannot use are left out, and their number is logged.
+        merged. Rows that a format cannot use are skipped, and their number is logged.
 
     Raises:
         ConfigError: no path is given, or the format is not usable.
-        DataError: missing, unreadable, empty or malformed; names source and row.
+        DataError: the data set is missing, unreadable, empty or malformed; names source and row.
     """
     name = path or cfg.path
     for problem in path_problems(name):
@@ -94,7 +94,7 @@ def load_rows(cfg: RowsConfig, path: str = "", need_chains: bool = True) -> list
 
 
 def _renamed(record: Record, columns: Mapping[str, str]) -> Record:
-    """The row under the names of the format; a mapped column hides one that has its name."""
+    """The row with the format's column names; a mapped column replaces one of the same name."""
     if not columns:
         return record
     theirs = set(columns.values()) | set(columns)
@@ -145,7 +145,7 @@ def _records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> Iterator[R
 
 
 def _jsonl_records(source: str) -> Iterator[Record]:
-    # Read line by line, so that a message can name the line; columns may be of mixed type.
+    # Read line by line, so that errors name the line; columns may be of mixed type.
     with Path(source).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -164,7 +164,7 @@ def _jsonl_records(source: str) -> Iterator[Record]:
 
 
 def _json_records(source: str) -> Iterator[Record]:
-    # Without `datasets`, which writes a column of mixed type as JSON, with quotes around its texts.
+    # Without `datasets`, which converts a column of mixed type to JSON, with quotes around texts.
     try:
         records = json.loads(Path(source).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -184,14 +184,14 @@ def _dataset_records(source: str, cfg: RowsConfig, columns: Sequence[str]) -> It
     name, _, revision = source.partition("@")
     try:
         if source.endswith(".parquet"):
-            # Streaming reads the file where it lies instead of copying it into a cache.
+            # Streaming reads the file in place instead of copying it into a cache.
             dataset = load_dataset("parquet", data_files=source, split="train", streaming=True)
         else:
             dataset = load_dataset(
                 name, cfg.config or None, split=cfg.split, revision=revision or cfg.revision
             )
         known = dataset.column_names or ()
-        # A row of chains has megabytes: only columns that are read are decoded.
+        # A row of chains can have megabytes, so only the required columns are decoded.
         wanted = [column for column in columns if column in known]
         yield from dataset.select_columns(wanted) if columns and wanted else dataset
     except (OSError, ValueError, DatasetsError) as error:

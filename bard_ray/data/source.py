@@ -1,4 +1,4 @@
-"""What a format of data sets is: it turns one row into questions and teacher chains.
+"""Formats of data sets: a format turns one row into questions and teacher chains.
 
 A format is a file of `bard_ray.data.sources` with one frozen dataclass, or the user's own as
 `module:Class`: `data.rows.format` names it, `data.rows.params` sets its fields.
@@ -26,7 +26,7 @@ class TeacherChain:
     Attributes:
         think: the text between the think tags.
         answer_text: the text after them.
-        origin: who wrote it, as far as the data set says.
+        origin: author of the chain, if the data set names it.
     """
 
     think: str
@@ -36,7 +36,7 @@ class TeacherChain:
 
 @dataclass(frozen=True, slots=True)
 class TeacherRow:
-    """A question and the usable chains for it; none where the teacher failed."""
+    """A question and its usable chains; empty if the teacher failed."""
 
     question: Question
     chains: tuple[TeacherChain, ...] = ()
@@ -44,7 +44,7 @@ class TeacherRow:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A public data set of a format: what to give as `data.rows.path`, `config` and `split`."""
+    """A public data set of a format: its `data.rows.path`, `config` and `split`."""
 
     path: str
     config: str = ""
@@ -53,13 +53,13 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row with its place in the data set, for error messages.
+    """One row with its position in the data set, for error messages.
 
     Attributes:
         source: path or hub id.
-        number: of the row, from 1.
-        record: its columns, under the names that the format knows.
-        skipped: reasons for which rows gave nothing, counted over the data set.
+        number: row number, from 1.
+        record: columns under the format's names.
+        skipped: counts of reasons for skipped rows, over the data set.
     """
 
     source: str
@@ -68,10 +68,10 @@ class Row:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def text(self, *columns: str) -> str:
-        """The first of these columns that there is, not blank; numbers are written as text.
+        """The first of these columns that exists, as non-blank text; numbers become text.
 
         Raises:
-            DataError: the row has none of them, or it is blank or no text.
+            DataError: the row has none of them, or the value is blank or not text.
         """
         column = self._present(columns)
         value = plain_text(self.record[column])
@@ -82,19 +82,19 @@ class Row:
         return value
 
     def optional(self, *columns: str, default: str = "") -> str:
-        """As `text`, but missing and null columns give the default."""
+        """Like `text`, but with a default for missing and null columns."""
         present = [name for name in columns if not is_null(self.record.get(name))]
         return self.text(present[0]) if present else default
 
     def items(self, column: str) -> Sequence[object]:
-        """A list column that must be there; null reads as an empty list."""
+        """A required list column; null becomes an empty list."""
         value = self.record[self._present((column,))]
         if value is not None and not isinstance(value, list):
             raise self.error(f"column {column!r} must be a list", "Fix or remove the row.")
         return value or []
 
     def inner(self, column: str) -> Row:
-        """A column of named fields, as a row of its own; null reads as one without fields."""
+        """A column of named fields as a row; null becomes a row without fields."""
         value = self.record[self._present((column,))]
         if value is not None and not isinstance(value, Mapping):
             raise self.error(
@@ -103,7 +103,7 @@ class Row:
         return Row(self.source, self.number, value or {}, self.skipped)
 
     def skip(self, reason: str) -> tuple[TeacherRow, ...]:
-        """Count this row as one that gives nothing; returns the nothing."""
+        """Count this row as skipped; returns an empty result."""
         self.skipped[reason] += 1
         return ()
 
@@ -121,16 +121,16 @@ class Row:
 
 
 class Source:
-    """Base of a format.
+    """Base class of formats.
 
     Attributes:
-        question_columns: columns a question is read from, alternatives included; the others are
-            not decoded. Empty: all columns are.
-        chain_columns: further columns that chains are read from.
+        question_columns: columns from which questions are read, including alternatives; other
+            columns are not decoded. Empty: all columns are decoded.
+        chain_columns: further columns from which chains are read.
         hubs: public data sets of this format.
-        trap: what has to be known about them, one sentence, for the documentation.
-        lenient: rows that give a known question another gold answer are skipped and counted; off,
-            they are an error.
+        trap: a known pitfall of these data sets, one sentence, for the documentation.
+        lenient: rows with a different gold answer for a known question are skipped and counted;
+            otherwise they are an error.
     """
 
     question_columns: ClassVar[tuple[str, ...]] = ()
@@ -143,7 +143,7 @@ class Source:
         """Questions of one row, with their chains if `need_chains`; often exactly one question.
 
         Raises:
-            DataError: the row is malformed; `row.error` makes one that shows it.
+            DataError: the row is malformed; `row.error` creates one that shows the row.
         """
         raise NotImplementedError
 
@@ -165,12 +165,12 @@ def make_source(
     """The format `name`.
 
     Args:
-        name: of a built-in format, or `module:Class`.
+        name: name of a built-in format, or `module:Class`.
         params: values of its fields.
-        columns: names that a column map gives; each must be one the format reads.
+        columns: names in a column map; each must be a column that the format reads.
 
     Raises:
-        ConfigError: no such format, parameters that do not fit it, or a column it does not read.
+        ConfigError: unknown format, invalid parameters, or a column it does not read.
     """
     source: object = SOURCES.build(name, params or {})
     if not isinstance(source, Source):
@@ -186,12 +186,12 @@ def make_source(
 
 
 def is_null(value: object) -> bool:
-    """Nothing there: null, or the NaN that tables have for it."""
+    """Whether a value is missing: null, or NaN, which tables use for null."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def plain_text(value: object) -> str | None:
-    """Text as it is, a number as text (73 and 73.0 are `73`), None for anything else."""
+    """Text unchanged, a number as text (73 and 73.0 become `73`), None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or is_null(value) or not isinstance(value, (int, float)):

@@ -1,7 +1,6 @@
-"""A student made on the fly: a small Qwen3 with random weights and a tokenizer for the chain task.
+"""The tiny student: a small Qwen3 with random weights and a tokenizer for the chain task.
 
-What is written is an ordinary Hugging Face model directory, so everything downstream treats it like
-any other model.
+It is an ordinary Hugging Face model directory, so all other code treats it like any other model.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from bard_ray.config.schema import ChainConfig, TinyModelConfig
 from bard_ray.data.chain import chain_problems
 from bard_ray.data.tiny_shape import EOS, PAD, UNK, shape_problems, vocabulary
 
-# The question as it stands, then the open think tag.
-# An earlier assistant turn, should there be one, ends with eos.
+# The question unchanged, then the open think tag; earlier assistant turns end with eos.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -29,13 +27,13 @@ CHAT_TEMPLATE = (
 def make_tokenizer(ops: list[str], max_len: int) -> PreTrainedTokenizerFast:
     """Tokenizer with one token per digit, letter, operation and tag.
 
-    Decoding joins the tokens again.
+    Decoding joins the tokens.
     """
     tokens = vocabulary(ops)
     tokenizer = Tokenizer(
         models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token=UNK)
     )
-    # No token begins with another one, so their order is free: the frequent ones first, for speed.
+    # No token is a prefix of another, so their order is free: frequent ones first, for speed.
     single = "".join(token for token in tokens if len(token) == 1)
     longer = "|".join(re.escape(token) for token in sorted(tokens, key=len) if len(token) > 1)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
@@ -58,17 +56,17 @@ def write_tiny_model(
 ) -> None:
     """Write the model directory: config, generation config, tokenizer, safetensors.
 
-    The seed decides the weights.
+    The seed determines the weights.
 
     Args:
-        directory: made if it is not there.
+        directory: created if it does not exist.
         tiny: shape of the model.
-        chain: its operations become tokens.
-        seed: of the random weights.
-        max_len: longest sequence in tokens the model is asked for.
+        chain: the task, whose operations become tokens.
+        seed: seed of the random weights.
+        max_len: longest sequence in tokens.
 
     Raises:
-        ConfigError: the shape does not fit, or the task has operations it cannot have.
+        ConfigError: the shape is inconsistent, or the task has invalid operations.
     """
     for problem in (*shape_problems(tiny), *chain_problems(chain, ())):
         raise problem

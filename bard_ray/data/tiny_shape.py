@@ -13,7 +13,7 @@ VOCAB_MULTIPLE = 64
 
 
 def vocabulary(ops: Sequence[str]) -> list[str]:
-    """Tokens in id order, filled up to a multiple of 64.
+    """Tokens in id order, padded to a multiple of 64.
 
     Every id that the model can sample decodes to text.
 
@@ -27,7 +27,7 @@ def vocabulary(ops: Sequence[str]) -> list[str]:
 
 
 def shape_problems(tiny: TinyModelConfig) -> Iterator[ConfigError]:
-    """What is wrong with the sizes taken together; rotary embeddings need heads of even size."""
+    """Problems between the sizes of the model; rotary embeddings need an even head size."""
     if tiny.hidden % (2 * tiny.heads):
         rule = f"must be an even multiple of student.tiny.heads ({tiny.heads})"
         fix = f"For example {tiny.heads * 32}."

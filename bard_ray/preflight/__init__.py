@@ -1,1 +1,1 @@
-"""Every check that runs before an actor starts, and the memory plan."""
+"""All checks that run before an actor starts, and the memory plan."""

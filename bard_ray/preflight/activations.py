@@ -1,4 +1,4 @@
-"""Memory that one micro-batch takes in the learner and in the reference worker, in bytes."""
+"""Memory of one micro-batch in the learner and in the reference worker, in bytes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from bard_ray.learn.logprobs import MAX_LOGITS
 if TYPE_CHECKING:
     from bard_ray.preflight.memory import ModelShape
 
-# Live copies of one chunk of logits: as computed, in float32, after log-softmax, their gradient.
+# Live copies of one chunk of logits: computed, in float32, after log-softmax, and their gradient.
 LOGIT_COPIES = 4
 
 
 class Saved(NamedTuple):
-    """Bytes that autograd keeps of one token in one layer, for each value of a size.
+    """Bytes that autograd saves per token and layer, as coefficients of the model's sizes.
 
     Attributes:
-        hidden: of the hidden size.
-        query: of all query heads together.
-        key_value: of all key heads together, keys and values.
-        mlp: of the inner size of the MLP.
-        score: of one query head and one key of the row, with eager attention.
-        mask: of one key of the row, with sdpa.
+        hidden: per element of the hidden size.
+        query: per element of all query heads together.
+        key_value: per element of all key heads together, keys and values.
+        mlp: per element of the MLP's inner size.
+        score: per query head and key of the row, with eager attention.
+        mask: per key of the row, with sdpa.
     """
 
     hidden: int
@@ -34,9 +34,9 @@ class Saved(NamedTuple):
     mask: int
 
 
-# Counted with saved-tensor hooks on Qwen3 of several sizes; `tests/unit/test_activations.py` counts
-# again. Norms and residuals stay in float32 under autocast, and so does the softmax of eager
-# attention whatever the precision is.
+# Counted with saved-tensor hooks on Qwen3 of several sizes, as `tests/unit/test_activations.py`
+# verifies. Norms and residuals stay in float32 under autocast, and the softmax of eager attention
+# is in float32 at every precision.
 SAVED = {
     "float32": Saved(24, 24, 8, 16, 4, 4),
     "bf16_autocast": Saved(26, 14, 6, 8, 6, 2),
@@ -45,13 +45,13 @@ SAVED = {
 
 
 def activation_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
-    """What the backward pass needs of one micro-batch.
+    """Bytes saved for the backward pass of one micro-batch.
 
     Math (T micro-batch tokens):
         without recompute   layers * layer
         with recompute      c T h layers + layer, c the bytes of a value between layers
 
-    Source: ours, in the manner of Korthikanti et al. (arXiv 2205.05198), section 4.1.
+    Source: ours, following Korthikanti et al. (arXiv 2205.05198), section 4.1.
     """
     layer = layer_bytes(learner, learner.precision, shape)
     if not learner.recompute:
@@ -61,7 +61,7 @@ def activation_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
 
 
 def layer_bytes(learner: LearnerConfig, precision: str, shape: ModelShape) -> float:
-    """What one layer keeps of one micro-batch.
+    """Bytes that one layer saves for one micro-batch.
 
     Math (T micro-batch tokens, S tokens of a row; a to f the fields of `Saved`):
         T (a h + b q + c kv + d mlp), and
@@ -79,12 +79,12 @@ def layer_bytes(learner: LearnerConfig, precision: str, shape: ModelShape) -> fl
 
 
 def logit_bytes(tokens: int, shape: ModelShape) -> float:
-    """Logits of one micro-batch, or of one chunk where it has more than `MAX_LOGITS`."""
+    """Logits of one micro-batch, or of one chunk if it has more than `MAX_LOGITS`."""
     return 4.0 * LOGIT_COPIES * min(tokens * shape.vocab, MAX_LOGITS)
 
 
 def head_bytes(shape: ModelShape) -> float:
-    """The gradient of the output embedding: in float32, and in the type of the matrix products.
+    """The gradient of the output embedding, in float32 and in the dtype of the matrix products.
 
     Math:
         V h (4 + 2 + 2)

@@ -140,7 +140,7 @@ BOUNDS: tuple[Bound, ...] = (
     *_above_zero("cluster.start_timeout_s", "cluster.gpu_memory_gb"),
 )
 
-# A misspelled name in the table is a mistake of ours: it shows at import, not when a user meets it.
+# A misspelled name in the table fails at import, not in a user's run.
 _UNKNOWN = {bound.field for bound in BOUNDS} - fields().keys()
 if _UNKNOWN:
     raise KeyError(sorted(_UNKNOWN))

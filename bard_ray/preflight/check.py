@@ -1,10 +1,10 @@
-"""Every rule a configuration has to obey, judged before any actor starts.
+"""All rules of a configuration, checked before any actor starts.
 
-`bard_ray.preflight.bounds` bounds single fields, `bard_ray.preflight.room` judges lengths,
-`bard_ray.preflight.roles` the processes, and `bard_ray.preflight.distill` the data pipeline; here,
-one function per section holds the other rules that tie fields together. Each yields a `ConfigError`
-(field, value, rule, fix) for every rule that is broken, so the user sees all of them at once. A
-rule that other code relies on too is a function beside that code, and is called from here.
+`bard_ray.preflight.bounds` checks single fields, `bard_ray.preflight.room` lengths,
+`bard_ray.preflight.roles` the processes, and `bard_ray.preflight.distill` the data pipeline. This
+module has one function per section for the other rules between fields. Each yields a `ConfigError`
+(field, value, rule, fix) for every broken rule, so the user sees all of them at once. A rule that
+other code also relies on is a function of that code, called from here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 
 
 def check(config: Config) -> None:
-    """Judge the whole configuration.
+    """Check the whole configuration.
 
     Raises:
         ConfigError: one rule is broken.
-        MultipleConfigError: several are; it holds one problem for each.
+        MultipleConfigError: several rules are broken; it holds one problem for each.
     """
     found = problems(config)
     if found:
@@ -55,11 +55,10 @@ def check(config: Config) -> None:
 
 
 def problems(config: Config) -> list[ConfigError]:
-    """Every broken rule; empty if the configuration can run.
+    """All broken rules; empty if the configuration can run.
 
-    First the fields that are wrong by themselves, then rules between fields, each in the order of
-    the schema. The latter are judged with defaults in place of the wrong fields, and left out where
-    they speak of one of them.
+    Invalid single fields come first, then rules between fields, each in schema order. The latter
+    are checked with defaults in place of invalid fields; problems that mention one are omitted.
     """
     single = [problem for bound in BOUNDS for problem in bound.judge(config)]
     wrong = [problem.field for problem in single]
@@ -69,13 +68,13 @@ def problems(config: Config) -> list[ConfigError]:
 
 
 def _mentions(problem: ConfigError, fields: Sequence[str]) -> bool:
-    """Does a problem speak of one of these fields?"""
+    """Whether a problem mentions one of these fields."""
     text = str(problem)
     return any(re.search(rf"(?<![\w.]){re.escape(field)}(?![\w])", text) for field in fields)
 
 
 def warnings(config: Config) -> list[str]:
-    """What a configuration without problems can run with, but probably should not."""
+    """Warnings about a valid configuration that probably does not do what is intended."""
     return list(distill.warnings(config))
 
 
@@ -141,7 +140,7 @@ def _model_path(student: StudentConfig) -> Problems:
 
 
 def _custom_code(student: StudentConfig) -> Problems:
-    """Ask transformers, which needs no code of a model's own where it has the model itself."""
+    """Check that a model with custom code is trusted, unless transformers implements it."""
     file = find_config(student)
     if student.trust_remote_code or file is None:
         return
@@ -204,7 +203,7 @@ def _budget(config: Config) -> Problems:
 
 
 def _draws(config: Config) -> Problems:
-    """Draw once for each set of budgets that the schedule allows, so that a refusal comes early."""
+    """Draw once from each set of budgets that the schedule allows, so that errors show early."""
     try:
         BudgetSource.of(config.budget, config.rl, config.run.seed).rehearse(_trial_question(config))
     except ConfigError as problem:
@@ -218,12 +217,12 @@ def _trial_question(config: Config) -> Question:
     """A question of the synthetic task, or a stand-in for one of a data set not yet read."""
     if config.data.source == "rows":
         return Question("trial", (), "", meta=_AnyNumber())
-    # Unless the task is broken, which is reported elsewhere, its questions have the same fields.
+    # All questions of the task have the same fields; an invalid task is reported elsewhere.
     return chain_question(ChainConfig(), config.run.seed, "rl", 0)
 
 
 class _AnyNumber(dict[str, object]):
-    """Meta that has every field a sampler may ask for."""
+    """Meta that has every field a sampler may read."""
 
     def get(self, key: str, default: object = None) -> object:
         return 0.5

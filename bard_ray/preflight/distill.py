@@ -1,4 +1,4 @@
-"""Rules of the `distill` section."""
+"""Rules for the `distill` section."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def problems(config: Config) -> Problems:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What a configuration without problems can run with, but probably should not."""
+    """Warnings about a valid configuration that probably does not do what is intended."""
     distill = config.distill
     compressor = COMPRESSORS.build(distill.compressor.name, distill.compressor.params)
     picked, chains = own_budgets(compressor), chains_per_question(distill)
@@ -62,7 +62,7 @@ def _plugins(distill: DistillConfig) -> Iterator[ConfigError]:
 
 
 def _names(distill: DistillConfig) -> Problems:
-    """Names of teachers exist, and a compressor that needs a writer has one."""
+    """Teacher names must exist, and a compressor that needs a writer must have one."""
     known = list(distill.teachers)
     named = (
         ("distill.teacher", distill.teacher),
@@ -99,7 +99,7 @@ def _synthetic_only(config: Config) -> Problems:
 
 
 def _steps(config: Config) -> Problems:
-    """Chains come from somewhere, and teachers are used."""
+    """The pipeline must have a source of chains, and must use its teachers."""
     distill = config.distill
     asking = [name for name, traits in step_traits(distill) if "teacher" in traits.roles]
     if distill.teachers and not asking and distill.compressor.writer not in distill.teachers:
@@ -114,7 +114,7 @@ def _steps(config: Config) -> Problems:
 
 
 def _order(config: Config) -> Problems:
-    """What a step, filter or compressor reads has been added by an earlier step."""
+    """Fields that a step, filter or compressor reads must be added by an earlier step."""
     distill = config.distill
     # Without a step that writes chains they come with the data.
     added = set() if writes_chains(distill) else {"think"}
@@ -124,7 +124,7 @@ def _order(config: Config) -> Problems:
             if field not in added:
                 rule = f"has {name}, which reads {field}, but no step before it adds that"
                 yield ConfigError("distill.steps", _step_names(distill), rule, _fix(field, name))
-        if "think" in traits.adds:  # new chains: what earlier steps added to the old ones is gone
+        if "think" in traits.adds:  # new chains lack the fields that earlier steps added
             added = set()
         added |= set(traits.adds)
 

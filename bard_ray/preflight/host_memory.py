@@ -1,7 +1,7 @@
-"""Main memory besides that of the roles: the driver, and Ray where it is started here.
+"""Main memory besides that of the roles: the driver, and Ray if it is started here.
 
-Estimates, in bytes. Data sets of teacher chains are read whole and are not counted, since their
-size is not known before.
+All sizes are estimates in bytes. Data sets of teacher chains are read whole and are not counted,
+because their size is not known in advance.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bard_ray.preflight.room import ANSWER_TOKENS, prompt_tokens
 DRIVER_PROCESS_BYTES = 450 * MIB
 # Raylet, GCS and agents of a local cluster.
 RAY_BYTES = 400 * MIB
-# A row of a corpus in the driver: its question, texts and arrays as Python objects, and what each
-# of its tokens takes as text, token id and mask.
+# A row of a corpus in the driver: its question, texts and arrays as Python objects, and the bytes
+# per token for text, token id and mask.
 ROW_BYTES = 3_000
 TOKEN_BYTES = 10
 
@@ -37,8 +37,8 @@ def ray_memory(config: Config) -> DeviceMemory:
 def corpus_bytes(config: Config) -> float:
     """The largest corpus of a supervised stage, as texts and as sequences.
 
-    Rows of the budgeted corpus are as long as their budget on average, the others as long as they
-    may be.
+    Rows of the budgeted corpus have the mean length of the budgets; other rows have their maximum
+    length.
     """
     distill, budgets = config.distill, config.budget.train
     mean_budget = sum(budgets) / len(budgets) if budgets else 0.0

@@ -1,8 +1,8 @@
-"""How much memory each device will need, estimated from the configuration before anything starts.
+"""Memory needs of each device, estimated from the configuration before any process starts.
 
-Weights, gradients and optimizer states are exact; activations, logits and the fixed share of a
-process are estimates: good enough to refuse what cannot fit, not to fill a device to its last
-gibibyte. benchmarks/memory_plan.py compares them with runs. Sizes are in bytes; GiB only in texts.
+Weights, gradients and optimizer states are exact. Activations, logits and the fixed share of a
+process are estimates: accurate enough to reject a plan that cannot fit, not to fill a device
+completely. benchmarks/memory_plan.py compares them with runs. Sizes are in bytes; texts use GiB.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BUCKET_ELEMENTS = 500_000_000
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes of a decoder with gated MLP; `source` says where they come from.
+    """Sizes of a decoder with gated MLP; `source` names their origin.
 
     `params` counts all parameters.
     """
@@ -73,11 +73,11 @@ class ModelShape:
         return self.embedding() + self.layers * layer + self.hidden
 
     def embedding(self) -> int:
-        """Parameters of the input and, where it is not the same, output embedding."""
+        """Parameters of the input embedding and, if it is not tied, the output embedding."""
         return self.vocab * self.hidden * (1 if self.tied else 2)
 
 
-# Published Qwen3 sizes: what a hub model is taken for when only its number of parameters is known.
+# Published Qwen3 sizes, used for a hub model of which only the number of parameters is known.
 KNOWN_SHAPES = (
     ModelShape("Qwen3-0.6B", 28, 1024, 3072, 16, 8, 128, 151_936, tied=True),
     ModelShape("Qwen3-1.7B", 28, 2048, 6144, 16, 8, 128, 151_936, tied=True),
@@ -90,9 +90,9 @@ KNOWN_SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """What one device of a role holds, in bytes.
+    """Memory of one device of a role, in bytes.
 
-    `capacity` is what it may use, None where it is not known.
+    `capacity` is the memory it may use; None if unknown.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -100,18 +100,18 @@ class DeviceMemory:
 
     @property
     def total(self) -> float:
-        """Sum of the parts, bytes."""
+        """Sum of the parts in bytes."""
         return sum(self.parts.values())
 
 
 def model_shape(config: Config) -> ModelShape:
     """Sizes of the student.
 
-    They are those of the tiny one, of its `config.json`, or of the Qwen3 nearest to
+    They are those of the tiny student, of its `config.json`, or of the published Qwen3 closest to
     `student.params`.
 
     Raises:
-        ConfigError: nothing says how large the student is, or its `config.json` lacks a size.
+        ConfigError: the size of the student is unknown, or its `config.json` lacks a size.
     """
     student = config.student
     if student.path == "tiny":
@@ -210,7 +210,7 @@ def learner_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     if learner.zero_stage:
         parts["buckets"] = _bucket_bytes(learner, shape)
     if not learner.gpus:
-        # Rank 0's buffer of weights for the rollout workers; beside a GPU it is in main memory.
+        # Rank 0's buffer of weights for the rollout workers; on a GPU node it is in main memory.
         parts["published"] = float(shape.params * _rollout_bytes(config))
     if learner.zero_stage == 3 and learner.ranks > 1:
         parts["gathered"] = weight * (shape.embedding() + 2 * _layer_params(shape))
@@ -241,7 +241,7 @@ def reference_memory(config: Config, shape: ModelShape) -> DeviceMemory:
 def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
     """One device of a rollout worker.
 
-    On a GPU the key-value cache takes all that vLLM is allowed and the weights leave.
+    On a GPU the key-value cache takes the rest of vLLM's share after the weights.
     """
     rollout = config.rollout
     weights = shape.params * _rollout_bytes(config) / rollout.tensor_parallel
@@ -252,7 +252,7 @@ def rollout_memory(config: Config, shape: ModelShape) -> DeviceMemory:
             "process": ENGINE_PROCESS_BYTES,
         }
         if rollout.weight_load != "in_place":
-            parts["next weights"] = weights  # built while the present ones serve
+            parts["next weights"] = weights  # built while the current ones serve
         return DeviceMemory(parts, None)
     allowed = rollout.gpu_memory_utilization * gpu_bytes(config)
     cache = max(allowed - weights - GPU_PROCESS_BYTES, sequence_cache_bytes(config, shape))
@@ -272,7 +272,7 @@ def sequence_cache_bytes(config: Config, shape: ModelShape) -> float:
 
 
 def gpu_bytes(config: Config) -> float:
-    """Memory of one GPU, bytes."""
+    """Memory of one GPU in bytes."""
     return config.cluster.gpu_memory_gb * GIB
 
 
@@ -285,9 +285,9 @@ def _layer_params(shape: ModelShape) -> float:
 
 
 def _bucket_bytes(learner: LearnerConfig, shape: ModelShape) -> float:
-    """DeepSpeed's buffers for gradients on their way between ranks.
+    """DeepSpeed's buffers for gradients in transit between ranks.
 
-    They have a fixed number of elements, of which a CPU only backs those that are written to.
+    They have a fixed number of elements; a CPU backs only those that are written.
     """
     value = 2 if learner.precision == "bfloat16" and learner.zero_stage > 1 else 4
     if not learner.gpus:
@@ -301,5 +301,5 @@ def _process_bytes(gpus: float) -> float:
 
 
 def _capacity(config: Config, gpus: float) -> float | None:
-    """A role that asks for a fraction of a GPU may use that fraction of its memory."""
+    """A role that reserves a fraction of a GPU may use that fraction of its memory."""
     return min(gpus, 1.0) * gpu_bytes(config) if gpus else None

@@ -1,4 +1,4 @@
-"""Rules of the processes a run starts: rollout workers, learner ranks, the cluster."""
+"""Rules for the processes of a run: rollout workers, learner ranks, the cluster."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _flash_attention(learner: LearnerConfig) -> Problems:
 
 
 def cluster(config: Config) -> Problems:
-    """The cluster's address."""
+    """Check the cluster's address."""
     if not _ADDRESS.fullmatch(config.cluster.address):
         rule = "must be local, auto, or the address of a head node"
         yield ConfigError(

@@ -1,4 +1,4 @@
-"""How much room budgets need: prompt, thinking and answer against every limit of length.
+"""Length checks: prompt, thinking and answer of every budget against all length limits.
 
 All lengths are in tokens.
 """
@@ -12,17 +12,17 @@ from bard_ray.preflight.bounds import Problems, get
 
 # A thinking step takes at least this many tokens, so a smaller budget has no room for one.
 SMALLEST_BUDGET = 2
-# Tokens after the last thinking token: the closing tag, the answer and the end token. Chain:
-# `</think> \boxed{ 7 }` and the end; rows: room for one boxed formula (ours).
+# Tokens after the last thinking token: closing tag, answer and end token. Synthetic task:
+# `</think> \boxed{ 7 }` and the end token; data sets: room for one boxed formula (ours).
 ANSWER_TOKENS = {"chain": 5, "rows": 64}
-# Tokens before the first thinking token, at least.
-# Rows: a short question with its chat template (ours).
+# Minimum number of tokens before the first thinking token.
+# Data sets: a short question with its chat template (ours).
 ROWS_PROMPT_TOKENS = 64
 GOLD_STEP_TOKENS = 3  # of the synthetic task: letter, operation and value
 
 
 def prompt_tokens(config: Config) -> int:
-    """Tokens of the longest prompt; for data sets the least to be expected.
+    """Tokens of the longest prompt; for data sets, the expected minimum.
 
     A chain of N operations is written as 1 + 2N + 1 tokens, then 3 for the budget and 1 for the
     open think tag.
@@ -33,7 +33,7 @@ def prompt_tokens(config: Config) -> int:
 
 
 def limits(config: Config) -> dict[str, float]:
-    """The largest thinking budget that each limit has room for, by the field that sets it."""
+    """The largest thinking budget that each length limit allows, by field."""
     answer = ANSWER_TOKENS[config.data.source]
     found: dict[str, float] = {
         "student.max_len": config.student.max_len - prompt_tokens(config) - answer,
@@ -46,10 +46,10 @@ def limits(config: Config) -> dict[str, float]:
 
 
 def lengths_for(config: Config, budget: int) -> dict[str, int]:
-    """Least values of the fields of length with which a budget fits; the others stay as they are.
+    """Minimum values of the length fields for which a budget fits; other fields are unchanged.
 
-    Each field counts with the larger of its value and what it needs, so that setting all of them at
-    once leaves none too small for another one.
+    Each field counts as the larger of its value and its minimum, so that setting all of them at
+    once leaves none too small for another.
     """
     answer, data = ANSWER_TOKENS[config.data.source], config.data
     new = dict.fromkeys(["evaluate.max_new_tokens"], budget + answer)
@@ -67,15 +67,15 @@ def lengths_for(config: Config, budget: int) -> dict[str, int]:
 
 
 def too_small(config: Config, budget: int) -> dict[str, int]:
-    """Those of `lengths_for` that are larger than the field is now."""
+    """The entries of `lengths_for` that exceed the field's current value."""
     needed = lengths_for(config, budget)
     return {field: least for field, least in needed.items() if get(config, field) < least}
 
 
 def budget_problems(config: Config) -> Problems:
-    """Budgets below the smallest one, and budgets that some limit has no room for.
+    """Budgets below the minimum, and budgets that exceed a length limit.
 
-    The fix makes room for the largest budget of all lists, so one edit is enough for all of them.
+    The fix makes room for the largest budget of all lists, so that one edit fixes all of them.
     """
     lists = {
         "budget.train": config.budget.train,
@@ -94,7 +94,7 @@ def budget_problems(config: Config) -> Problems:
 
 
 def _why(config: Config, budget: int, room: dict[str, float]) -> str:
-    """The limits that have too little room for a budget, the tightest first."""
+    """The limits that a budget exceeds, tightest first."""
     tight = sorted((fits, field) for field, fits in room.items() if fits < budget)
     if not tight:
         return ", so that there is room for a step"
@@ -103,11 +103,11 @@ def _why(config: Config, budget: int, room: dict[str, float]) -> str:
 
 
 def _fix(config: Config, lists: dict[str, list[int]]) -> str:
-    """Every override that makes room for the largest budget of all lists."""
+    """The overrides that make room for the largest budget of all lists."""
     budget = max(max(budgets, default=0) for budgets in lists.values())
     codec = make_codec(config.budget.codec)
     if budget > codec.largest and config.student.path == "tiny":
-        return f"The tiny student can be asked for {codec.largest:g} tokens at most."
+        return f"The tiny student supports budgets of at most {codec.largest:g} tokens."
     settings = [f"{field}={least}" for field, least in too_small(config, budget).items()]
     if budget > codec.largest:
         settings.append("budget.codec=sentence")
@@ -121,7 +121,7 @@ def _value(config: Config, field: str) -> object:
 
 
 def length_problems(config: Config) -> Problems:
-    """Limits of length that do not fit each other, whatever the budgets are."""
+    """Length limits that contradict each other, independent of the budgets."""
     student, learner = config.student, config.learner
     budgets = (config.budget.train, config.budget.held_out, config.evaluate.budgets)
     needed = lengths_for(config, max(max(listed, default=0) for listed in budgets))

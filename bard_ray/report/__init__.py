@@ -1,4 +1,1 @@
-"""What a run leaves for people.
-
-`results.json`, the terminal table, figures, the HTML report and the model card.
-"""
+"""Reports of a run: `results.json`, terminal table, figures, HTML report and model card."""

@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOG_ABOVE = 10  # largest over smallest budget
-TICKS_APART = 0.05  # least distance between two tick labels
-GAP = 0.14  # from the largest budget to what has no place on the scale
+TICKS_APART = 0.05  # minimum distance between two tick labels
+GAP = 0.14  # from the largest token budget to the first budget without a number of tokens
 BREAK = 0.03  # width of the break in the axis
 MARGIN = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetAxis:
-    """Where budgets lie.
+    """Positions of budgets on the axis.
 
-    Token budgets lie to scale between 0 and 1, on a logarithmic scale where they span more than a
-    decade. Budgets without a number of tokens, such as `none`, have no place on that scale: they
-    follow behind a break in the axis.
+    Token budgets are to scale between 0 and 1, on a logarithmic scale if they span more than a
+    decade. Budgets without a number of tokens, such as `none`, follow after a break in the axis.
 
     Attributes:
         tokens: token budgets, ascending.
@@ -57,9 +56,9 @@ class BudgetAxis:
         return (here - low) / (high - low) if high > low else 0.0
 
     def draw_diagonal(self, axes: Axes) -> None:
-        """The line length = budget; the vertical axis gets the scale that makes it straight.
+        """Draw the line length = budget; the vertical axis gets the scale that makes it straight.
 
-        Comes after the data, so that short lengths have their place too.
+        Call it after drawing the data, so that the axis includes short lengths.
         """
         if self.tokens:
             ends = (self.tokens[0], self.tokens[-1])
@@ -81,7 +80,7 @@ class BudgetAxis:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
     def draw(self, axes: Axes, x_label: str, y_label: str) -> None:
-        """Ticks, labels, and a break before the budgets without a number."""
+        """Draw ticks, labels, and a break before the budgets without a number."""
         ticks = [str(b) for b in self._labeled()] + list(self.others)
         axes.set_xticks([self.place(label) for label in ticks], ticks)
         axes.minorticks_off()
@@ -100,7 +99,7 @@ class BudgetAxis:
         return math.log(budget) if self.logarithmic else float(budget)
 
     def _labeled(self) -> list[int]:
-        """Token budgets that are far enough apart for their labels not to touch."""
+        """Token budgets that are far enough apart for their labels not to overlap."""
         kept: list[int] = []
         for budget in self.tokens:
             if not kept or self.place(str(budget)) - self.place(str(kept[-1])) >= TICKS_APART:
@@ -108,7 +107,7 @@ class BudgetAxis:
         return kept
 
     def _break(self, axes: Axes, center: float) -> None:
-        """Take the grid and the axis away in the gap, and mark the ends with slanted lines."""
+        """Remove grid and axis in the gap, and mark its ends with slanted lines."""
         bounds = (center - BREAK / 2, center + BREAK / 2)
         whole = axes.get_xaxis_transform()  # x in data, y from 0 at the bottom to 1 at the top
         gap = axes.fill_between(

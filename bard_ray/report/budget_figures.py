@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 APART = 0.016  # between the points of two variants at a budget without a number
 
-# Value, low and high end of the spread of a point.
+# Value of a point, and the low and high end of its spread.
 Measure = Callable[[PointSummary], tuple[float, float, float]]
 
 
@@ -36,7 +36,7 @@ class _Curve:
 
 
 def budget_figures(results: Results) -> list[Figure]:
-    """Length and accuracy over the requested budget; those for which something was graded."""
+    """Figures of length and accuracy by requested budget, for budgets with graded rollouts."""
     curves = _curves(results)
     free = [curve for curve in curves if variant_of(curve.name).show_length]
     figures = [_length_figure(results, free)] if free else []
@@ -44,10 +44,10 @@ def budget_figures(results: Results) -> list[Figure]:
 
 
 def draw_results(results: Results) -> Draw:
-    """Both figures side by side, for a page outside the report.
+    """Both figures side by side, for use outside the report.
 
     Raises:
-        ValueError: nothing was graded.
+        ValueError: no rollout was graded.
     """
     curves = _curves(results)
     free = [curve for curve in curves if variant_of(curve.name).show_length]
@@ -137,7 +137,7 @@ def _draw_curves(
     measure: Measure,
     held_out: frozenset[str],
 ) -> None:
-    """Every variant over the budgets; hollow points are budgets that training never saw."""
+    """Draw every variant over the budgets; hollow points are budgets not used in training."""
     for curve in curves:
         values = {label: measure(point) for label, point in curve.points.items()}
         tokens = [label for label in values if label.isdigit()]
@@ -164,7 +164,7 @@ def _draw_curves(
 def _draw_other(
     axes: Axes, place: float, value: tuple[float, float, float], curve: _Curve, label: str
 ) -> None:
-    """The point of one variant at a budget without a number: no line leads there."""
+    """Draw the point of one variant at a budget without a number, without a line to it."""
     mean, low, high = value
     axes.vlines(place, low, high, color=curve.color, linewidth=3, alpha=0.25)
     identifier = re.sub(r"\W+", "-", f"{curve.name}-{label}")

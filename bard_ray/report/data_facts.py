@@ -1,4 +1,4 @@
-"""What the data report says of a corpus and of how it was made, and how it follows from records."""
+"""Facts of the data report on a corpus and its construction, computed from records."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from bard_ray.records import DistillRow, Ints, budget_label, token_limit
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 PASS_RATE_BINS = 10
-DIVERSITY_QUESTIONS = 100  # distances take the time of all pairs of chains
+DIVERSITY_QUESTIONS = 100  # the cost is quadratic in the chains of a question
 
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """How far apart the chains of a question are: mean distance of all pairs, in [0, 1].
+    """Mean pairwise distance between the chains of a question, in [0, 1].
 
     Attributes:
-        chosen: of the chains that were kept, question by question.
-        random: of as many random chains of the same questions, on average.
+        chosen: distances of the selected chains, one per question.
+        random: expected distances of as many random chains of the same questions.
     """
 
     chosen: tuple[float, ...]
@@ -57,22 +57,22 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """Everything the report says of a corpus; what is empty is left out.
+    """Contents of the report on a corpus; empty entries are omitted.
 
     A row is a row of the corpus that the stage `sft` trains on: `data/sft.jsonl`.
 
     Attributes:
-        name: of the run.
-        wall_s: seconds that making it took, the choice of the teacher included.
-        questions: different ones that the rows are about.
-        steps: in order.
+        name: name of the run.
+        wall_s: seconds spent on building the corpus, including the teacher selection.
+        questions: number of distinct questions of the rows.
+        steps: facts of the steps, in order.
         lengths: thinking tokens of the rows, by label of the budget; see `lengths_by_budget`.
         contrast: number of questions at exactly n budgets, by n; see `questions_by_budgets`.
-        acceptance: of the compressor.
-        pass_rates: of the questions that the student was sampled on, each in [0, 1].
+        acceptance: results of the compressor.
+        pass_rates: pass rates of the questions that the student was sampled on, each in [0, 1].
         diversity: see `diversity`.
-        choice: of the smoke test.
-        teachers: what each teacher counted (`Teacher.counters`), by its name.
+        choice: result of the smoke test.
+        teachers: counters of each teacher (`Teacher.counters`), by name.
         examples: see `examples`.
     """
 
@@ -100,7 +100,7 @@ class DataReport:
         return sorted(int(text) for text in self.lengths if text.isdigit())
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values.
+        """Convert to plain JSON values.
 
         Lengths and pass rates are summarized: a corpus may have millions of rows.
         """
@@ -123,14 +123,14 @@ class DataReport:
 
 
 def histogram(shares: Sequence[float]) -> list[int]:
-    """Counts in `PASS_RATE_BINS` equal parts of [0, 1]; 1 belongs to the last."""
+    """Counts in `PASS_RATE_BINS` equal bins of [0, 1]; 1 belongs to the last bin."""
     return np.histogram(shares, bins=PASS_RATE_BINS, range=(0, 1))[0].tolist() if shares else []
 
 
 def lengths_by_budget(
     rows: Sequence[DistillRow], count_tokens: TokenCounter
 ) -> dict[str, list[int]]:
-    """Thinking tokens of all rows by label of the budget, small budgets first, then the others."""
+    """Thinking tokens of all rows by label of the budget: token budgets ascending, then others."""
     found: dict[str, list[int]] = defaultdict(list)
     for row, tokens in zip(rows, count_tokens([row.think for row in rows]), strict=True):
         found[budget_label(row.budget)].append(tokens)
@@ -138,19 +138,19 @@ def lengths_by_budget(
 
 
 def diversity(chosen: Sequence[Candidate], pool: Sequence[Candidate]) -> Diversity | None:
-    """Distance of the chosen chains of a question against that of random ones.
+    """Distances between the chosen chains of a question, compared with random chains.
 
     Mean over all pairs i < j of d(i, j) / max(T_i, T_j), d the Levenshtein distance of token ids.
-    For random chains the mean over all pairs of the pool is the expectation of any number of them,
-    so none are drawn.
+    For random chains, the mean over all pairs of the pool is the expectation for any sample size,
+    so nothing is sampled.
 
     Args:
-        chosen: chains that were kept.
-        pool: chains they were chosen from, of the same questions.
+        chosen: chains that were selected.
+        pool: chains they were selected from, of the same questions.
 
     Returns:
-        Of the first `DIVERSITY_QUESTIONS` questions with two chosen chains or more; None without
-        any.
+        Distances of the first `DIVERSITY_QUESTIONS` questions with at least two chosen chains;
+        None without any.
 
     Source: ours; the distance is DED's.
     """
@@ -166,7 +166,7 @@ def diversity(chosen: Sequence[Candidate], pool: Sequence[Candidate]) -> Diversi
 
 
 def mean_distance(chains: Sequence[Ints]) -> float:
-    """Mean over all pairs of the distance as a share of the longer chain; 0 without a pair."""
+    """Mean pairwise distance as a share of the longer chain; 0 without a pair."""
     if len(chains) < 2:
         return 0.0
     sizes = [tokens_T.size for tokens_T in chains]
@@ -175,7 +175,7 @@ def mean_distance(chains: Sequence[Ints]) -> float:
 
 
 def examples(rows: Sequence[DistillRow], count_tokens: TokenCounter, count: int) -> list[Example]:
-    """The first `count` of the questions that have most rows."""
+    """The first `count` questions among those with the most rows."""
     groups: dict[str, list[DistillRow]] = defaultdict(list)
     for row in rows:
         groups[row.question.id].append(row)

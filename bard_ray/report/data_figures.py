@@ -63,7 +63,7 @@ def acceptance_figure(report: DataReport) -> Figure:
         axis.draw(axes, "budget, tokens", "accepted")
 
     rates_in_words = ", ".join(f"{b}: {share(rate)}" for b, rate in zip(tried, rates, strict=True))
-    caption = "Share of the tries at a budget that gave a chain good enough to teach."
+    caption = "Share of attempts at a budget that gave an accepted chain."
     alt = f"Accepted share by budget. {rates_in_words}."
     return Figure.drawn("acceptance", "Acceptance at each budget", caption, alt, draw)
 
@@ -78,16 +78,16 @@ def difficulty_figure(report: DataReport) -> Figure:
     def draw(axes: Axes) -> None:
         axes.bar(edges[:-1], counts, width=0.095, align="edge", color=SERIES[0])
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        label_axes(axes, "share of the student's samples that are right", "questions")
+        label_axes(axes, "share of the student's samples that are correct", "questions")
 
     mean = sum(report.pass_rates) / len(report.pass_rates)
-    caption = "How often the student solves a question before it is trained."
+    caption = "How often the student solves a question before training."
     alt = f"Pass rates of {len(report.pass_rates):,} questions, mean {share(mean)}."
     return Figure.drawn("difficulty", "Difficulty", caption, alt, draw)
 
 
 def diversity_figure(report: DataReport) -> Figure:
-    """Distance of the chosen chains of each question over that of random ones."""
+    """Distance of the chosen chains of each question against that of random chains."""
     found = report.diversity or Diversity((), ())
     top = 1.05 * max([*found.chosen, *found.random, 0.01])
 
@@ -96,14 +96,14 @@ def diversity_figure(report: DataReport) -> Figure:
         axes.plot(found.random, found.chosen, marker="o", linestyle="none", color=SERIES[0])
         axes.set_xlim(0, top)
         axes.set_ylim(0, top)
-        label_axes(axes, "distance of random chains", "distance of those kept")
+        label_axes(axes, "distance of random chains", "distance of chosen chains")
 
     chosen, random = float(np.mean(found.chosen)), float(np.mean(found.random))
     caption = (
-        "Mean edit distance between the chains of a question, as a share of the longer one; one"
+        "Mean edit distance between the chains of a question as a share of the longer chain; one"
         " point for each question."
     )
-    alt = f"Mean distance of the chains kept {share(chosen)}, of random ones {share(random)}."
+    alt = f"Mean distance of chosen chains {share(chosen)}, of random chains {share(random)}."
     return Figure.drawn("diversity", "Diversity of chains", caption, alt, draw)
 
 
@@ -120,12 +120,12 @@ def choice_figure(report: DataReport) -> Figure:
         axes.set_xticks(places, [name[:24] for name in names])
         axes.set_xlim(-0.5, len(tried) - 0.5)
         axes.set_ylim(0, 1.02)
-        label_axes(axes, "", "right and within the budget")
+        label_axes(axes, "", "correct and within the budget")
 
     scores_in_words = ", ".join(
         f"{n} {share(s)} (standard error {number(e, 3)})"
         for n, s, e in zip(names, scores, errors, strict=True)
     )
-    caption = "Score of the student that learned a little from each teacher; one standard error."
+    caption = "Score of the student briefly trained on each teacher; one standard error."
     alt = f"Scores of the smoke test: {scores_in_words}."
     return Figure.drawn("choice", "Teachers in the smoke test", caption, alt, draw)

@@ -1,4 +1,4 @@
-"""`data/report.html`: how a corpus was made and what is in it; the figures beside it as JSON."""
+"""`data/report.html`: construction and contents of a corpus, with the same facts as JSON."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _CHOICE_COLUMNS = (
 
 
 def write_data_report(path: str | Path, report: DataReport) -> Path:
-    """Write the page, and a file of the same name that ends in `.json` beside it.
+    """Write the page, and a `.json` file of the same name beside it.
 
     Args:
-        path: of the page.
-        report: what it says.
+        path: path of the page.
+        report: contents of the page.
 
     Returns:
         The path of the page.
@@ -72,19 +72,19 @@ def _sections(report: DataReport) -> list[Section]:
     return [
         Section("overview", "Overview", _overview(report)),
         Section("steps", "Steps", _steps(report.steps)),
-        Section("dropped", "What was dropped", _dropped(report.steps)),
+        Section("dropped", "Dropped records", _dropped(report.steps)),
         Section("counters", "Counters", _counters(report.steps)),
         Section("figures", "Figures", [Figures(figures)] if figures else []),
         Section("lengths", "Thinking tokens", _lengths(report)),
         Section("compression", "Compression", _acceptance(report.acceptance)),
         Section("choice", "Choice of the teacher", _choice(report.choice)),
-        Section("teachers", "What teachers took", _teachers(report.teachers)),
+        Section("teachers", "Teacher usage", _teachers(report.teachers)),
         Section("examples", "Examples", [_example(example) for example in report.examples]),
     ]
 
 
 def _overview(report: DataReport) -> list[Block]:
-    """Rows, questions, the teacher and the time; a warning where budgets lack contrast."""
+    """Rows, questions, teacher and time; a warning if the corpus lacks contrast."""
     without = report.rows - sum(len(report.lengths[str(b)]) for b in report.budgets)
     at_budgets = f"{report.rows - without:,} at {len(report.budgets)} budgets"
     cards = [
@@ -110,9 +110,9 @@ def _steps(steps: Sequence[StepFacts]) -> list[Block]:
     longest = max(step.seconds for step in steps) or 1.0
     numbers = ("in", "kept", "spare", "dropped", "records/s", "wall time")
     columns = columns_of("step", *numbers, texts=("where the time goes", "key"))
-    note = "Steps overlap: their wall times do not add up to that of the whole."
+    note = "Steps overlap, so their wall times do not add up to the total."
     if any(step.reused for step in steps):
-        note += " * Made by an earlier command, in whole or in part, with the time it took there."
+        note += " * Built by an earlier command, fully or partly; the time is that of the original."
     rows = [_step_row(step, longest) for step in steps]
     return [Table("Steps", columns, rows), Note(note)]
 
@@ -133,19 +133,19 @@ def _step_row(step: StepFacts, longest: float) -> list[str | Bar]:
 
 
 def _seconds(seconds: float) -> str:
-    """A time of two digits or more."""
+    """A time with at least two significant digits."""
     if seconds < 1:
         return f"{seconds:.2f} s"
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def _rejected(step: StepFacts) -> dict[str, int]:
-    """Records that a step dropped, by reason; spare ones are good but not needed."""
+    """Records that a step dropped, by reason, except for spare ones, which were valid."""
     return {reason: count for reason, count in step.dropped.items() if reason != Reason.SPARE}
 
 
 def _dropped(steps: Sequence[StepFacts]) -> list[Block]:
-    """Why records were dropped, with questions to look at."""
+    """Reasons for dropped records, with example questions."""
     rows = [
         [
             step.name,
@@ -172,7 +172,7 @@ def _counters(steps: Sequence[StepFacts]) -> list[Block]:
 
 
 def _lengths(report: DataReport) -> list[Block]:
-    """Lengths at every budget as numbers, those of rows without a budget included."""
+    """Lengths at every budget as numbers, including rows without a budget."""
     rows = []
     for label, lengths in report.lengths.items():
         if lengths:
@@ -184,7 +184,7 @@ def _lengths(report: DataReport) -> list[Block]:
 
 
 def _acceptance(found: AcceptanceTable) -> list[Block]:
-    """Tries at every budget, those that were good, and why the others were not."""
+    """Attempts at every budget, accepted ones, and reasons for the others."""
     if not found.budgets:
         return []
     numbers = ("requested", "accepted", "share", "texts each", "mean length", "|L-b|/b", "spare")
@@ -194,8 +194,8 @@ def _acceptance(found: AcceptanceTable) -> list[Block]:
         [_acceptance_row(str(budget), row) for budget, row in sorted(found.budgets.items())],
     )
     note = (
-        "L: thinking tokens of the accepted chains, b: budget. Spare: good chains of questions that"
-        " had enough of them; they are not part of the share."
+        "L: thinking tokens of the accepted chains, b: budget. Spare: valid chains of questions"
+        " that already had enough; they do not count toward the share."
     )
     return [table, Note(note)]
 
@@ -221,9 +221,9 @@ def _choice(choice: TeacherChoice | None) -> list[Block]:
         return []
     rows = [_candidate_row(c, c.name == choice.winner) for c in choice.candidates]
     note = (
-        "Score: share of the student's answers that are right and within the budget."
-        " Entropy, negative log-likelihood under the untrained student (both nats a token) and"
-        " shift of its hidden states are diagnostics: they did not enter the choice."
+        "Score: share of the student's answers that are correct and within the budget."
+        " Entropy, negative log-likelihood under the untrained student (both in nats per token) and"
+        " shift of its hidden states are diagnostics that did not affect the choice."
     )
     table = Table("Candidate teachers", columns_of("teacher", *_CHOICE_COLUMNS), rows)
     return [Note(_verdict(choice)), table, Note(note)]
@@ -251,7 +251,7 @@ def _candidate_row(candidate: CandidateFigures, won: bool) -> list[str]:
 
 
 def _verdict(choice: TeacherChoice) -> str:
-    """The choice in a sentence, and how far to trust it in the next."""
+    """The choice and its statistical confidence, in words."""
     if not choice.runner_up or choice.lead is None:
         return f"{choice.winner} is chosen: no other teacher could be compared with it."
     lead = f"{choice.winner} leads {choice.runner_up} by {number(choice.lead, 3)}"
@@ -268,7 +268,7 @@ def _verdict(choice: TeacherChoice) -> str:
 
 
 def _teachers(teachers: Mapping[str, Mapping[str, float]]) -> list[Block]:
-    """What teachers were asked, in tokens and, where they count it, in money."""
+    """Requests to teachers in tokens and, if they report it, in money."""
     if not teachers:
         return []
     names = list(dict.fromkeys(name for counted in teachers.values() for name in counted))
@@ -281,7 +281,7 @@ def _teachers(teachers: Mapping[str, Mapping[str, float]]) -> list[Block]:
 
 
 def _example(example: Example) -> Details:
-    """A question with all its chains, folded away."""
+    """A question with all its chains, collapsed."""
     texts = [("", example.question)]
     for chain in example.chains:
         texts.append((f"budget {chain.budget}, {chain.tokens:,} tokens", chain.think))

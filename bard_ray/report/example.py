@@ -15,8 +15,8 @@ class ExampleRequest:
     """One request.
 
     Attributes:
-        messages: the conversation a caller sends, budget included.
-        prompt: what the chat template makes of it, which is what the student was trained on.
+        messages: the conversation a caller sends, including the budget.
+        prompt: the rendered chat template, as used in training.
     """
 
     messages: Sequence[Mapping[str, str]]
@@ -24,7 +24,7 @@ class ExampleRequest:
 
 
 def transformers_code(example: ExampleRequest, *, trust_remote_code: bool) -> str:
-    """Python that renders `example.prompt` from its messages."""
+    """Python code that renders `example.prompt` from its messages."""
     turns = "".join(f"    {dict(message)!r},\n" for message in example.messages)
     return f"""from transformers import AutoTokenizer
 
@@ -35,7 +35,7 @@ prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_
 
 
 def vllm_code(evaluate: EvalConfig, *, trust_remote_code: bool) -> str:
-    """Python that sends the same messages to vLLM, sampling as the evaluation did."""
+    """Python code that sends the same messages to vLLM, sampling as in the evaluation."""
     sampling = f"temperature={evaluate.temperature:g}, max_tokens={evaluate.max_new_tokens}"
     return f"""from vllm import LLM, SamplingParams
 

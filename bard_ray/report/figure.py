@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: `svg` is an inline element, `alt` says in words what it shows."""
+    """One figure: `svg` is an inline element, `alt` describes it in words."""
 
     key: str
     title: str
@@ -27,12 +27,12 @@ class Figure:
     def drawn(
         cls, key: str, title: str, caption: str, alt: str, draw: Callable[[Axes], None]
     ) -> Self:
-        """A figure of one panel; names that are drawn lose the characters that cannot be seen."""
+        """Draw a figure of one panel; invisible characters are removed from drawn names."""
         return cls(key, title, caption, alt, visible(inline_svg(key, one_panel(draw))))
 
 
 def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
-    """Names of the axes, and little room beside the data."""
+    """Label the axes and set small margins."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.margins(x=0.02)

@@ -1,4 +1,4 @@
-"""`report.html`: what a run gave, or has given so far, as `bard_ray.report.page` makes pages."""
+"""`report.html`: the results of a finished run, or of a run so far, as one HTML page."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_report(run_dir: str | Path, title: str) -> Path:
 def report_page(
     run_dir: Path, title: str, results: Results, status: RunStatus | None = None
 ) -> str:
-    """The report as HTML; `status` is that of a run that is not finished."""
+    """The report as HTML; `status` is given for an unfinished run."""
     config = run_dir / "config.yaml"
     sections = [
         *([] if status is None else [progress_section(status)]),
@@ -99,7 +99,7 @@ def _results_section(results: Results, *, finished: bool) -> Section:
 
 
 def _headline(variants: Mapping[str, VariantSummary]) -> list[Block]:
-    """Four means of the most trained student, each beside what it was before."""
+    """Four means of the final student, each with its value before training."""
     name = newest(variants) or next(iter(variants))
     earlier = before(name, variants)
     cards = []
@@ -168,7 +168,7 @@ def _wall_time_section(wall_s: Mapping[str, float]) -> Section:
 
 
 def _configuration_section(results: Results, text: str) -> Section:
-    """The settings a reader of the numbers needs, and the whole resolved file folded away."""
+    """The settings that matter for the results, and the whole resolved file, collapsed."""
     blocks: list[Block] = []
     if results.config:
         blocks.append(Facts({key: _plain(value) for key, value in results.config.items()}))

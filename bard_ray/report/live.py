@@ -1,8 +1,7 @@
 """Keeps `report.html` up to date during a run.
 
-Pages are rendered in a process of their own, so that drawing figures neither stalls the event loop
-nor takes the run down with it. There is at most one such process at a time, and it uses only CPU
-time that would be idle.
+Pages are rendered in a separate process, so that drawing figures can neither stall the event loop
+nor crash the run. There is at most one such process at a time, and it uses only idle CPU time.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from bard_ray.report.html import FILE
 from bard_ray.report.status import RunStatus
 
 EVERY_S = 60.0
-RENDER_LIMIT_S = 600.0  # where no CPU is idle it takes long
-LAST_LIMIT_S = 10.0  # after a run stopped: its command is about to end
+RENDER_LIMIT_S = 600.0  # rendering is slow if no CPU is idle
+LAST_LIMIT_S = 10.0  # after a run stopped, when its command is about to end
 LOG = "report.log"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a report is about.
+    """The run that a report describes.
 
     Attributes:
         run_dir: directory of the run.
-        title: of the page.
+        title: title of the page.
         stages: titles of the run's stages by name, in order.
-        config: settings that a reader of the numbers needs, see `bard_ray.report.results`.
+        config: settings that a reader of the results needs, see `bard_ray.report.results`.
     """
 
     run_dir: Path
@@ -48,11 +47,11 @@ class Subject:
 
 
 class LiveReport:
-    """Writes the report of a run again and again until it is left; an async context manager.
+    """Async context manager that keeps the report of a run up to date.
 
-    One task renders: at the start, after `refresh`, and every `every_s` seconds. It skips a page
-    that would show nothing new. Whatever goes wrong is written to `logs/report.log`, and the run
-    continues. Where the block is left by an exception, a last page says that the run stopped.
+    One task renders at the start, after `refresh`, and every `every_s` seconds. It skips pages that
+    would show nothing new. Errors are written to `logs/report.log`, and the run continues. If the
+    block ends with an exception, a last page reports that the run stopped.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class LiveReport:
         """Prepare; nothing is written yet.
 
         Args:
-            subject: of the report.
-            wall_s: gives the seconds of the stages that are finished.
-            describe: says what stopped a run.
-            every_s: seconds between two pages while a stage is at work.
+            subject: subject of the report.
+            wall_s: returns the wall seconds of the finished stages.
+            describe: describes the error that stopped a run.
+            every_s: seconds between two pages while a stage runs.
         """
         self._subject, self._wall_s = subject, wall_s
         self._describe, self._every_s = describe, every_s
@@ -79,7 +78,7 @@ class LiveReport:
 
     @contextlib.contextmanager
     def stage(self, name: str, progress: Progress) -> Iterator[None]:
-        """Within it the stage is at work, as far as `progress` says.
+        """Context of a running stage, whose progress the page shows.
 
         The page of a run that stopped in a stage still names that stage.
         """
@@ -102,7 +101,7 @@ class LiveReport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop rendering; of a run that stopped, render a last page that says so."""
+        """Stop rendering; if the run stopped early, render a last page that reports it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -110,7 +109,7 @@ class LiveReport:
             await self._write(LAST_LIMIT_S, error)
 
     async def _keep_fresh(self) -> None:
-        """Render, then wait for `refresh` or for the time to pass, until cancelled."""
+        """Render, then wait for `refresh` or for the interval to pass, until cancelled."""
         while True:
             await self._write(RENDER_LIMIT_S)
             # Not wait_for: in Python 3.11 it loses a cancellation that comes right after `refresh`.
@@ -120,7 +119,7 @@ class LiveReport:
             self._wake.clear()
 
     async def _write(self, limit_s: float, error: BaseException | None = None) -> None:
-        """Render the page of now and put it in place, unless it would show nothing new.
+        """Render and write the current page, unless it would show nothing new.
 
         A failure goes to the log.
         """
@@ -135,12 +134,12 @@ class LiveReport:
             try:
                 await asyncio.shield(writing)
             finally:
-                await writing  # also where this is cancelled: no later page may be overtaken
+                await writing  # also on cancellation, so that pages are written in order
         except Exception as problem:  # noqa: BLE001 a report never stops a run
             self._log(f"{type(problem).__name__}: {problem}")
 
     def _content(self) -> object:
-        """Something that differs for pages that show different things."""
+        """A value that differs between pages with different contents."""
         run_dir = self._subject.run_dir
         files = [run_dir / "metrics.jsonl", *sorted((run_dir / "evals").glob("*.json"))]
         sizes = [(path.name, path.stat().st_size) for path in files if path.exists()]
@@ -160,7 +159,7 @@ class LiveReport:
         return replace(status, running=name, **asdict(progress.state()))
 
     async def _render(self, status: RunStatus, limit_s: float) -> str:
-        """The page, made by a process of its own, which is killed where this is cancelled.
+        """Render the page in a separate process, which is killed on cancellation.
 
         Raises:
             TimeoutError: it took longer than `limit_s`.
@@ -172,7 +171,7 @@ class LiveReport:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            start_new_session=True,  # Ctrl-C is for the run
+            start_new_session=True,  # Ctrl-C must reach only the run
         )
         request = {
             "run_dir": str(self._subject.run_dir),

@@ -1,4 +1,4 @@
-"""docs/metrics.md, made from `bard_ray.metrics`: `python -m bard_ray.report.metrics_page`."""
+"""docs/metrics.md, generated from `bard_ray.metrics`: `python -m bard_ray.report.metrics_page`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`README.md` of an exported student: what it is, how to ask it for a budget, how well it obeys."""
+"""`README.md` of an exported student: description, usage with a budget, budget adherence."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def write_model_card(
     Args:
         export_dir: Hugging Face model directory.
         config: the resolved configuration of the run.
-        results: what the evaluation found; a card without `variant` says that nothing was measured.
+        results: results of the evaluation; without `variant` the card states that there are none.
         example: one request for a budget.
-        variant: which entry of `results.variants` these weights are.
+        variant: entry of `results.variants` for these weights.
     """
     path = Path(export_dir) / "README.md"
     write_text(path, render_model_card(config, results, example, variant))
@@ -75,7 +75,7 @@ def render_model_card(
 
 
 def _front_matter(config: Config, summary: VariantSummary | None) -> dict[str, Any]:
-    """Metadata for model hubs, without local paths: they mean nothing elsewhere."""
+    """Metadata for model hubs, without local paths."""
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if _is_hub_id(config.student.path):
         front["base_model"] = config.student.path
@@ -113,7 +113,7 @@ def _index_entry(config: Config, summary: VariantSummary) -> dict[str, Any]:
 
 
 def _rows(results: Results, summary: VariantSummary) -> list[list[str]]:
-    """The table a user chooses a budget by: a row for each budget, then their means."""
+    """The table of results: a row for each budget, then their means."""
     rows = [
         [
             budget_cell(label, results.held_out),
@@ -133,7 +133,7 @@ def _rows(results: Results, summary: VariantSummary) -> list[list[str]]:
 
 
 def _training(config: Config, variant: str) -> dict[str, str]:
-    """What these weights were trained with, and how to find the same configuration again."""
+    """Training settings of these weights, and the hash that identifies their configuration."""
     rl, distill = config.rl, config.distill
     facts = {}
     if config.sft.enabled:
@@ -152,7 +152,7 @@ def _training(config: Config, variant: str) -> dict[str, str]:
 
 
 def config_hash(config: Config) -> str:
-    """First 16 hex digits of the SHA-256 of a configuration, but for where the run lives."""
+    """First 16 hex digits of the SHA-256 of a configuration, without the run's location."""
     content = asdict(config)
     content["run"].pop("dir")
     text = yaml.safe_dump(content, sort_keys=True)

@@ -1,9 +1,9 @@
-"""HTML pages: one file that holds everything it shows, no script, no request.
+"""Self-contained HTML pages, without scripts or external requests.
 
 A page is a list of sections, a section a list of blocks, and every kind of block is a macro of
-`templates/blocks.html.j2`. Blocks hold plain text. Text of models and data is not trusted: a
-template cuts it, strips it of control characters and escapes it, and the page's content policy
-allows nothing but its own style sheet.
+`templates/blocks.html.j2`. Blocks hold plain text. Text from models and data is untrusted: the
+templates truncate it, strip control characters and escape it, and the page's content policy allows
+only its own style sheet.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """Headline numbers beside each other."""
+    """Headline numbers in a row."""
 
     cards: Sequence[Card]
     kind: ClassVar[str] = "cards"
@@ -49,7 +49,7 @@ class Cards:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures beside each other."""
+    """Figures in a row."""
 
     figures: Sequence[Figure]
     kind: ClassVar[str] = "figures"
@@ -76,10 +76,10 @@ class Table:
     """A table. The first cell of a row is its heading; the last cell of a short row spans the rest.
 
     Attributes:
-        name: what it shows, for those who hear the page.
-        columns: from left to right.
-        rows: their cells.
-        marked: headings of the rows that are set apart.
+        name: description for screen readers.
+        columns: columns from left to right.
+        rows: cells of each row.
+        marked: headings of the highlighted rows.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """Headings above the columns and how many columns each spans; empty without any."""
+        """Headings above the columns and the columns each spans; empty without any."""
         found = [
             (group, len(list(columns)))
             for group, columns in itertools.groupby(self.columns, key=lambda c: c.group)
@@ -106,7 +106,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """How far something is: a line of text over a bar."""
+    """A progress bar with a line of text above it."""
 
     text: str
     share: float
@@ -115,7 +115,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Names with their values."""
+    """Pairs of names and values."""
 
     facts: Mapping[str, str]
     kind: ClassVar[str] = "facts"
@@ -123,7 +123,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Long texts folded away: each with a heading, or none where it is empty."""
+    """Collapsed long texts, each with a heading unless it is empty."""
 
     summary: str
     texts: Sequence[tuple[str, str]]
@@ -150,14 +150,14 @@ def render_page(
     state: str = "",
     reload_s: int | None = None,
 ) -> str:
-    """A whole page.
+    """Render a whole page.
 
     Args:
-        title: of the page.
+        title: title of the page.
         lede: the line below the title.
-        sections: in order; those without blocks are left out.
-        state: running, stopped or done, shown beside the title; empty: nothing is said.
-        reload_s: seconds after which a browser loads the page again; None: never.
+        sections: sections in order; those without blocks are omitted.
+        state: running, stopped or done, shown beside the title; empty: nothing is shown.
+        reload_s: seconds after which a browser reloads the page; None: never.
     """
     return (
         environment()
@@ -174,7 +174,7 @@ def render_page(
 
 @cache
 def environment() -> Environment:
-    """Templates of this package; a value that is missing is an error."""
+    """Templates of this package; a missing value is an error."""
     made = Environment(
         loader=PackageLoader("bard_ray.report"),
         autoescape=select_autoescape(enabled_extensions=("html.j2", "css.j2"), default=False),
@@ -191,7 +191,7 @@ def environment() -> Environment:
 
 @pass_eval_context
 def _stripped(context: EvalContext, value: object) -> object:
-    """A value on its way into a page: text loses the characters that cannot be seen."""
+    """A value for a page: invisible characters are removed from text."""
     if context.autoescape and isinstance(value, str) and not hasattr(value, "__html__"):
         return visible(value)
     return value

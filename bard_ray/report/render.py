@@ -1,4 +1,4 @@
-"""The process that renders the report of a run that is not finished.
+"""The process that renders the report of an unfinished run.
 
 `bard_ray.report.live` starts it:
 
@@ -31,7 +31,7 @@ def main(parent: int) -> None:
 
 
 def yield_to_others() -> None:
-    """Run only on a CPU that would be idle, or at the lowest priority where that is unknown."""
+    """Run only on idle CPUs, or at the lowest priority if the system does not support that."""
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:

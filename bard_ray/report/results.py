@@ -2,8 +2,8 @@
 
     {"wall_s": {stage: seconds}, "config": {...}, "variants": {name: VariantSummary}}
 
-`config` holds the few settings a reader of the numbers needs (seed, max_lag, held-out budgets).
-The file appears whole or not at all, and it is checked when it is read.
+`config` holds the settings needed to interpret the results (seed, max_lag, held-out budgets).
+The file is written atomically and validated when it is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VARIANT_KEYS = VariantSummary.__required_keys__
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What `results.json` holds."""
+    """Contents of `results.json`."""
 
     wall_s: Mapping[str, float] = field(default_factory=dict)
     variants: Mapping[str, VariantSummary] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def read_results(path: str | Path) -> Results:
     """Read and check `results.json`.
 
     Raises:
-        RunStateError: the file is missing, is no JSON, or does not have the shape above.
+        RunStateError: the file is missing, is not JSON, or does not have the structure above.
     """
     path = Path(path)
     try:
@@ -81,12 +81,12 @@ def read_results(path: str | Path) -> Results:
 def partial_results(
     run_dir: str | Path, wall_s: Mapping[str, float], config: Mapping[str, Any]
 ) -> Results:
-    """Results of a run that is not finished: the variants that were measured so far.
+    """Results of an unfinished run: the variants evaluated so far.
 
     Args:
-        run_dir: of the run.
-        wall_s: seconds of its finished stages.
-        config: see above.
+        run_dir: directory of the run.
+        wall_s: wall seconds of its finished stages.
+        config: settings to record, see the module docstring.
     """
     files = {path.stem: path for path in sorted((Path(run_dir) / "evals").glob("*.json"))}
     order = [name for name in VARIANTS if name in files]
@@ -100,7 +100,7 @@ def _damaged(path: Path, problem: str) -> RunStateError:
 
 
 def _problem(content: object) -> str:
-    """The first thing wrong with the content of a file; empty if there is none."""
+    """The first problem with the content of a file; empty if there is none."""
     if not isinstance(content, dict):
         return "is not a JSON object"
     for key, required in (("wall_s", True), ("variants", True), ("config", False)):
@@ -124,7 +124,7 @@ def _variant_problem(name: str, variant: object) -> str:
 
 
 def _entry_problem(entry: object, keys: frozenset[str]) -> str:
-    """What is wrong with a variant or a point: a missing key, no number, a share beyond [0, 1]."""
+    """The problem with a variant or point: a missing key, a non-number, a share outside [0, 1]."""
     if not isinstance(entry, dict):
         return "is not an object"
     missing = sorted(keys - set(entry))

@@ -46,12 +46,12 @@ def _reward_figure(records: Sequence[Record]) -> Figure:
 def _adherence_figure(records: Sequence[Record]) -> Figure:
     """Relative error, in-band and overrun shares of the trained rollouts over the RL steps."""
     names = {"rl/in_band": "in band", "rl/overrun": "overrun", "rl/rel_err": "|L-b|/b"}
-    caption = "How closely the rollouts being trained on keep to their budgets."
+    caption = "How closely the trained rollouts follow their budgets."
     return _rl_figure("adherence", "Budget adherence while training", caption, records, names)
 
 
 def _lag_figure(records: Sequence[Record]) -> Figure:
-    """Policy lag over the RL steps, not smoothed: a running mean would hide the largest."""
+    """Policy lag over the RL steps, without smoothing, which would hide the maximum."""
     mean = thinned(series(records, "rl", "rl/lag_mean"), _mean)
     largest = thinned(series(records, "rl", "rl/lag_max"), max)
 
@@ -61,7 +61,7 @@ def _lag_figure(records: Sequence[Record]) -> Figure:
         axes.set_ylim(0, 1.1 * max([1.0, *largest[1], *mean[1]]))
         label_axes(axes, "step", "optimizer steps")
 
-    caption = "Age of the weights that sampled what is being trained on, in optimizer steps."
+    caption = "Age of the weights that sampled the trained tokens, in optimizer steps."
     alt = f"Policy lag by step: at most {number(max(largest[1], default=0.0), 0)}."
     return Figure.drawn("lag", "Policy lag", caption, alt, draw)
 
@@ -107,7 +107,7 @@ def _rl_figure(
 def thinned(line: Line, reduce: Callable[[Sequence[float]], float]) -> Line:
     """A line with at most `MAX_POINTS` points: neighbors are reduced to one, steps to their mean.
 
-    A run of many thousand steps would make a page of many megabytes.
+    Without it, a run of many thousand steps would give a page of many megabytes.
     """
     width = math.ceil(len(line[0]) / MAX_POINTS)
     if width < 2:
@@ -128,7 +128,7 @@ def _draw_line(axes: Axes, line: Line, color: str, text: str) -> None:
 
 
 def _marker(line: Line) -> str | None:
-    """A single point shows no line."""
+    """A marker for a line of a single point, which is otherwise invisible."""
     return "o" if len(line[0]) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""How each evaluated variant is shown: one table for terminal, report and model card."""
+"""Presentation of each evaluated variant, shared by terminal, report and model card."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bard_ray.report.text import visible
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How a variant is shown.
+    """Presentation of a variant.
 
     Attributes:
-        label: its name for people.
-        meaning: one line on what it is.
-        series: which of the colors of `bard_ray.plotting.SERIES` is its own.
-        show_length: False where the length is forced, so that it says nothing about the variant.
+        label: display name.
+        meaning: one-line description.
+        series: index of its color in `bard_ray.plotting.SERIES`.
+        show_length: False if the length is forced and carries no information on the variant.
     """
 
     label: str
@@ -34,21 +34,21 @@ VARIANTS: dict[str, Variant] = {
         "forced", "trained on full chains; thinking cut off at the budget", 3, show_length=False
     ),
 }
-# Each of these was trained from the one before it.
+# Each variant is trained from the previous one.
 LINEAGE = ("student", "sft", "rl")
 
 
 def variant_of(name: str) -> Variant:
-    """How a variant is shown; an unknown one under its own name."""
+    """Presentation of a variant; an unknown one is shown under its own name."""
     return VARIANTS.get(name, Variant(visible(name), "", len(VARIANTS)))
 
 
 def color_of(name: str, names: Collection[str]) -> str:
-    """Color of a variant: the same in every figure, and different for those shown together.
+    """Color of a variant: the same in every figure, and distinct among variants shown together.
 
     Args:
-        name: of the variant.
-        names: of all variants that are shown, in order.
+        name: name of the variant.
+        names: names of all variants that are shown, in order.
     """
     unknown = [other for other in names if other not in VARIANTS]
     extra = unknown.index(name) if name in unknown else 0
@@ -56,11 +56,11 @@ def color_of(name: str, names: Collection[str]) -> str:
 
 
 def newest(names: Collection[str]) -> str | None:
-    """The most trained student among the variants; None if none of them is in `LINEAGE`."""
+    """The last student in training order among the variants; None if none is in `LINEAGE`."""
     return next((name for name in reversed(LINEAGE) if name in names), None)
 
 
 def before(name: str, names: Collection[str]) -> str | None:
-    """The variant that `name` was trained from, or the nearest one that was measured."""
+    """The closest evaluated ancestor of a variant."""
     earlier = LINEAGE[: LINEAGE.index(name)] if name in LINEAGE else ()
     return next((other for other in reversed(earlier) if other in names), None)

@@ -1,5 +1,5 @@
-"""Grading: extract the answer, compare it exactly, else ask math-verify.
+"""Grading: extract the answer, compare it exactly, and fall back to math-verify.
 
-`grade` must never run where it cannot be killed: see `process`, which runs it in a child process
+`grade` must run in a process that can be killed: see `process`, which runs it in a child process
 with hard limits.
 """

@@ -1,7 +1,7 @@
-r"""Get the answer out of the text after the closing think tag, in time linear in its length.
+r"""Extract the answer from the text after the closing think tag, in linear time.
 
-An answer that names several results is no answer: two different boxes are a hedge, and a hedge is
-unparsable. Boxes joined by "and" are one answer that lists what they hold.
+An answer with several results is not accepted: two different boxes are a hedge, and a hedge is
+unparsable. Boxes joined by "and" form one answer that lists their contents.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from bard_ray.verify.math.finding import Finding
 from bard_ray.verify.math.judge import judge
 from bard_ray.verify.math.normalize import normalize
 
-MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read: an answer stands at the end
+MAX_TEXT_CHARS = 20_000  # only the tail of a longer text is read, since answers come at the end
 MAX_NESTED_BOXES = 4
-MAX_ANSWERS = 16  # different ones in a text; more are a hedge, whatever they say
+MAX_ANSWERS = 16  # distinct answers in a text; more are always a hedge
 MAX_JOINT_CHARS = 60  # between boxes that are parts of one answer
-MAX_COMPARED_CHARS = 600  # longer answers agree only as texts
+MAX_COMPARED_CHARS = 600  # longer answers are compared only as texts
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
-# A backslash pair is taken whole, so that `\{` opens nothing while the brace after `\\` does.
+# A backslash pair is one token, so that `\{` opens nothing while the brace after `\\` does.
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"\(?\s*([A-Za-z])\s*(?:\)?$|[).:].*$)")
@@ -34,7 +34,7 @@ _FINAL = re.compile(
     rf"(?:\$([^$\n]{{1,600}}+)\$(?![0-9])|\\\((.{{1,600}}?)\\\)"
     rf"|((?:\\?\$)?{_NUMBER})(?=[*\s]*+(?:$|\n|[A-Z])))"
 )
-# What may stand between boxes that list the parts of one answer, its markup removed: `, `, ` and `,
+# Text allowed between boxes that list the parts of one answer, without markup: `, `, ` and `,
 # ` papers and `, ` for part (a) and `, ` and y_2 = `.
 _MARKUP = re.compile(r"\\(?:text\w*+|mbox|q?quad|[()\[\],;! ])|[{}$*]")
 _JOINT = re.compile(
@@ -47,11 +47,11 @@ _PHRASE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was found.
+    """The result of an extraction.
 
     Attributes:
-        answer: the answer as written; empty where there is none.
-        rule: how it was found (`boxed`, `phrase`, `whole_text`), or why nothing was (`no_answer`,
+        answer: the answer as written; empty if there is none.
+        rule: how it was found (`boxed`, `phrase`, `whole_text`), or why there is none (`no_answer`,
             `empty`, `unclosed_box`, `hedge`).
     """
 
@@ -64,27 +64,27 @@ class UnclosedBoxError(ValueError):
 
 
 def answer_part(text: str) -> str:
-    """What of a text may hold the answer: its tail, without thinking.
+    """The part of a text that may hold the answer: its tail, without thinking.
 
-    The text of a rollout begins after its closing think tag. Where it contains further tags, what
-    stands before the last closing tag, or after an opening one, is thinking as well, and a box in
-    there is no answer.
+    The text of a rollout begins after its closing think tag. If it contains further tags, the text
+    before the last closing tag or after an opening one is thinking as well, and a box in it does
+    not count.
     """
     tail = text[-MAX_TEXT_CHARS:].rpartition(CLOSE_TAG)[2]
     return tail.partition(OPEN_TAG)[0]
 
 
 def extract_math(text: str) -> Extraction:
-    r"""The box; where there is none at all, an explicit final-answer sentence.
+    r"""The box, or an explicit final-answer sentence if there is no box at all.
 
     "The final answer is $\\frac12$." or "Answer: 42" with a plain number or a formula in `$...$` or
-    `\(...\)`. Never just the last number of a text.
+    `\(...\)`. The last number of a text alone never counts.
 
     Args:
         text: answer part of a completion.
 
     Returns:
-        The answer, or a rule that says why there is none. Source: ours.
+        The answer, or the rule for why there is none. Source: ours.
     """
     boxed = _extract_joined(text)
     if boxed.rule != "no_answer":
@@ -100,7 +100,7 @@ def extract_boxed(text: str) -> Extraction:
         text: answer part of a completion; only its last `MAX_TEXT_CHARS` characters are read.
 
     Returns:
-        The answer, or a rule that says why there is none. Source: ours.
+        The answer, or the rule for why there is none. Source: ours.
     """
     try:
         boxes = [box.content for box in _boxes(answer_part(text))]
@@ -110,13 +110,13 @@ def extract_boxed(text: str) -> Extraction:
 
 
 def _extract_joined(text: str) -> Extraction:
-    """As `extract_boxed`, but boxes joined by "and" are one answer, and equal values agree."""
+    """Like `extract_boxed`, but boxes joined by "and" are one answer, and equal values agree."""
     part = answer_part(text)
     try:
         boxes = list(_boxes(part))
     except UnclosedBoxError:
         return Extraction("", "unclosed_box")
-    if len(boxes) == 1:  # as almost always
+    if len(boxes) == 1:  # the common case
         return _agreed([boxes[0].content], "boxed", _same_value)
     return _agreed([_listed(*group) for group in _groups(boxes, part)], "boxed", _same_value)
 
@@ -130,7 +130,7 @@ def extract_choice(text: str) -> Extraction:
         text: answer part of a completion.
 
     Returns:
-        One letter A..Z, or a rule that says why there is none. Source: ours.
+        One letter A..Z, or the rule for why there is none. Source: ours.
     """
     boxed = extract_boxed(text)
     if boxed.answer:
@@ -153,7 +153,7 @@ def extract_string(text: str) -> Extraction:
         text: answer part of a completion.
 
     Returns:
-        The string, or a rule that says why there is none. Source: ours.
+        The string, or the rule for why there is none. Source: ours.
     """
     boxed = extract_boxed(text)
     whole = answer_part(text).strip()
@@ -161,7 +161,7 @@ def extract_string(text: str) -> Extraction:
 
 
 def choice_letter(text: str) -> str:
-    r"""Letter that stands for a choice; empty where there is none.
+    r"""Letter of a choice; empty if there is none.
 
     `B`, `(b)`, `B) 42`, `\textbf{(B)} 42` give `B`.
     """
@@ -176,7 +176,7 @@ def _as_letter(text: str, rule: str) -> Extraction:
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """Content of a box, and where it begins and ends in the text."""
+    """Content of a box, and its position in the text."""
 
     content: str
     start: int
@@ -191,7 +191,7 @@ def _boxes(text: str) -> Iterator[_Box]:
 
 
 def _groups(boxes: Sequence[_Box], text: str) -> list[tuple[list[str], str]]:
-    """Contents of boxes that are joined, and the word that joins them."""
+    """Contents of joined boxes, and the word that joins them."""
     groups: list[tuple[list[str], str]] = []
     end = 0
     for box in boxes:
@@ -208,13 +208,13 @@ def _joint(between: str) -> re.Match[str] | None:
 
 
 def _listed(contents: Sequence[str], word: str) -> str:
-    """Joined boxes as a list; as one answer where they agree."""
+    """Joined boxes as a list, or as one answer if they agree."""
     agreed = _agreed(contents, "boxed", _same_value)
     return rf"\text{{ {word} }}".join(contents) if agreed.rule == "hedge" else agreed.answer
 
 
 def _agreed(answers: Sequence[str], rule: str, same: Callable[[str, str], bool]) -> Extraction:
-    """The last answer, where all others say the same."""
+    """The last answer if all others agree with it, else a hedge."""
     if not answers:
         return Extraction("", "no_answer")
     last, others = answers[-1].strip(), set(answers) - {answers[-1]}
@@ -239,12 +239,12 @@ def _closing_brace(text: str, start: int) -> int:
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
             return match.start()
-    # A later box might still be balanced, but trying each one would be quadratic.
+    # A later box may still be balanced, but trying each one would take quadratic time.
     raise UnclosedBoxError
 
 
 def _unwrap(box: str) -> str:
-    r"""Content of `\boxed{\boxed{...}}`: the innermost, where a box contains nothing but a box."""
+    r"""Content of the innermost box of `\boxed{\boxed{...}}`, if a box contains only a box."""
     inner = box.strip()
     for _ in range(MAX_NESTED_BOXES):
         match = _BOX.match(inner)

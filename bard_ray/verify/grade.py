@@ -1,11 +1,10 @@
-r"""Grade one answer: find its kind and ask that kind's grader.
+r"""Grade one answer with the grader of its kind.
 
-Model text is parsed, never evaluated as code. Parsing may still take forever or ask for terabytes,
-and nothing in here stops it: call `grade` through `bard_ray.verify.process.grading` for any text
-you have not written yourself.
+Model text is parsed, never evaluated as code. Parsing may still take unbounded time or memory, and
+this module has no limits: grade untrusted text through `bard_ray.verify.process.grading`.
 
-A new kind of answer is one file in `bard_ray.verify.kinds`. Every verdict names the rule that
-decided, so that a surprising reward can be traced: the rules are the constants of
+A new kind of answer is one file in `bard_ray.verify.kinds`. Every verdict names the deciding rule,
+so that an unexpected reward can be traced: the rules are the constants of
 `bard_ray.verify.verdicts.Rule` and those of `bard_ray.verify.extract.Extraction`.
 """
 
@@ -23,8 +22,8 @@ def grade(item: GradeItem) -> Verdict:
         item: the text after the closing think tag, the gold answer, and its kind.
 
     Returns:
-        CORRECT, WRONG or UNPARSABLE; BROKEN where the gold answer itself cannot be read, or the
-        kind is not known in this process.
+        CORRECT, WRONG or UNPARSABLE; BROKEN if the gold answer itself cannot be read, or the kind
+        is not registered in this process.
     """
     grader = find_kind(item.kind)
     if grader is None:

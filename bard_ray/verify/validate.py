@@ -1,6 +1,6 @@
-r"""Are the gold answers of a data set gradable? Each must be correct as an answer to itself.
+r"""Check the gold answers of a data set: each must grade correct as an answer to itself.
 
-Pure: the caller grades, through whatever pool it has:
+These functions are pure; the caller grades with its own pool:
 
     items = gold_items(questions)
     problems = gold_problems(questions, await verifier.grade(items))
@@ -21,7 +21,7 @@ MAX_SHOWN_CHARS = 60
 
 @dataclass(frozen=True, slots=True)
 class GoldProblem:
-    """A gold answer that is not correct as an answer to itself."""
+    """A gold answer that does not grade correct as an answer to itself."""
 
     id: str
     gold: str
@@ -49,7 +49,7 @@ def gold_problems(questions: Sequence[Question], verdicts: Sequence[Verdict]) ->
         Problems in the order of the questions. Source: ours.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: the arguments differ in length.
     """
     return [
         GoldProblem(question.id, question.answer, verdict)
@@ -66,15 +66,15 @@ def validate_golds(
 
 
 def require_gradable(source: str, total: int, problems: Sequence[GoldProblem]) -> None:
-    """Refuse a data set with gold answers that cannot be graded.
+    """Check that all gold answers of a data set can be graded.
 
     Args:
         source: the data set, for the message.
         total: number of its questions.
-        problems: what `gold_problems` found.
+        problems: result of `gold_problems`.
 
     Raises:
-        DataError: there is a problem; it gives the number of them and lists the first.
+        DataError: there are problems; it gives their number and lists the first ones.
     """
     if not problems:
         return

@@ -1,4 +1,4 @@
-"""How a verdict is made: the rules that may decide one, and what every kind checks first."""
+"""Verdicts: the rules that may decide one, and the checks shared by all kinds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MAX_SHOWN_CHARS = 200
 
 
 class Rule(StrEnum):
-    """Which rule decided a verdict, where extraction had found an answer."""
+    """The rule that decided a verdict on an extracted answer."""
 
     EXACT = "exact"  # the same text after normalization, or two plain rational numbers
     NUMERIC = "numeric"  # our own reader and evaluator
     MATH_VERIFY = "math_verify"
     TOO_LONG = "too_long"
-    TOO_COMPLEX = "too_complex"  # refused before math-verify could spend its time on it
+    TOO_COMPLEX = "too_complex"  # rejected before math-verify
     CONTRADICTION = "contradiction"  # `3=5`: several values in one answer
-    HEDGE = "hedge"  # `5 or 6` where one answer was asked for
-    AMBIGUOUS = "ambiguous"  # `3:4` where the gold is a number
+    HEDGE = "hedge"  # `5 or 6` for a question with one answer
+    AMBIGUOUS = "ambiguous"  # `3:4` for a gold answer that is a number
     GOLD_UNPARSABLE = "gold_unparsable"  # a fault of the data, so `Outcome.BROKEN`
     UNKNOWN_KIND = "unknown_kind"  # likewise
 
@@ -42,7 +42,7 @@ def broken_gold(gold: str) -> Verdict:
 
 
 def problem(found: Extraction, gold: str) -> Verdict | None:
-    """Why there is nothing to compare, or None."""
+    """The verdict if there is nothing to compare, else None."""
     if not gold.strip():
         return broken_gold(gold)
     if not found.answer:

@@ -1,1 +1,1 @@
-"""Measuring service times of the real roles, and the loop that the simulation has to predict."""
+"""Measurement of the real roles' service times, and of the loop that the simulation predicts."""

@@ -38,7 +38,7 @@ SHORT_TOKENS = 6  # completions cut here tell the cost of a request from that of
 
 @dataclass
 class Samples:
-    """Everything measured so far; rows and seconds of each fit."""
+    """All measurements so far: rows and seconds of each fit."""
 
     engine_rows: list[list[float]] = field(default_factory=list)  # steps, tokens, requests
     engine_s: list[float] = field(default_factory=list)
@@ -122,7 +122,7 @@ class RoleMeter:
         return [group async for group in self.roles.sampler.sample(requests, spec)]
 
     async def _engine(self, count: int, max_new_tokens: int) -> None:
-        """`count` groups at once, from nothing running to nothing running."""
+        """Time `count` concurrent groups, from an idle engine to an idle engine."""
         before = (await self.roles.sampler.stats())[0]
         started = time.perf_counter()
         groups = await self._sample(count, max_new_tokens, 8)
@@ -179,7 +179,7 @@ class RoleMeter:
     # --- next to the others
 
     async def together(self) -> None:
-        """How much longer each role takes while one or two of the others work without pause."""
+        """Slowdown of each role while one or two other roles are continuously busy."""
         async with self._busy("learner"):
             await self._engine_next_to(1)
         async with self._busy("engine"):
@@ -194,7 +194,7 @@ class RoleMeter:
 
     @asynccontextmanager
     async def _busy(self, role: str) -> AsyncIterator[None]:
-        """Keep a role at work; its own figures are not kept."""
+        """Keep a role busy; its own measurements are discarded."""
         stop = False
 
         async def keep_on() -> None:
@@ -245,7 +245,7 @@ class RoleMeter:
     # --- the model
 
     def system(self) -> System:
-        """Service times fitted to everything measured so far."""
+        """Service times fitted to all measurements so far."""
         s = self.samples
         median = _median
         step_s, sequence_s, request_s = fit_costs(s.engine_rows, s.engine_s)

@@ -1,4 +1,4 @@
-"""Tables and picture of study and validation."""
+"""Tables and figures of study and validation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _aligned(lines: list[list[str]], ends: list[str]) -> str:
 
 
 def render_validation(found: dict[str, Any]) -> str:
-    """Measured beside predicted, one line a configuration; then the service times."""
+    """Measured and predicted figures, one line per configuration; then the service times."""
     head = ["lag", "prompts", "group", "step s", "predicted", "ratio"]
     shares = ["wait", "train", "publish", "engine busy"]
     lines = [head + shares]

@@ -1,4 +1,4 @@
-"""A cluster of this machine with all roles up and a short-lived student trained."""
+"""A cluster on this machine with all roles running and a briefly trained student."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bard_ray.rundir import RunDirectory
 from benchmarks.student import SHORT_STUDENT
 from recipes.bard_tiny import config as tiny
 
-# The student stays as it is, so that one measured workload holds for every run.
+# The student does not change, so that one measured workload is valid for every run.
 SETUP = [*SHORT_STUDENT, "rl.lr=1e-12"]
 
 
@@ -38,7 +38,7 @@ def session_config(directory: str, overrides: list[str]) -> Config:
 
 @asynccontextmanager
 async def open_session(config: Config) -> AsyncIterator[Context]:
-    """Roles up, student trained and loaded everywhere; all gone at the end."""
+    """Start all roles, train the student and load it everywhere; stop everything at the end."""
     apply_driver_env()
     run, console = RunDirectory.open(config), Console(sys.stderr)
     cluster = Cluster(config.cluster, run.path / "logs", verbose=False)

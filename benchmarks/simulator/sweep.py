@@ -43,7 +43,7 @@ class Study:
 
 
 def run_study(max_gpus: int) -> Study:
-    """Simulate the clusters up to so many GPUs."""
+    """Simulate the clusters up to a number of GPUs."""
     scenario = Scenario()
     sizes = [n for n in SIZES if n <= max_gpus]
     return Study(
@@ -75,7 +75,7 @@ def summarize(study: Study) -> dict[str, Any]:
 
 
 def _grid(scenario: Scenario, sizes: Sequence[int], prompts: int | None) -> Grid:
-    """Clusters of these sizes with every lag, or with the main ones where that is enough."""
+    """Clusters of these sizes with every lag; large clusters only with the main lags."""
     points: Grid = {}
     for gpus in sizes:
         split = scenario.split(gpus)
@@ -90,7 +90,7 @@ def _grid(scenario: Scenario, sizes: Sequence[int], prompts: int | None) -> Grid
 def _rows(points: Grid, scenario: Scenario) -> list[dict[str, Any]]:
     """Efficiency against the smallest cluster with the same lag, and against the ideal split.
 
-    `lag_needed`: the `max_lag` that the closed form asks for.
+    `lag_needed`: the `max_lag` required by the closed form.
     """
     ideal = scenario.ideal_samples_per_gpu_hour()
     base = {lag: p.samples_per_gpu_hour for (lag, _), p in reversed(points.items())}
@@ -124,7 +124,7 @@ def point_row(point: Point) -> dict[str, Any]:
 
 
 def _splits(scenario: Scenario) -> list[Point]:
-    """The same GPUs split in other ways."""
+    """Simulate other splits of the same GPUs."""
     points = []
     reference = scenario.split(RATIO_GPUS).reference
     for ratio in RATIOS:
@@ -138,9 +138,9 @@ def _splits(scenario: Scenario) -> list[Point]:
 
 
 def _breaks(scenario: Scenario, gpus: int) -> dict[str, Point]:
-    """The largest cluster again, with one thing made worse at a time; short budgets for the driver.
+    """The largest cluster with one degraded parameter at a time; short budgets stress the driver.
 
-    On a quarter of the GPUs: where the work is short, there are many more groups a second.
+    Those use a quarter of the GPUs, because short budgets give many more groups per second.
     """
     hardware = scenario.hardware
     short = replace(scenario.work, budgets=(250, 500, 1000), max_new_tokens=2048)

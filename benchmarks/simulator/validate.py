@@ -1,4 +1,4 @@
-"""Real runs of the loop, and what the simulation predicts for them."""
+"""Real runs of the loop, and the predictions of the simulation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """Display name."""
         return f"lag {self.max_lag}  {self.prompts_per_step} x {self.group_size}"
 
 
@@ -63,7 +63,7 @@ SHAPES = (
 
 @dataclass
 class ObservedSteps:
-    """What a real run shows at the end of each step."""
+    """Observations of a real run at the end of each step."""
 
     ends: list[float] = field(default_factory=list)
     values: list[Mapping[str, float]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class ObservedSteps:
 
 
 async def real_run(meter: RoleMeter, shape: Shape, steps: int) -> dict[str, float]:
-    """Run the real loop; means over the steps but the first and last ones."""
+    """Run the real loop; returns means over its steps without the first and last ones."""
     context, roles = meter.context, meter.roles
     config = replace(context.config, rl=replace(context.config.rl, steps=steps, **asdict(shape)))
     spec, seen = rl_spec(config), ObservedSteps()
@@ -119,7 +119,7 @@ def _summary(meter: RoleMeter, seen: ObservedSteps, last: int) -> dict[str, floa
 
 
 async def _drained(context: Context) -> None:
-    """Wait for engines to be idle: what the run left in flight is dropped at its end."""
+    """Wait until the engines are idle, because a run drops its requests in flight at the end."""
     for _ in range(200):
         if not any(s["running"] for s in await context.roles.sampler.stats()):
             return
@@ -134,7 +134,7 @@ def tail(shape: Shape) -> int:
 def predict(
     system: System, shape: Shape, steps: int, workloads: list[Workload]
 ) -> dict[str, float]:
-    """Mean of simulated runs, one a workload."""
+    """Mean of simulated runs, one per workload."""
     spec = LoopSpec(steps, shape.prompts_per_step, shape.max_lag)
     runs = [simulate(system, spec, w).steady(WARM, tail(shape)) for w in workloads]
     return {key: statistics.fmean(run[key] for run in runs) for key in runs[0]}
@@ -142,7 +142,7 @@ def predict(
 
 @dataclass(frozen=True)
 class Measured:
-    """One session: service times of the roles, and real runs with what the simulation predicts.
+    """One session: service times of the roles, and real runs with their predictions.
 
     Attributes:
         system: fitted service times.
@@ -182,10 +182,10 @@ async def validate(
 
 
 def _show(meter: RoleMeter, shape: Shape, measured: dict[str, float], steps: int) -> None:
-    """One line a run: the prediction is that of everything measured so far."""
+    """Print one line per run; the prediction uses all measurements so far."""
     workload = meter.workload(shape.group_size, 0)
     predicted = predict(meter.system(), shape, steps, [workload])["step_s"]
-    note(f"{shape.name}: {measured['step_s']:.3f} s a step, {predicted:.3f} predicted")
+    note(f"{shape.name}: {measured['step_s']:.3f} s per step, {predicted:.3f} predicted")
 
 
 async def calibrate(directory: str, rounds: int, overrides: list[str]) -> Measured:
@@ -215,7 +215,7 @@ def compare(found: Measured) -> dict[str, Any]:
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with None for what is unbounded: JSON has no infinity."""
+    """Replace infinities by None, because JSON has no infinity."""
     return {
         key: _finite(value) if isinstance(value, dict) else None if value == math.inf else value
         for key, value in values.items()

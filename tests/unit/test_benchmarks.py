@@ -129,7 +129,7 @@ def test_given_options_win_over_quick():
 
 def test_too_few_steps_are_refused_before_anything_starts():
     benchmark = load_benchmark("rl_loop")
-    with pytest.raises(SystemExit, match="--steps 5: at least 7, since the first 5 are left out"):
+    with pytest.raises(SystemExit, match="--steps 5: at least 7, since the first 5 are skipped"):
         benchmark.measure(benchmark.parse(["--steps", "5"]))
 
 

@@ -242,7 +242,7 @@ def test_only_limits_that_are_too_small_are_to_be_changed():
 
 
 def test_the_tiny_student_has_no_other_codec():
-    assert "99 tokens at most" in broken(bard_tiny.config(), "budget.held_out=[300]")[0].fix
+    assert "at most 99 tokens" in broken(bard_tiny.config(), "budget.held_out=[300]")[0].fix
 
 
 def test_lengths_that_do_not_fit_each_other_are_all_named_with_values_that_do():

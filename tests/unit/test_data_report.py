@@ -30,13 +30,13 @@ FIGURES = ["lengths", "acceptance", "difficulty", "diversity", "choice"]
 HEADINGS = [
     "Overview",
     "Steps",
-    "What was dropped",
+    "Dropped records",
     "Counters",
     "Figures",
     "Thinking tokens",
     "Compression",
     "Choice of the teacher",
-    "What teachers took",
+    "Teacher usage",
     "Examples",
 ]
 

@@ -397,8 +397,8 @@ def test_open_instruct(tmp_path, wrapped):
 BROKEN = [
     ("aime24", {"problem": "P?"}, "has no column 'answer' or 'Answer' (it has: problem)"),
     ("aime25", {"problem": "P?", "answer": None}, "column 'answer' must be text and not blank"),
-    ("aime25", {"problem": "P?", "answer": "12a"}, "has the answer '12a', which is no integer"),
-    ("aime25", {"problem": "P?", "answer": 1000}, "no integer from 0 to 999"),
+    ("aime25", {"problem": "P?", "answer": "12a"}, "has the answer '12a', which is not an integer"),
+    ("aime25", {"problem": "P?", "answer": 1000}, "not an integer from 0 to 999"),
     ("aime25", {"problem": "P?", "answer": True}, "column 'answer' must be text"),
     ("gpqa", GPQA | {"Incorrect Answer 2": None}, "column 'Incorrect Answer 2' must be text"),
     ("gpqa", GPQA | {"Incorrect Answer 2": "muon "}, "has the same option twice"),

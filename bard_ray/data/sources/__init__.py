@@ -1,1 +1,1 @@
-"""Formats of data sets, one a file: how a row becomes a question and its teacher chains."""
+"""Formats of data sets, one per file; a format turns a row into a question and teacher chains."""

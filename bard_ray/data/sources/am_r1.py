@@ -16,9 +16,8 @@ _ANSWER_TAGS = ("<answer>", "</answer>")
 class AmR1(Source):
     """Chains of DeepSeek-R1 on questions of many sources.
 
-    Gold answer, thought and answer stand in the `info` of the messages; where the gold answer is
-    null, the teacher's boxed one stands in, and without that the row is left out. Source: data set
-    card.
+    Gold answer, thinking and answer are in the `info` of the messages. If the gold answer is null,
+    the teacher's boxed answer is used; without one, the row is skipped. Source: data set card.
     """
 
     question_columns = ("messages",)

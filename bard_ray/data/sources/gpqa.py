@@ -16,13 +16,13 @@ _INCORRECT = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 @SOURCES.register("gpqa")
 @dataclass(frozen=True)
 class Gpqa(Source):
-    """Multiple-choice questions of graduate level; the options get letters here.
+    """Graduate-level multiple-choice questions; this format adds the letters of the options.
 
-    Their order follows from (seed, id) alone, so it is the same whatever else is read, and in every
-    run. Source: column meanings from the data set card; the order is ours.
+    The order of the options is a function of (seed, id), so it does not depend on other rows or on
+    the run. Source: column meanings from the data set card; the order is ours.
 
     Attributes:
-        seed: of the order of the options.
+        seed: seed of the order of the options.
     """
 
     seed: int = 0

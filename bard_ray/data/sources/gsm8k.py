@@ -19,7 +19,7 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 class Gsm8k(Source):
     """School problems; the answer column is a worked solution that ends in `#### 72`.
 
-    The solution, without its calculator notes such as `<<48/2=24>>`, is a chain written by people.
+    The solution, without calculator annotations such as `<<48/2=24>>`, is a human-written chain.
     Source: data set card.
     """
 
@@ -32,7 +32,7 @@ class Gsm8k(Source):
         solution, mark, number = row.text("answer").rpartition(_MARK)
         gold = number.strip().replace(",", "")
         if not mark or not gold:
-            fix = "Is it another format? See data.rows.format."
+            fix = "If the data set has another format, set data.rows.format."
             raise row.error(f"column 'answer' does not end in '{_MARK} number'", fix)
         question = user_question(row, row.text("question"), gold)
         think = _CALCULATOR.sub("", solution).strip()

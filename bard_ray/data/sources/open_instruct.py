@@ -9,7 +9,7 @@ from bard_ray.data.reading import last_user_text, read_chat
 from bard_ray.data.source import SOURCES, Hub, Row, Source, TeacherRow, is_null
 from bard_ray.records import AnswerKind, Question
 
-# Which verifier of theirs is which kind of ours.
+# Kind of answers for each verifier of open-instruct.
 _KINDS: dict[str, AnswerKind] = {
     "gsm8k": "math",
     "math": "math",
@@ -23,7 +23,7 @@ _KINDS: dict[str, AnswerKind] = {
 class OpenInstruct(Source):
     """`messages`, `ground_truth`, and in `dataset` the name of the verifier.
 
-    Rows of verifiers without a counterpart here, such as `ifeval`, are left out. Source: data set
+    Rows of verifiers without a counterpart here, such as `ifeval`, are skipped. Source: data set
     cards of the RLVR sets.
     """
 

@@ -12,7 +12,7 @@ from bard_ray.data.source import SOURCES, Hub, Row, Source, TeacherChain, Teache
 @SOURCES.register("openr1")
 @dataclass(frozen=True)
 class OpenR1(Source):
-    """Several generations of DeepSeek-R1 a question, judged one by one.
+    """Several generations of DeepSeek-R1 per question, each with its judgments.
 
     A generation is a chain if math-verify judged it correct, it is complete, and it closes its
     think tag and answers. Source: column meanings from the data set card.

@@ -24,13 +24,12 @@ _SOLUTION = ("<|begin_of_solution|>", "<|end_of_solution|>")
 class OpenThoughts(Source):
     """Chains of DeepSeek-R1, in either of two configs.
 
-    `default` has conversations with the set's own markers and no gold answer; `metadata` has the
-    thought, the answer and a gold solution in columns. The system prompt, which asks for the
-    markers, is left out. Where no gold answer is given, the teacher's boxed one stands in. Source:
-    data set card.
+    `default` has conversations with custom markers and no gold answer; `metadata` has thinking,
+    answer and gold solution in columns. The system prompt, which requests the markers, is dropped.
+    Without a gold answer, the teacher's boxed answer is used. Source: data set card.
 
     Attributes:
-        domains: rows of other domains are left out, where a row names one.
+        domains: rows that name another domain are skipped.
     """
 
     domains: tuple[str, ...] = ("math",)
@@ -78,6 +77,6 @@ def _conversation(row: Row) -> tuple[str, TeacherChain | None]:
 
 
 def _between(text: str, opening: str, closing: str) -> str:
-    """What stands between two markers, empty if one is missing."""
+    """Text between two markers; empty if one is missing."""
     inner, found, _ = text.partition(opening)[2].partition(closing)
     return inner.strip("\n") if found else ""

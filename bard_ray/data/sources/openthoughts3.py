@@ -19,13 +19,13 @@ from bard_ray.data.source import SOURCES, Hub, Row, Source, TeacherRow
 @SOURCES.register("openthoughts3")
 @dataclass(frozen=True)
 class OpenThoughts3(Source):
-    """Chains of QwQ-32B, up to 16 rows a question, each a conversation with think tags.
+    """Chains of QwQ-32B, up to 16 rows per question, each a conversation with think tags.
 
-    There is no gold answer: the boxed one of the first chain of a question stands in, and rows that
-    answer otherwise are left out. Source: data set card.
+    There is no gold answer: the boxed answer of a question's first chain is used, and rows with
+    another answer are skipped. Source: data set card.
 
     Attributes:
-        domains: rows of other domains are left out.
+        domains: rows of other domains are skipped.
     """
 
     domains: tuple[str, ...] = ("math",)

@@ -12,12 +12,12 @@ from bard_ray.records import AnswerKind
 @SOURCES.register("prime_rl")
 @dataclass(frozen=True)
 class PrimeRl(ConversationSource):
-    """`messages` win over `prompt` and `completion`; environments have `question` and `answer`.
+    """`messages`, or `prompt` and `completion`, or the `question` and `answer` of environments.
 
-    Source: prime-rl's documentation of SFT data.
+    `messages` takes precedence. Source: prime-rl's documentation of SFT data.
 
     Attributes:
-        kind: of the answers; the format does not say.
+        kind: kind of the answers, which the format does not specify.
     """
 
     kind: AnswerKind = "math"

@@ -14,10 +14,11 @@ from bard_ray.records import AnswerKind
 @SOURCES.register("rows")
 @dataclass(frozen=True)
 class Rows(Source):
-    r"""A chain a row: `question`, `answer`, `think`; perhaps `id`, `kind`, `answer_text`, `origin`.
+    r"""One chain per row: `question`, `answer` and `think`.
 
-    Without an id, rows of one text are chains of one question. `kind` is math where it is not
-    given, `answer_text` is `\boxed{answer}`. Source: ours.
+    Optional columns: `id`, `kind`, `answer_text`, `origin`. Without an id, rows with the same
+    question text are chains of one question. `kind` defaults to math, `answer_text` to
+    `\boxed{answer}`. Source: ours.
     """
 
     question_columns = ("id", "question", "answer", "kind")

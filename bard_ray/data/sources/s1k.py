@@ -22,13 +22,13 @@ _COLUMNS = {  # teacher -> thought, attempt, grade
 @SOURCES.register("s1k")
 @dataclass(frozen=True)
 class S1K(Source):
-    """1,000 problems with the thought and the attempt of one or two teachers in columns.
+    """1,000 problems with the thinking and the attempt of one or two teachers in columns.
 
-    Attempts that the data set grades as wrong are no chains. The first version, whose thoughts are
-    the list `thinking_trajectories`, is read too. Source: data set cards.
+    Attempts that the data set grades as wrong are skipped. The first version, whose thinking is the
+    list `thinking_trajectories`, is supported too. Source: data set cards.
 
     Attributes:
-        teachers: whose chains are read, `deepseek` and `gemini`.
+        teachers: teachers whose chains are read, from `deepseek` and `gemini`.
     """
 
     teachers: tuple[str, ...] = ("deepseek",)
@@ -52,7 +52,7 @@ class S1K(Source):
             raise ValueError(msg)
 
     def read(self, row: Row, need_chains: bool) -> Iterable[TeacherRow]:
-        """The question with the chains of the wanted teachers."""
+        """The question with the chains of the selected teachers."""
         given = boxed_or_short(row.text("solution"))
         chains = self._chains(row) if need_chains or not given else ()
         answer, meta = gold_answer(given, chains)

@@ -17,7 +17,7 @@ class Trl(ConversationSource):
     Source: TRL's documentation of data set formats.
 
     Attributes:
-        kind: of the answers; the format does not say.
+        kind: kind of the answers, which the format does not specify.
     """
 
     kind: AnswerKind = "math"

@@ -15,10 +15,10 @@ from bard_ray.records import AnswerKind, Question
 class Verl(Source):
     """`prompt` (a chat), `reward_model.ground_truth`, `data_source`, `ability`, `extra_info.index`.
 
-    Rows without a ground truth are left out. Source: verl's documentation of its Parquet files.
+    Rows without a ground truth are skipped. Source: verl's documentation of its Parquet files.
 
     Attributes:
-        kind: of the answers; the format does not say.
+        kind: kind of the answers, which the format does not specify.
     """
 
     kind: AnswerKind = "math"
@@ -48,7 +48,7 @@ class Verl(Source):
 
 
 def _item_id(row: Row, source: str) -> str:
-    """Data source, split and index; empty where the row has no index."""
+    """Data source, split and index; empty if the row has no index."""
     if "extra_info" not in row.record:
         return ""
     extra = row.inner("extra_info")

@@ -1,9 +1,9 @@
-"""Kinds of answers by name: what counts as correct for each.
+"""Kinds of answers by name, each with its grader.
 
 A built-in kind is one module in this package with a function `grade(item) -> Verdict`, whose
-docstring is the definition. A user's own kind is named in the configuration,
-`verifier.kinds: {chess: "my_graders:grade_chess"}`, and imported because the configuration says so;
-a data set can only name a kind that is known.
+docstring defines the kind. A user-defined kind is named in the configuration,
+`verifier.kinds: {chess: "my_graders:grade_chess"}`. Only the configuration can import code; a data
+set can only name a known kind.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _graders: dict[str, Grader] = {}
 
 
 def known_kinds() -> list[str]:
-    """Names of all kinds in this process, sorted: the built-in ones and what was registered."""
+    """Names of all built-in and registered kinds in this process, sorted."""
     return sorted(_BUILT_IN | _graders.keys())
 
 
 def find_kind(name: str) -> Grader | None:
-    """Grader of a kind; None where there is none of that name."""
+    """Grader of a kind; None if there is no such kind."""
     if name not in _graders and name in _BUILT_IN:
         _graders[name] = importlib.import_module(f"{__name__}.{name}").grade
     return _graders.get(name)
 
 
 def register_kinds(mapping: Mapping[str, str]) -> None:
-    """Import and register a user's kinds: in the driver, and again in every grading child.
+    """Import and register a user's kinds, in the driver and in every grading child.
 
     Args:
-        mapping: kind to `module:function`; registering the same again changes nothing.
+        mapping: kind to `module:function`; registering it again has no effect.
 
     Raises:
         ConfigError: a name is taken by a built-in kind, or a function cannot be imported.

@@ -10,8 +10,8 @@ from bard_ray.verify.verdicts import Rule, broken_gold, problem, verdict_of
 def grade(item: GradeItem) -> Verdict:
     """A letter, upper or lower case: in a box, in "the answer is (B)", or alone.
 
-    The text of an option without its letter does not count: a text that quotes every option would
-    hold the right one.
+    The text of an option without its letter does not count, because a text that quotes every option
+    would contain the correct one.
     """
     gold = choice_letter(item.gold)
     if not gold:

@@ -10,9 +10,9 @@ from bard_ray.verify.verdicts import broken_gold
 
 
 def grade(item: GradeItem) -> Verdict:
-    """An integer in a box; graded as `math`, but the gold answer must be an integer.
+    """An integer in a box; graded like `math`, but the gold answer must be an integer.
 
-    Leading zeros and thousands separators do not count.
+    Leading zeros and thousands separators are ignored.
     """
     gold = plain_number(normalize(item.gold).removeprefix(r"\$"))
     if gold is None or not gold.whole:

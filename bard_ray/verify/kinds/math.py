@@ -30,10 +30,10 @@ _REFUSED = {
 def grade(item: GradeItem) -> Verdict:
     r"""An expression, number, tuple, set, interval, equation or matrix in a box.
 
-    Correct is what has the same value as the gold answer, however it is written. Without a box an
-    explicit final-answer sentence counts. docs/grading.md says what equals what.
+    An answer is correct if it has the same value as the gold answer, in any notation. Without a
+    box, an explicit final-answer sentence counts. docs/grading.md lists the equivalences.
 
-    Our own reader decides almost all; what it leaves undecided and is not too complex goes to
+    Our own reader decides almost all answers; undecided ones that are not too complex go to
     math-verify.
     """
     found = extract_math(item.text)
@@ -56,23 +56,23 @@ def grade(item: GradeItem) -> Verdict:
 
 
 def _without_reader(answer: str, gold: str) -> Verdict:
-    """Verdict on what our reader leaves undecided: rules that need no reading, then math-verify."""
+    """Verdict on answers that our reader leaves undecided: textual rules, then math-verify."""
     sides = [part.text for part in chain_sides(answer)]
     if any(side != sides[-1] for side in sides[1:]):
         return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
     if not _may_equal(answer, gold):
         return verdict(Outcome.WRONG, answer, Rule.NUMERIC)
     said = _asked(sides[-1] if len(chain_sides(gold)) == 1 else answer, gold)
-    # A gold answer that only math-verify cannot read is not broken.
+    # A gold answer is not broken if only math-verify cannot read it.
     unread = said.outcome is Outcome.BROKEN and read_gold(gold)
     return verdict_of(False, answer, Rule.MATH_VERIFY) if unread else said
 
 
 def _may_equal(answer: str, gold: str) -> bool:
-    """May an answer equal a gold answer that is an equation, or a list of them?
+    """Whether an answer may equal a gold answer that is an equation, or a list of equations.
 
-    Not `1` for `2x+z=1`, nor what names other values. math-verify would compare a list of equations
-    as truth values.
+    `1` cannot equal `2x+z=1`, nor can values of other names. math-verify would compare a list of
+    equations as truth values.
     """
     if "=" not in gold:
         return True
@@ -88,7 +88,7 @@ def _may_equal_part(answer: str, gold: str) -> bool:
 
 
 def _asked(answer: str, gold: str) -> Verdict:
-    """The verdict of math-verify, which is asked in its own spelling."""
+    """The verdict of math-verify, called with its own notation."""
     answer, gold = (_CURRENCY.sub(r"\1", text).replace(";", ",") for text in (answer, gold))
     if is_too_complex(answer, gold):
         return verdict(Outcome.UNPARSABLE, answer, Rule.TOO_COMPLEX)
@@ -107,6 +107,6 @@ def _without_label(answer: str, gold: str) -> str:
 
 
 def _quantifier(text: str) -> tuple[str, str]:
-    r"""`\forall x>0, f(x)=0` as the quantifier and the rest."""
+    r"""Split `\forall x>0, f(x)=0` into the quantifier and the rest."""
     match = _QUANTIFIER.match(text)
     return (match.group(), text[match.end() :]) if match else ("", text)

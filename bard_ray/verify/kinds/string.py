@@ -9,9 +9,9 @@ from bard_ray.verify.verdicts import Rule, problem, verdict_of
 
 
 def grade(item: GradeItem) -> Verdict:
-    """A string in a box, or the whole text where there is no box.
+    """A string in a box, or the whole text if there is no box.
 
-    Upper and lower case, surrounding markup and runs of white space do not count.
+    Case, surrounding markup and runs of white space are ignored.
     """
     found = extract_string(item.text)
     same = normalize(found.answer).casefold() == normalize(item.gold).casefold()

@@ -1,1 +1,1 @@
-"""Mathematical answers: reader, exact comparison, and math-verify for what they leave open."""
+"""Mathematical answers: reader, exact comparison, and math-verify for undecided cases."""

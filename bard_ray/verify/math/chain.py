@@ -1,9 +1,9 @@
 r"""Chains of equalities: `x=2\cdot3=6` names the value 6, `x=3=5` offers two values.
 
-One rule, whatever the gold answer. Sides without variables are evaluated and must have one value,
-else the chain is a contradiction. Sides with variables before the last one are formulas that were
-evaluated (`A=\pi r^2=9\pi`). What follows \approx must be within one percent of the value before
-it, and is dropped; with no value before it, it is the value.
+The rule does not depend on the gold answer. Sides without variables are evaluated and must have one
+value, else the chain is a contradiction. Sides with variables before the last one are formulas that
+were evaluated (`A=\pi r^2=9\pi`). A side after \approx must be within one percent of the value
+before it, and is dropped; with no value before it, it is the value.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_chain(sides: Sequence[Part]) -> Shape:
 
 
 def _left_side(text: str) -> tuple[Left, Scalar | None]:
-    """The first side, and its value where it does not name one."""
+    """The first side, and its value unless it is a name."""
     names = is_name(text)
     try:
         shape = _as_product(read_term(text))
@@ -66,24 +66,24 @@ def _left_side(text: str) -> tuple[Left, Scalar | None]:
         return Left(text, None, names), None
     if not names or _is_computed(shape.formula):
         return Left(text, shape.formula, names=False), shape
-    # `AB` is no product where it names a segment, nor \frac{dy}{dx} a quotient of products.
+    # `AB` is not a product if it names a segment, nor is \frac{dy}{dx} a quotient of products.
     return Left(text, shape.formula if is_variable(text) else None, names), None
 
 
 def _is_computed(formula: Formula) -> bool:
-    r"""Is it a constant that has to be worked out? `\sin 30^\circ` is, `e` may be a name."""
+    r"""Whether it is a constant to be computed: `\sin 30^\circ` is one, `e` may be a name."""
     return not formula.variables and not isinstance(formula.tree, Name)
 
 
 def _as_product(shape: Shape) -> Shape:
-    """Letters beside a value are a product: `xy=6`, `6=xy`; after a name they may be a word."""
+    """Read letters beside a value as a product: `xy=6`, `6=xy`; after a name they may be a word."""
     return Scalar(shape.product) if isinstance(shape, Words) and shape.product else shape
 
 
 def _settled(left: Left, first: Scalar | None, values: Sequence[Shape]) -> Shape:
-    """What a chain says: a value, an equation, or nothing that is consistent.
+    """The shape of a chain: a value, an equation, or a contradiction.
 
-    `values` begins with `first`, the left side, where that does not name a value.
+    `values` begins with `first`, the left side, unless that names a value.
     """
     closed, last = _closed(values), values[-1]
     if any(not _same(shape, closed[-1]) for shape in closed[:-1]):
@@ -106,7 +106,7 @@ def _without_values(left: Left, first: Scalar | None, values: Sequence[Shape]) -
 
 
 def _closed(values: Sequence[Shape]) -> list[Shape]:
-    """Those without variables."""
+    """The shapes without variables."""
     return [value for value in values if not _has_variable(value)]
 
 
@@ -130,7 +130,7 @@ def _formulas_same(a: Shape, b: Shape) -> bool | None:
 
 
 def _is_zero(a: Shape, b: Shape) -> bool:
-    r"""Are both zero, as far as floats can tell? `\cos\frac{\pi}{2}=0`."""
+    r"""Whether both are zero within float precision: `\cos\frac{\pi}{2}=0`."""
     formulas = [shape.formula for shape in (a, b) if isinstance(shape, Scalar)]
     return len(formulas) == 2 and all(abs(_real(formula)) < _ZERO for formula in formulas)
 

@@ -1,7 +1,7 @@
-r"""Exact comparison of short answers, without sympy: says equal, different, or undecided.
+r"""Exact comparison of short answers without sympy: equal, different, or undecided.
 
-"Different" is only said of two plain rational numbers. Everything else that is not equal character
-by character after normalization is undecided here; `bard_ray.verify.math.judge` decides it.
+Only two plain rational numbers can be different. Everything else that is not equal character by
+character after normalization is undecided here; `bard_ray.verify.math.judge` decides it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from bard_ray.verify.math.rational import plain_number, same_decimal
 
 
 def compare_exact(answer: str, gold: str) -> bool | None:
-    """Are two answers the same?
+    """Compare two answers exactly.
 
     Args:
         answer: what the policy wrote.
         gold: the reference.
 
     Returns:
-        True if surely equal, False if surely different (two plain rational numbers), None if
-        undecided. A decimal beside a number it may be a rounding of is equal (`same_decimal`).
+        True if certainly equal, False if certainly different (two plain rational numbers), None if
+        undecided. A decimal equals a number that it may be a rounding of (`same_decimal`).
         Source: ours.
     """
     return compare_normalized(normalize(answer), normalize(gold))

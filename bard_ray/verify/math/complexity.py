@@ -1,9 +1,9 @@
-r"""Refuse, by its characters alone, what would cost math-verify more than an answer is worth.
+r"""Complexity limits for math-verify, measured on the text alone.
 
-Powers of powers, long numbers, deep nesting, sums, integrals and determinants: measured on the
-text in one pass, below a millisecond. An answer may be as complex as its gold answer, whatever that
-is: every measure of the gold raises the limit. The time limit is the guarantee; these limits keep
-the grading processes from being killed all the time.
+Powers of powers, long numbers, deep nesting, sums, integrals and determinants are measured in one
+pass, in less than a millisecond. An answer may always be as complex as its gold answer: every
+measure of the gold raises the limit. The time limit is the guarantee; these limits avoid frequent
+kills of grading processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LIMITS = {
     "operators": 60,
     "separators": 32,
     "cells": 16,
-    "strange": 0,  # characters that no answer needs
+    "strange": 0,  # characters that do not occur in valid answers
 }
 _COSTLY = (
     "int iint iiint oint sum prod lim limsup liminf det vmatrix binom dbinom tbinom Gamma zeta "
@@ -51,7 +51,7 @@ _STEP = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
 def is_too_complex(answer: str, gold: str) -> bool:
-    """Is an answer too complex for math-verify, by fixed limits or those the gold answer sets?
+    """Whether an answer exceeds the limits for math-verify, which the gold answer may raise.
 
     Args:
         answer: normalized.
@@ -68,7 +68,7 @@ def _measures_of_gold(gold: str) -> dict[str, int]:
 
 
 def _measures(text: str) -> dict[str, int]:
-    """Name of each measure to its value; costly commands are measures of their own."""
+    """Value of each measure by name; each costly command is a separate measure."""
     commands = _COMMAND.findall(text)
     environments = _ENVIRONMENT.findall(text)
     named = Counter(f"\\{name}" for name in (*commands, *environments) if name in _COSTLY_NAMES)
@@ -103,7 +103,7 @@ def _depth(text: str) -> int:
 
 
 def _tower(text: str) -> int:
-    """How many powers stand in one another's exponents."""
+    """Nesting depth of powers in exponents."""
     highest = 2 if _BARE_TOWER.search(text) else 0
     exponents: list[bool] = []  # open brackets: does one hold an exponent?
     for step in _POWER_STEP.finditer(text):
@@ -117,5 +117,5 @@ def _tower(text: str) -> int:
 
 
 def _largest(numbers: list[str]) -> int:
-    """The largest of some decimal numbers; what has more than nine digits is a billion."""
+    """The largest of some decimal numbers; more than nine digits count as a billion."""
     return max((int(n) if len(n) < 10 else 10**9 for n in numbers), default=0)

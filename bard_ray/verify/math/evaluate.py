@@ -1,12 +1,11 @@
-r"""Value of an expression at a point: exact where it is rational, else a float with an error bound.
+r"""Value of an expression at a point: exact if it is rational, else a float with an error bound.
 
-No number ever becomes large: powers, factorials and binomials are measured before they are formed,
-and a whole evaluation may produce only so many bits. What has no finite value here (`1/0`, a
-number beyond floats, a factorial of a variable) raises `NoValueError`, and nothing is said about
-it.
+Numbers stay bounded: the size of powers, factorials and binomials is checked before they are
+computed, and an evaluation has a limit on its total bits. An expression without a finite value here
+(`1/0`, a number beyond floats, a factorial of a variable) raises `NoValueError` and is undecided.
 
-Error bounds are first-order, with a margin of some units in the last place an operation; the
-comparison (`bard_ray.verify.math.formula`) keeps a factor of ten away from them.
+Error bounds are first-order, with a margin of several units in the last place per operation; the
+comparison (`bard_ray.verify.math.formula`) requires a factor of ten beyond them.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ Exact = int | Fraction
 
 
 class NoValueError(ArithmeticError):
-    """There is no value that this evaluation could trust."""
+    """There is no reliable value."""
 
 
 Inexact = float | complex
 
 
 class UndefinedError(NoValueError):
-    r"""It has none by definition: `0/0`, `0^0`, `\infty-\infty`."""
+    r"""The value is undefined: `0/0`, `0^0`, `\infty-\infty`."""
 
 
 class Approx(NamedTuple):
@@ -52,9 +51,9 @@ class Evaluator:
     """Evaluates trees at one point.
 
     Attributes:
-        delicate: a branch was chosen on the way (root or logarithm of a negative number, an
-            inverse function outside its domain, a logarithm without a base): another reading of
-            the same text may differ here.
+        delicate: a branch was chosen during evaluation (root or logarithm of a negative number, an
+            inverse function outside its domain, a logarithm without a base), so that another
+            reading of the same text may have another value.
     """
 
     def __init__(self, point: Mapping[str, Fraction]) -> None:
@@ -66,7 +65,7 @@ class Evaluator:
         """Value of a tree.
 
         Raises:
-            NoValueError: it has none, or none that can be trusted.
+            NoValueError: it has no value, or no reliable one.
         """
         try:
             return self._value(tree)
@@ -154,7 +153,7 @@ class Evaluator:
         return complex(0, math.sqrt(-value)) if degree == 2 else complex(value) ** (1 / degree)
 
     def _logarithm(self, arguments: list[Value]) -> Value:
-        if len(arguments) == 1:  # no base: read as 10, though some mean e
+        if len(arguments) == 1:  # no base: read as base 10, although it may be e
             self.delicate = True
             return _divided([self._function("ln", arguments[0]), _approx(_LN_10)])
         base, of = arguments
@@ -288,7 +287,7 @@ def _binomial(arguments: list[Value]) -> Value:
 
 
 def _exact_root(radicand: Exact, degree: int) -> Exact | None:
-    """The root where it is rational: of a square, else None."""
+    """The root if it is rational (a perfect square), else None."""
     if degree != 2 or radicand < 0:
         return None
     top, bottom = math.isqrt(radicand.numerator), math.isqrt(radicand.denominator)
@@ -322,7 +321,7 @@ _ARITHMETIC: dict[str, Callable[[list[Value]], Value]] = {
 }
 _ZERO_AT_ZERO = frozenset(("sin", "tan", "arcsin", "arctan"))
 _ZERO_AT_ONE = frozenset(("ln", "arccos"))
-# Of real numbers, of complex numbers, and the derivative.
+# For each function: real version, complex version, derivative.
 _FUNCTIONS: dict[
     str,
     tuple[Callable[[float], float], Callable[[complex], complex], Callable[[complex], complex]],

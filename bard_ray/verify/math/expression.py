@@ -1,4 +1,4 @@
-r"""Reading one scalar expression: from tokens to a small tree.
+r"""Parser of one scalar expression: from tokens to a small tree.
 
     sum     := ["+"|"-"] product (("+"|"-") product)*
     product := power (("*"|"/"|nothing) power)*
@@ -6,8 +6,8 @@ r"""Reading one scalar expression: from tokens to a small tree.
     atom    := number | letter ["_" index] | "(" sum ")" | "|" sum "|" | \frac | \sqrt | \binom
              | function ["^" argument] (bracketed sum | product without functions)
 
-Every bound is checked while reading. What people write in two meanings is refused, not guessed:
-`1/2x`, `2 3`, `f(x)`, `x2`, `2\frac12 x`.
+Every bound is checked while parsing. Ambiguous notation is rejected, not guessed: `1/2x`, `2 3`,
+`f(x)`, `x2`, `2\frac12 x`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NO_ATOM = frozenset("+-*/^_=<>)]},;:!%&") | {"°", "<=", ">=", "!=", "or", "and
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A rational number; `decimal` where it was written with a point."""
+    """A rational number; `decimal` if it was written with a decimal point."""
 
     value: int | Fraction
     decimal: bool = False
@@ -53,10 +53,10 @@ Expression = Number | Name | Operation
 
 
 def read_expression(tokens: Sequence[Token]) -> Expression:
-    """The tree of a scalar expression that takes up all tokens.
+    """Parse all tokens as one scalar expression.
 
     Raises:
-        UnreadableError: it is none, or ambiguous, or nested too deeply.
+        UnreadableError: the tokens are not one, or are ambiguous or nested too deeply.
     """
     reader = _Reader(tokens)
     tree = reader.sum()
@@ -132,11 +132,11 @@ class _Reader:
                 return tree
 
     def _factor(self) -> Expression:
-        """A power that may have a sign of its own: `2 * -3`."""
+        """A power with an optional sign: `2 * -3`."""
         return _negated(self._power()) if self.accept("-") else self._power()
 
     def _require_product(self) -> None:
-        """Refuse what stands side by side but may not be a product."""
+        """Reject adjacent factors that may not be a product."""
         last, token = self.tokens[self.position - 1], self.next
         if token.kind is Kind.NUMBER:
             raise UnreadableError
@@ -224,7 +224,7 @@ class _Reader:
         return Operation("sqrt", (radicand,) if degree is None else (radicand, degree))
 
     def _two_arguments(self) -> tuple[Expression, Expression]:
-        r"""Of \frac and \binom; `\frac12` holds two digits in one token."""
+        r"""Arguments of \frac and \binom; `\frac12` has two digits in one token."""
         token = self.next
         if token.kind is Kind.NUMBER:
             if token.text.isdigit() and len(token.text) == 2:
@@ -269,7 +269,7 @@ class _Reader:
         return Operation("^", (Operation(name, (operand,)), exponent))
 
     def _operand(self) -> Expression:
-        r"""What a function is applied to: one bracket, or factors up to the next operator."""
+        r"""The argument of a function: one bracket, or factors up to the next operator."""
         if self.next.text in ("(", "{", "["):
             return self._bracketed()
         if self.next.kind is Kind.SYMBOL and self.next.text == "-":

@@ -1,4 +1,4 @@
-"""What a comparison of two shapes found."""
+"""Results of comparing two shapes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import Enum, auto
 
 
 class Finding(Enum):
-    """What a comparison found."""
+    """The result of a comparison."""
 
     EQUAL = auto()
     DIFFERENT = auto()
-    HEDGE = auto()  # several answers where one was asked for
+    HEDGE = auto()  # several answers to a question with one answer
     AMBIGUOUS = auto()
     CONTRADICTION = auto()  # `3=5`: several values in one answer
     UNDECIDED = auto()
@@ -20,19 +20,19 @@ EQUAL, DIFFERENT, HEDGE, AMBIGUOUS, CONTRADICTION, UNDECIDED = Finding
 
 
 def finding_of(same: bool | None) -> Finding:
-    """The finding for a comparison of values, None where that was undecided."""
+    """The finding for a comparison of values; None is undecided."""
     if same is None:
         return UNDECIDED
     return EQUAL if same else DIFFERENT
 
 
 def all_equal(findings: set[Finding]) -> Finding:
-    """Equal where all are; different where one is not, and cannot be."""
+    """Equal if all are equal; different if one is certainly different."""
     if findings <= {EQUAL}:
         return EQUAL
     return UNDECIDED if findings <= {EQUAL, UNDECIDED} else DIFFERENT
 
 
 def any_equal(findings: set[Finding]) -> Finding:
-    """Equal where one is; different where none can be."""
+    """Equal if one is equal; different if none can be equal."""
     return next((f for f in (EQUAL, UNDECIDED) if f in findings), DIFFERENT)

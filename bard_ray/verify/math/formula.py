@@ -1,4 +1,4 @@
-r"""A scalar answer as a formula, and whether two of them have the same value.
+r"""Scalar answers as formulas, and the comparison of their values.
 
 Formulas are compared at fixed points: variables take three sets of positive values, on both sides
 of 1, so that `\sqrt{1/n}` equals `1/\sqrt{n}`, and one set of negative values, so that `|x|` is not
@@ -20,12 +20,12 @@ from bard_ray.verify.math.rational import same_decimal
 from bard_ray.verify.math.tokens import Token
 
 POSITIVE_POINTS = 3
-SAME = 1e-9  # agreement asked of floats, relative
+SAME = 1e-9  # required relative agreement of floats
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Value at one point, and whether a branch was chosen to get it."""
+    """Value at one point, and whether it depends on a choice of branch."""
 
     value: Value
     delicate: bool
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Formula:
-    """A scalar expression; it remembers its values, because a gold answer is compared often."""
+    """A scalar expression; its values are cached, because a gold answer is compared often."""
 
     tree: Expression
 
@@ -44,23 +44,23 @@ class Formula:
 
     @cached_property
     def decimal(self) -> bool:
-        """Does it hold a number written with a decimal point?"""
+        """Whether it contains a number written with a decimal point."""
         return _any_decimal(self.tree)
 
     @cached_property
     def has_pi(self) -> bool:
-        """Does the constant pi occur?"""
+        """Whether it contains the constant pi."""
         return _holds_pi(self.tree)
 
     @cached_property
     def samples(self) -> tuple[Sample | None, ...]:
-        """Values at the points; a formula without variables has one. None: no value there."""
+        """Values at the points, one without variables; None for a point without a value."""
         count = POSITIVE_POINTS + 1 if self.variables else 1
         return tuple(_sample(self.tree, _point(index, self.variables)) for index in range(count))
 
     @property
     def undefined(self) -> bool:
-        """Is it a constant without a value, such as `0/0`?"""
+        """Whether it is a constant without a value, such as `0/0`."""
         try:
             Evaluator({name: Fraction(2) for name in self.variables}).value(self.tree)
         except UndefinedError:
@@ -80,21 +80,21 @@ class Formula:
 
     @property
     def mark(self) -> str:
-        """`%` or `°` where the whole formula stands under it, else empty."""
+        """`%` or `°` if it applies to the whole formula, else empty."""
         marked = isinstance(self.tree, Operation) and self.tree.name in ("%", "°")
         return self.tree.name if isinstance(self.tree, Operation) and marked else ""
 
     @cached_property
     def unmarked(self) -> Formula:
-        """The formula under its `%` or `°`."""
+        """The formula without its `%` or `°`."""
         return Formula(self.tree.arguments[0]) if isinstance(self.tree, Operation) else self
 
     def renamed(self, name: str) -> Formula:
-        """The formula with every variable called `name`."""
+        """The formula with every variable renamed to `name`."""
         return Formula(_renamed(self.tree, name))
 
     def real(self) -> float | None:
-        """Its value as a float; None where it varies, is complex, or has none."""
+        """Its value as a float; None if it varies, is complex, or is undefined."""
         if self.infinity:
             return self.infinity * float("inf")
         sample = None if self.variables else self.samples[0]
@@ -108,16 +108,16 @@ _INFINITY = Name("infty", constant=True)
 
 
 def read_formula(tokens: Sequence[Token]) -> Formula:
-    """The formula that takes up all tokens.
+    """Parse all tokens as one formula.
 
     Raises:
-        UnreadableError: it is none.
+        UnreadableError: the tokens are not a formula.
     """
     return Formula(read_expression(tokens))
 
 
 def same_value(a: Formula, b: Formula) -> bool | None:
-    """Do two formulas have the same value everywhere?
+    """Whether two formulas have the same value everywhere.
 
     Returns:
         True: they agree at every point. False: they clearly differ at a positive point where no
@@ -139,7 +139,7 @@ def same_value(a: Formula, b: Formula) -> bool | None:
 
 
 def same_number(a: Value, b: Value) -> bool | None:
-    """Two values: equal within their error bounds, clearly different, or neither."""
+    """Compare two values: equal within their error bounds, clearly different, or undecided."""
     if not isinstance(a, Approx) and not isinstance(b, Approx):
         return a == b
     (x, x_error), (y, y_error) = _as_float(a), _as_float(b)
@@ -151,7 +151,7 @@ def same_number(a: Value, b: Value) -> bool | None:
 
 
 def _as_decimals(a: Formula, b: Formula) -> bool | None:
-    """Verdict on two formulas that differ, where a decimal may stand for an exact value."""
+    """Compare two formulas that differ, of which one may be a decimal rounding of the other."""
     if not (a.decimal or b.decimal):
         return False
     x, y = a.real(), b.real()
@@ -185,9 +185,9 @@ def _sample(tree: Expression, point: Mapping[str, Fraction]) -> Sample | None:
 
 
 def _point(index: int, names: frozenset[str]) -> dict[str, Fraction]:
-    """Values of the variables; they follow from (name, index) alone.
+    """Values of the variables, a function of (name, index).
 
-    Thirty-seconds between 0.2 and 3.1, exact as floats; never 1.
+    They are multiples of 1/32 between 0.2 and 3.1, exact as floats, and never 1.
     """
     values = {}
     for name in names:

@@ -1,8 +1,8 @@
 r"""Comparison of two answers without sympy: equal, different, refused, or undecided.
 
-What is equal to what is listed, case by case, in docs/grading.md. Undecided is always allowed: it
-costs a call of math-verify. Refused is an answer that is ambiguous, contradicts itself or names
-several values where one was asked for.
+docs/grading.md lists the equivalences case by case. Undecided is always a valid result: it costs a
+call of math-verify. An answer is refused if it is ambiguous, contradicts itself or gives several
+values for one.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ from bard_ray.verify.math.values import (
 )
 from bard_ray.verify.math.zeros import same_equation
 
-# Of several readings of one answer, the first of these findings counts.
+# Precedence of findings among several readings of one answer.
 _PRECEDENCE = (EQUAL, UNDECIDED, CONTRADICTION, HEDGE, AMBIGUOUS, DIFFERENT)
 _SEVERAL = (Tuple, Set, Listing)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """A finding; `exact` where plain rational numbers or texts decided it."""
+    """A finding; `exact` if it is based on plain rational numbers or texts."""
 
     finding: Finding
     exact: bool = False
@@ -73,10 +73,10 @@ def judge(answer: str, gold: str) -> Judgment:
 
     Args:
         answer: what the policy wrote.
-        gold: the reference; its reading is remembered.
+        gold: the reference; its reading is cached.
 
     Returns:
-        What was found. Source: ours.
+        The judgment. Source: ours.
     """
     exact = compare_normalized(answer, gold)
     if exact is not None:
@@ -118,7 +118,7 @@ def _compare_kinds(answer: Shape, gold: Shape) -> Finding:
 
 
 def _aligned(answer: Shape, gold: Shape) -> tuple[Shape, Shape]:
-    """The same two with one side read as the other's shape, where that is what people mean."""
+    """The two shapes, with one read as the other's kind where that is the common meaning."""
     if isinstance(answer, Region) or isinstance(gold, Region):
         return open_interval(answer) or answer, open_interval(gold) or gold
     if isinstance(answer, Tuple) or isinstance(gold, Tuple):
@@ -127,7 +127,7 @@ def _aligned(answer: Shape, gold: Shape) -> tuple[Shape, Shape]:
 
 
 def _single(shape: Shape) -> Shape:
-    """The element of `{5}`; a product of variables in place of a word that may be one."""
+    """The element of `{5}`, or the product of variables that a word may stand for."""
     if isinstance(shape, Set) and len(shape.items) == 1:
         return shape.items[0]
     if isinstance(shape, Words) and shape.product is not None:
@@ -146,20 +146,20 @@ def _as_tuple(shape: Shape) -> Shape:
 
 
 def _compare_named(answer: Shape, gold: Shape) -> Finding | None:
-    """Named values or an equation beside anything else; None where neither side is one."""
+    """Compare named values or an equation with any shape; None if neither side is one."""
     if isinstance(gold, Record):
         return _without_names(answer, gold)
     if isinstance(answer, Record):
         return _with_names(answer, gold)
     if isinstance(gold, Equation):
-        # A bare value answers what the equation names; it says less than any other equation.
+        # A bare value may answer an equation that names it; it does not determine other equations.
         named = gold.left.names and names.canonical(gold.left.text) not in gold.right_variables
         return compare(answer, gold.right) if named else DIFFERENT
     return _right_side(answer, gold) if isinstance(answer, Equation) else None
 
 
 def _right_side(answer: Equation, gold: Shape) -> Finding:
-    """An equation where the gold is a bare value: `x=5`, `m+n=17`."""
+    """Compare an equation with a bare gold value: `x=5`, `m+n=17`."""
     if answer.left.computed:  # `7=11a+c`
         return DIFFERENT
     if answer.left.variables & answer.right_variables:  # `x=1/x`, `(x+1)^2=x^2+1`
@@ -180,7 +180,7 @@ def _compare_equations(answer: Equation, gold: Equation) -> Finding:
     a, g = _formulas(answer), _formulas(gold)
     if a and g:
         return finding_of(same_equation(a, g))
-    # The same value of what may be two names; math-verify would take no notice of the names.
+    # The same value under possibly different names; math-verify would ignore the names.
     return DIFFERENT if compare(answer.right, gold.right) is DIFFERENT else UNDECIDED
 
 
@@ -198,7 +198,7 @@ def _same_left(answer: Left, gold: Left) -> bool:
 
 
 def _with_argument_of(gold: Left, answer: Equation) -> Shape | None:
-    """The answer's right side where it defines the gold's function with another name.
+    """The answer's right side if it defines the gold's function under another name.
 
     `f(t)=2t+3` for `f(x)`, and `y=2x+3` for `f(x)`; None for anything else.
     """
@@ -223,14 +223,14 @@ def _formulas(equation: Equation) -> tuple[Formula, Formula] | None:
 
 
 def _without_names(answer: Shape, gold: Record) -> Finding:
-    """Values without names where the gold names them: they count in the order of the names."""
+    """Compare unnamed values with a gold of named ones, in the order of the names."""
     if not isinstance(answer, _SEVERAL) or _has_equation(answer.items):
         return DIFFERENT
     return _in_order(answer.items, _values_in_order(gold))
 
 
 def _with_names(answer: Record, gold: Shape) -> Finding:
-    """Named values where the gold has none: a list has no order, a tuple that of the names."""
+    """Compare named values with unnamed ones: lists are unordered, tuples ordered by name."""
     if not isinstance(gold, _SEVERAL):
         return HEDGE
     if _has_equation(gold.items):  # `x=1 or y=2`
@@ -255,9 +255,9 @@ def _by_name(record: Record) -> dict[str, Shape]:
 
 
 def _values_in_order(record: Record) -> list[Shape]:
-    """Values in the order of the names where these are letters that follow one another.
+    """Values in the order of the names if these are consecutive letters.
 
-    `y=1,x=2` is the pair (2,1). Any other names, and those of a tuple, count as written.
+    `y=1,x=2` is the pair (2,1). Other names, and those of a tuple, keep their order.
     """
     values = _by_name(record)
     letters = sorted(values)
@@ -276,7 +276,7 @@ def _in_order(answers: Sequence[Shape], golds: Sequence[Shape]) -> Finding:
 
 
 def _in_any_order(answers: Sequence[Shape], golds: Sequence[Shape]) -> Finding:
-    """Is every element of either side in the other? So repetitions do not count."""
+    """Whether each side contains every element of the other; repetitions are ignored."""
     rows = [[compare(a, g) for g in golds] for a in answers]
     columns = list(zip(*rows, strict=True))
     found = {any_equal(set(line)) for line in (*rows, *columns)}

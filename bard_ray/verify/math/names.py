@@ -1,7 +1,7 @@
-r"""Names of values: is the left side of `AB=4` what the question asked for, or part of an equation?
+r"""Names of values: whether the left side of `AB=4` names a value or is part of an equation.
 
 A bare value may answer where the gold answer names one (`k=1`, `AB=4`, `|AB|=1`, `f(x)=1`,
-`P(A)=\frac12`, `\angle A=60`, `\frac{dy}{dx}=2x`). It says less than an equation in which the left
+`P(A)=\frac12`, `\angle A=60`, `\frac{dy}{dx}=2x`). It does not determine an equation whose left
 side is a polynomial or a number (`2x+z=1`, `x^2+y^2=34`, `7=11a+c`).
 """
 
@@ -21,12 +21,12 @@ _LETTER = rf"(?:[A-Za-z]|{_GREEK}(?![A-Za-z]) ?)"
 _POINT = rf"[A-Z]'*{_INDEX}"
 _ACCENTS = r"\\(?:overline|overrightarrow|vec|hat|bar|widehat|tilde|mathbf|boldsymbol)"
 _ANGULAR = r"\\?(?:sin|cos|tan|cot|sec|csc)(?:\^\{?[0-9]\}?)? ?"
-# Quantities that are no polynomials, whatever stands in them.
+# Quantities that are not polynomials, independent of their contents.
 _QUANTITIES = (
     r"\\(?:text\w*|mbox|operatorname|angle|measuredangle|triangle|det|dim|deg|gcd|lcm|arg|Pr|Re|Im"
     r"|max|min|sup|inf|lim|sum|prod|int|oint|nabla|partial)(?![A-Za-z])"
 )
-# A bracket with all that stands in it is `#` here, so that `f(x)+g(x)` is not taken for a call.
+# A bracket and its contents are replaced by `#`, so that `f(x)+g(x)` does not match a call.
 _VARIABLE = re.compile(rf"{_LETTER}'*{_INDEX}'*")
 _FORMS = tuple(
     re.compile(form)
@@ -56,7 +56,7 @@ _DROPPED = re.compile(r"\s+|\\(?:overline|overrightarrow|mathbf|vec|lvert|rvert)
 
 @lru_cache(2048)
 def is_name(text: str) -> bool:
-    """Does a normalized text name one value, rather than compute with several?"""
+    """Whether a normalized text names one value, rather than computing with several."""
     if not 0 < len(text) <= MAX_NAME_CHARS:
         return False
     if ":" in text:
@@ -68,17 +68,17 @@ def is_name(text: str) -> bool:
     flat = _replaced(_ROUND, text)
     if any(form.fullmatch(flat) for form in _FORMS) or _CALL.fullmatch(text):
         return True
-    # `\angle ABC`, `\text{Area of }ABC`, but no sum that begins with one.
+    # `\angle ABC`, `\text{Area of }ABC`, but not a sum that begins with one.
     return bool(_QUANTITY.fullmatch(flat) and not _SIGN.search(_replaced(_BRACKETED, flat)))
 
 
 def is_variable(text: str) -> bool:
-    """Is it one letter, with an index or without?"""
+    """Whether a text is one letter, with an optional index."""
     return _VARIABLE.fullmatch(text) is not None
 
 
 def canonical(text: str) -> str:
-    """A name in one spelling: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`."""
+    """Canonical spelling of a name: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`."""
     plain = _DROPPED.sub("", text)
     is_segment = len(plain) == 2 and plain.isascii() and plain.isalpha() and plain.isupper()
     return "".join(sorted(plain)) if is_segment else plain

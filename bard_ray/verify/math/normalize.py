@@ -1,8 +1,8 @@
-r"""Drop from an answer the markup that carries no value, and spell Unicode as LaTeX.
+r"""Remove markup that carries no value from an answer, and convert Unicode to LaTeX.
 
-Two texts with the same result say the same; the converse does not hold. Two signs keep what only
-the original tells: `\$` is a currency, and `;` a comma with a space between digits, which separates
-answers (`32, 349`) where a comma alone may separate thousands or decimal places.
+Texts with the same result have the same meaning; the converse does not hold. Two signs preserve
+information of the original: `\$` is a currency, and `;` is a comma and a space between digits,
+which separates answers (`32, 349`), while a comma alone may separate thousands or decimal places.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_REMEMBERED_CHARS = 1000
 MAX_WRAPPERS = 8  # around one another
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
-# What has to occur for a rule to apply, the rule, and what it writes.
+# Text that must occur for a rule to apply, the pattern, and its replacement.
 _SPACE = re.compile(r"\s+")
 _REWRITES = (
     ("", _SPACE, " "),  # first, so that no other rule meets a long run of it
@@ -33,7 +33,7 @@ _LAST_MARK = re.compile(r"(?<!\.)[.,;]$")  # `17.`, but not `0.333...`
 WHOLE_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\{([^{}]*)\}")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
-# A dollar sign on its own that stands before or after a number.
+# A single dollar sign before or after a number.
 _BARE_DOLLAR = re.compile(r"(?<!\\)\$")
 _CURRENCY = re.compile(
     r"(?<![\w\\.)}$])\$(?=\s*+-?(?:[0-9.]|\\[dt]?frac))|(?<=[0-9}])\s*+\$(?=\s*+$)"
@@ -65,7 +65,7 @@ def normalize(text: str) -> str:
 
     That is: math delimiters, bold, thin spaces, `\left`, a text command around it all.
     """
-    # Rollouts share golds and often answers; degenerate texts are not worth remembering.
+    # Rollouts share golds and often answers; degenerate texts are not worth caching.
     return _normalized_before(text) if len(text) <= MAX_REMEMBERED_CHARS else _normalized(text)
 
 
@@ -108,7 +108,7 @@ def _without_wrapper(text: str) -> str:
 
 
 def _closes_last(text: str) -> bool:
-    """Does the first brace close with the last character?"""
+    """Whether the first brace closes with the last character."""
     depth = 0
     for match in _BRACE.finditer(text):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
@@ -125,7 +125,7 @@ def _spelled(text: str) -> str:
 
 
 def _without_dollars(text: str) -> str:
-    r"""One bare dollar sign is a currency, written `\$` from here on; several delimit formulas."""
+    r"""Rewrite one bare dollar sign, a currency, as `\$`; several delimit formulas."""
     if len(_BARE_DOLLAR.findall(text)) > 1:
         return _BARE_DOLLAR.sub(" ", text)
     return _CURRENCY.sub(r"\\$", text)

@@ -1,4 +1,4 @@
-"""Plain rational numbers: reading one that is written out, and when a decimal stands for one."""
+"""Plain rational numbers: parsing, and matching of decimals that round them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 MAX_NUMBER_CHARS = 1000  # Python refuses to read longer integers anyway (4300 digits)
-# A decimal stands for an exact value where both agree at six places, as math-verify has it; and
-# in at least the first three digits, so that small numbers do not all become equal.
+# A decimal matches an exact value if both agree at six places, as in math-verify, and in at least
+# the first three digits, so that small numbers are not all equal.
 PLACES = 6
 AGREEMENT = Fraction(5, 10**4)
 
@@ -28,9 +28,9 @@ _SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]*+)?")  # fr
 
 @dataclass(frozen=True, slots=True)
 class PlainNumber:
-    """A rational number that was written out.
+    """A rational number given by digits.
 
-    `decimal` is True where it was written with a decimal point.
+    `decimal` is True if it was written with a decimal point.
     """
 
     value: Fraction
@@ -38,20 +38,20 @@ class PlainNumber:
 
     @property
     def whole(self) -> bool:
-        """Is it an integer?"""
+        """Whether it is an integer."""
         return self.value.denominator == 1
 
 
 @lru_cache(4096)
 def plain_number(text: str) -> PlainNumber | None:
-    r"""Value of a number that is written out; None where the text is anything else.
+    r"""Parse a plain number; None for any other text.
 
     Args:
         text: normalized text: `-1,234`, `5 000`, `007`, `.5`, `3.5e3`, `3.5\times10^{3}`, `1/2`,
             `\frac{1}{2}`, `2 1/2`, `0.1\overline{6}`.
 
     Returns:
-        The number; exponents have at most two digits, so that no text can ask for a huge one.
+        The number; exponents have at most two digits, which bounds its size.
     """
     if len(text) > MAX_NUMBER_CHARS:
         return None
@@ -66,9 +66,9 @@ def plain_number(text: str) -> PlainNumber | None:
 
 
 def same_decimal(a: Fraction, b: Fraction) -> bool | None:
-    """Do two numbers agree at six decimal places, and in their first digits?
+    """Whether two numbers agree at six decimal places and in their first digits.
 
-    None where that hangs on how the last bit is rounded.
+    None if that depends on the rounding of the last bit.
     """
     difference = abs(a - b)
     if difference > Fraction(101, 10 ** (PLACES + 2)) or difference > AGREEMENT * max(
@@ -92,7 +92,7 @@ def _decimal(text: str) -> Fraction:
 
 
 def _repeating(sign: str, whole: str, places: str, period: str) -> PlainNumber:
-    """Not a decimal: it says its value exactly."""
+    """A repeating decimal, which is exact and therefore not marked as `decimal`."""
     start = Fraction(int(f"0{whole}{places}"), 10 ** len(places))
     rest = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(places))
     return PlainNumber(-(start + rest) if sign == "-" else start + rest, decimal=False)

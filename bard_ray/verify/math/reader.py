@@ -1,6 +1,6 @@
-r"""From the text of an answer to its shapes (see `bard_ray.verify.math.structure`).
+r"""Parser from the text of an answer to its shapes (see `bard_ray.verify.math.structure`).
 
-An answer is cut into the parts of a list, each part into the sides of a chain of equalities, and
+An answer is split into the parts of a list, each part into the sides of a chain of equalities, and
 each side is read as a term. Named parts become records: `x=1,y=2`, `p=5,q=2;p=7,q=2`,
 `(x,y)=(5,8)\text{ or }(8,5)`.
 """
@@ -32,35 +32,35 @@ from bard_ray.verify.math.tokens import UnreadableError
 
 MAX_CHARS = 600
 _GOLDS_REMEMBERED = 2048
-# `, k \in \mathbb{Z}` after a general solution says nothing new.
+# `, k \in \mathbb{Z}` after a general solution is redundant.
 _QUALIFIER = re.compile(
     r"[,(]?(?:\\text\{ ?(?:for|where) ?\})?[kmnl]\\in ?\\mathbb(?:\{Z\}| ?Z)\)?$"
 )
 _QUALIFIER_START = r"\mathbb"
-_LEADING_ZERO = re.compile(r",0")  # `1,000` lists no answers, `100,200` may
-# Solutions that were numbered: `x_1=2,x_2=3` are the solutions 2 and 3.
+_LEADING_ZERO = re.compile(r",0")  # `1,000` cannot be a list of answers, `100,200` can
+# Numbered solutions: `x_1=2,x_2=3` are the solutions 2 and 3.
 _NUMBERED = re.compile(r"([xzt]|\\lambda)_([1-9])")
 
 
 @lru_cache(_GOLDS_REMEMBERED)
 def read_gold(text: str) -> tuple[Shape, ...]:
-    """Shapes of a gold answer, as `read_answer`; remembered, because rollouts share golds.
+    """Shapes of a gold answer, like `read_answer`; cached, because rollouts share golds.
 
-    A comma is a decimal point in it only where it cannot separate two answers. One that contradicts
-    itself has no shape.
+    A comma is a decimal point only if it cannot separate two answers. A gold answer that
+    contradicts itself has no shape.
     """
     return tuple(s for s in _read(text, is_gold=True) if not isinstance(s, Contradiction))
 
 
 def read_answer(text: str) -> tuple[Shape, ...]:
-    """Shapes that a normalized answer may have.
+    """Possible shapes of a normalized answer.
 
     Args:
-        text: what `bard_ray.verify.math.normalize.normalize` returned.
+        text: result of `bard_ray.verify.math.normalize.normalize`.
 
     Returns:
-        One shape; more where a comma may separate thousands, answers or decimal places; none where
-        the text is outside the grammar.
+        One shape; more if a comma may separate thousands, answers or decimal places; none if the
+        text is outside the grammar.
     """
     return _read(text, is_gold=False)
 
@@ -80,7 +80,7 @@ def _read(text: str, is_gold: bool) -> tuple[Shape, ...]:
 
 
 def _read_list(text: str) -> Shape | None:
-    """Shape of one reading of the text; None where that is outside the grammar."""
+    """Shape of one reading of the text; None if it is outside the grammar."""
     parts = list_parts(text)
     try:
         shapes = [_read_part(part.text) for part in parts]
@@ -98,7 +98,7 @@ def _read_part(text: str) -> Shape:
 
 
 def _spread(equation: Equation) -> Shape:
-    r"""`x=\pm3` as two equations, `(x,y)=(1,2)` as one value for each of two names."""
+    r"""Expand `x=\pm3` to two equations, and `(x,y)=(1,2)` to one value for each of two names."""
     left, right = equation.left, equation.right
     if isinstance(right, Listing):
         return Listing(tuple(_spread(Equation(left, item)) for item in right.items))
@@ -117,7 +117,7 @@ def _names_of_tuple(text: str) -> list[str]:
 
 
 def _joined(shapes: Sequence[Shape], parts: Sequence[Part]) -> Shape:
-    """A list of shapes as one."""
+    """Combine a list of shapes into one."""
     if not 1 < len(shapes) <= MAX_ITEMS:
         raise UnreadableError
     if any(isinstance(shape, Contradiction) for shape in shapes):
@@ -131,14 +131,14 @@ def _joined(shapes: Sequence[Shape], parts: Sequence[Part]) -> Shape:
 
 
 def _require_listable(shapes: Iterable[Shape]) -> None:
-    """Refuse what may mean both or either: `x>1, x<3`."""
+    """Reject lists that may mean "and" or "or": `x>1, x<3`."""
     for shape in shapes:
         if isinstance(shape, (Ratio, Matrix)) or (isinstance(shape, Region) and shape.name):
             raise UnreadableError
 
 
 def _with_shared_name(shapes: Sequence[Shape]) -> Sequence[Shape]:
-    r"""`a=4,-8` names both values; so does `(x,y)=(5,8)\text{ or }(8,5)`."""
+    r"""Apply a name to all values: `a=4,-8`, `(x,y)=(5,8)\text{ or }(8,5)`."""
     first, *others = shapes
     if any(isinstance(shape, (Equation, Record)) for shape in others):
         return shapes
@@ -157,9 +157,9 @@ def _as_record(model: Record, shape: Shape) -> Record:
 
 
 def _records(shapes: Sequence[Shape], separators: Sequence[str]) -> Shape | None:
-    """Equations whose names repeat in turn as records: one solution each.
+    """Group equations whose names repeat in turn into records, one per solution.
 
-    None for anything else; an "or" between two names of one solution makes it none.
+    None for anything else, including an "or" between two names of one solution.
     """
     equations = [shape for shape in shapes if isinstance(shape, Equation) and shape.left.names]
     names = [canonical(equation.left.text) for equation in equations]

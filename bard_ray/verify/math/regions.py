@@ -1,4 +1,4 @@
-r"""Sets of real numbers: from inequalities and set operators to intervals, and their comparison."""
+r"""Sets of real numbers: conversion of inequalities and set operators to intervals, comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INFINITY = Formula(Name("infty", constant=True))
 MINUS_INFINITY = Formula(Operation("neg", (INFINITY.tree,)))
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
-# Ends of an interval that was measured: (low, high) as floats, with the interval itself.
+# Ends of an interval as floats (low, high), with the interval itself.
 _Measured = tuple[float, float, Interval]
 
 
@@ -60,7 +60,7 @@ def from_operators(regions: Sequence[Region | Set], operators: Sequence[str]) ->
 
 
 def same_region(a: Region, b: Region) -> bool | None:
-    """Are two regions the same set of numbers? None: undecided."""
+    """Whether two regions are the same set of numbers; None: undecided."""
     measured_a, measured_b = _measured(a), _measured(b)
     if measured_a is None or measured_b is None:
         return None
@@ -82,7 +82,7 @@ def _same_interval(a: Interval, b: Interval) -> bool | None:
 
 
 def _measured(region: Region) -> list[Interval] | None:
-    """Intervals from left to right, joined where they touch; None where an end is no number."""
+    """Intervals from left to right, joined if they touch; None if an end is not a number."""
     measured: list[_Measured] = []
     for interval in region.intervals:
         low, high = interval.low.real(), interval.high.real()

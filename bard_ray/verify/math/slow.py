@@ -1,7 +1,7 @@
-"""The slow path: math-verify, for what our own reader leaves undecided.
+"""The slow path: math-verify, for answers that our own reader leaves undecided.
 
-It parses and never evaluates text as code, but it may take forever: only call it where the process
-can be killed (`bard_ray.verify.process.grading`).
+It parses text and never evaluates it as code, but its time is unbounded: call it only in a process
+that can be killed (`bard_ray.verify.process.grading`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def ask_math_verify(answer: str, gold: str) -> Verdict:
 
 
 def _parse(expression: str) -> list[object]:
-    # Wrapped in a box because math-verify reads bare LaTeX as something else; its own time limit
-    # needs SIGALRM on the main thread and is switched off, since this process is killed from
-    # outside.
+    # Wrapped in a box because math-verify reads bare LaTeX differently. Its own time limit needs
+    # SIGALRM on the main thread and is disabled, because this process is killed from outside.
     from math_verify import LatexExtractionConfig, parse
 
     config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
@@ -42,5 +41,5 @@ def _parse(expression: str) -> list[object]:
 
 @cache
 def _silence_math_verify() -> None:
-    # It warns once for each process that its time limits are off, which is intended here.
+    # It warns once per process that its time limits are disabled, which is intended here.
     logging.getLogger("math_verify").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-r"""Cut the text of an answer at its top level, outside all brackets, in one linear pass.
+r"""Split the text of an answer at its top level, outside all brackets, in one linear pass.
 
 An answer is a list of parts (`x=1,y=2`, `3\text{ or }5`), a part is a chain of sides (`x=2+3=5`).
-Commas between digits may separate thousands or stand for a decimal point; `joined_digits` gives the
-texts in which they do.
+Commas between digits may separate thousands or be decimal points; `joined_digits` returns the texts
+with these readings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DECIMAL = re.compile(r"(?<![0-9.,])([0-9]++),([0-9]++)(?![0-9.,])")
 
 
 class Mark(NamedTuple):
-    """A separator outside all brackets: where it stands, and which it is."""
+    """A separator outside all brackets, with its position."""
 
     start: int
     end: int
@@ -73,9 +73,9 @@ def marks(text: str) -> list[Mark]:
 
 
 def list_parts(text: str) -> list[Part]:
-    """Parts between commas, semicolons, "or" and "and"; without the empty one of `1, 2, and 3`.
+    """Parts between commas, semicolons, "or" and "and", without the empty part of `1, 2, and 3`.
 
-    Any other empty part stays: `5 or` does not end there.
+    Any other empty part is kept, because a text such as `5 or` is incomplete.
     """
     first, *others = _cut(text, [mark for mark in marks(text) if mark.kind in _LIST])
     kept = [first]
@@ -87,7 +87,7 @@ def list_parts(text: str) -> list[Part]:
 
 
 def chain_sides(text: str) -> list[Part]:
-    """Sides of a chain of equalities; the whole text where it is none, or a list."""
+    """Sides of a chain of equalities; the whole text if it is not a chain, or is a list."""
     if not _MAY_CHAIN.search(text):
         return [Part(text, "")]
     found = marks(text)
@@ -101,7 +101,7 @@ def joined_digits(text: str, no_list: bool) -> list[str]:
 
     Args:
         text: normalized text.
-        no_list: read a comma as a decimal point only where it cannot separate two answers (`0,05`).
+        no_list: read a comma as a decimal point only if it cannot separate two answers (`0,05`).
     """
     if not _BETWEEN_DIGITS.search(text):
         return []
@@ -120,7 +120,7 @@ def _cut(text: str, found: Iterable[Mark]) -> list[Part]:
 
 
 def _thousands_joined(text: str, commas: set[int]) -> str:
-    """Only outside brackets: `(100,200)` is a pair."""
+    """Remove thousands separators outside brackets: `(100,200)` is a pair."""
 
     def joined(match: re.Match[str]) -> str:
         inside = any(match.start() < comma < match.end() for comma in commas)
@@ -130,14 +130,14 @@ def _thousands_joined(text: str, commas: set[int]) -> str:
 
 
 def _decimals_joined(text: str, commas: set[int], no_list: bool) -> str:
-    """Where there is one comma, or where semicolons separate: `1,5`, `(1,5;2,5)`."""
+    """Convert decimal commas if there is one comma, or semicolons separate: `1,5`, `(1,5;2,5)`."""
     single = len(commas) == 1 and text.count(",") == 1
     if not (single or ";" in text) or _THOUSANDS.search(text):
         return text
 
     def pointed(match: re.Match[str]) -> str:
         whole, places = match.groups()
-        # `5,0` may be the answers 5 and 0; no answer is written as `05`.
+        # `5,0` may be the answers 5 and 0, but `05` is not an answer.
         is_list = places == "0" or (no_list and not places.startswith("0"))
         return match[0] if is_list else f"{whole}.{places}"
 

@@ -1,4 +1,4 @@
-r"""Shapes of answers: what the tokens of an answer say, as one of a few frozen classes.
+r"""Shapes of answers: the meaning of an answer's tokens as one of a few frozen classes.
 
     5, x+1, 12 cm, 30^\circ        Scalar          (1,2), (1,2,3)            Tuple
     {1,2}                          Set             1,2   1 or 2   3\pm1      Listing
@@ -55,7 +55,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A part of the real line; its ends are numbers or plus or minus infinity."""
+    """An interval of the real line; its ends are numbers or plus or minus infinity."""
 
     low: Formula
     high: Formula
@@ -65,7 +65,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A set of real numbers as intervals; `name` where it was given as inequality of a variable."""
+    """A set of real numbers as intervals; `name` is the variable if given as an inequality."""
 
     intervals: tuple[Interval, ...]
     name: str = ""
@@ -77,8 +77,8 @@ class Left:
 
     Attributes:
         text: as written, normalized.
-        formula: None where it is outside the grammar of formulas, as `f(x)` and `\angle A` are.
-        names: does it name a value (see `bard_ray.verify.math.names`)?
+        formula: None if it is outside the grammar of formulas, like `f(x)` and `\angle A`.
+        names: whether it names a value (see `bard_ray.verify.math.names`).
     """
 
     text: str
@@ -87,25 +87,25 @@ class Left:
 
     @property
     def variables(self) -> frozenset[str]:
-        """Names of the variables in it, as far as they are known."""
+        """Names of its variables; empty if they are unknown."""
         return self.formula.variables if self.formula else frozenset()
 
     @property
     def computed(self) -> bool:
-        """Is it a value without variables?"""
+        """Whether it is a value without variables."""
         return self.formula is not None and not self.names and not self.variables
 
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """Two sides; the right one may be anything, `D=(0,1)`."""
+    """Two sides; the right one may be any shape: `D=(0,1)`."""
 
     left: Left
     right: Shape
 
     @property
     def right_variables(self) -> frozenset[str]:
-        """Variables of the right side where it is a scalar."""
+        """Variables of the right side if it is a scalar."""
         return self.right.formula.variables if isinstance(self.right, Scalar) else frozenset()
 
 
@@ -113,7 +113,7 @@ class Equation:
 class Record:
     """One value for each of several names, in any order of the names.
 
-    `ordered` where it was written as a tuple, `(x,y)=(1,2)`: its order is that of the question.
+    `ordered` if it was written as a tuple, `(x,y)=(1,2)`, in the order of the question.
     """
 
     fields: tuple[Equation, ...]
@@ -127,7 +127,7 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Two parts or more."""
+    """A ratio of two or more parts."""
 
     parts: tuple[Formula, ...]
 
@@ -142,7 +142,7 @@ class BaseNumber:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Letters only, two or more; `product` where they may as well be a product of variables."""
+    """Two or more letters; `product` is the alternative reading as a product of variables."""
 
     text: str
     product: Formula | None = None

@@ -1,7 +1,7 @@
-r"""From a text without separators and equalities at its top level to its shape.
+r"""Parser from a text without separators and equalities at its top level to its shape.
 
-A number, a word, a scalar with a unit; else tokens, which are split at relations, then at set
-operators; what is left is a bracket around a list, a matrix, or a scalar.
+The text is a number, a word or a scalar with a unit; otherwise its tokens are split at relations,
+then at set operators. The remainder is a bracket around a list, a matrix, or a scalar.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _WORDS = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]+)*|[A-Za-z](?: [A-Za-z]+)* [A-Za-
 
 
 def read_term(text: str) -> Shape:
-    """Shape of a part of an answer that is no list and no equation.
+    """Shape of a part of an answer that is neither a list nor an equation.
 
     Raises:
-        UnreadableError: it is outside the grammar.
+        UnreadableError: the text is outside the grammar.
     """
     if match := WHOLE_TEXT.fullmatch(text):
         text = match[1].strip()
@@ -59,7 +59,7 @@ def read_term(text: str) -> Shape:
 
 
 def plain_scalar(number: PlainNumber) -> Scalar:
-    """A number that was written out as a shape."""
+    """The shape of a plain number."""
     value = number.value
     exact = value.numerator if value.denominator == 1 else value
     return Scalar(Formula(Number(exact, number.decimal)))
@@ -100,7 +100,7 @@ def _with_unit(quantity: Quantity) -> Shape:
 
 
 def _plus_minus(tokens: Sequence[Token]) -> Shape:
-    r"""`a \pm b` is the two answers a+b and a-b; in a set it stands for two elements."""
+    r"""Expand `a \pm b` to the two answers a+b and a-b; in a set, to two elements."""
     signs = [index for index, token in enumerate(tokens) if token.text == "±"]
     if not signs or (tokens[0].text == r"\{" and _is_one_bracket(tokens)):
         return _relation(tokens)
@@ -140,7 +140,7 @@ def _region_or_value(tokens: Sequence[Token]) -> Shape:
 
 
 def _as_region(shape: Shape) -> Region | Set:
-    """What may stand beside a set operator."""
+    """Convert a shape to an operand of a set operator."""
     if isinstance(shape, (Region, Set)):
         return shape
     region = open_interval(shape)
@@ -236,7 +236,7 @@ def _split(tokens: Sequence[Token], separators: frozenset[str]) -> list[Sequence
 
 
 def _is_one_bracket(tokens: Sequence[Token]) -> bool:
-    """Does the first bracket close with the last token?"""
+    """Whether the first bracket closes with the last token."""
     depth = 0
     for index, token in enumerate(tokens):
         depth += (token.text in _OPENING) - (token.text in _CLOSING)

@@ -1,8 +1,8 @@
 r"""Tokens of a short LaTeX answer.
 
-One linear pass; different spellings of one thing become one token (`\cdot`, `×` and `\times` are
-`*`, `\leq` and `≤` are `<=`). What is no token of the grammar ends the reading: the answer is then
-for math-verify.
+The text is read in one linear pass. Different spellings become one token (`\cdot`, `×` and `\times`
+are `*`, `\leq` and `≤` are `<=`). An unknown token ends the reading, and the answer goes to
+math-verify.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MAX_TOKENS = 300
 
 
 class UnreadableError(ValueError):
-    """The text is outside the grammar, or beyond its bounds: nothing is said about its value."""
+    """The text is outside the grammar or exceeds its bounds; its value stays undecided."""
 
 
 class Kind(StrEnum):
-    """What a token is."""
+    """The kind of a token."""
 
     NUMBER = "number"
     LETTER = "letter"  # a variable, or e, i
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Token(NamedTuple):
-    """A token and whether white space stood before it."""
+    """A token, and whether white space precedes it."""
 
     kind: Kind
     text: str
@@ -102,7 +102,7 @@ def tokenize(text: str) -> list[Token]:
     """Tokens of a normalized answer.
 
     Args:
-        text: what `bard_ray.verify.math.compare.normalize` returned.
+        text: result of `bard_ray.verify.math.normalize.normalize`.
 
     Returns:
         At least one token, at most `MAX_TOKENS`.
@@ -129,7 +129,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _token(match: re.Match[str]) -> Token | None:
-    """Token of one match; None for what stands for white space."""
+    """Token of one match; None for white space."""
     group = str(match.lastgroup)
     text = match[group]
     if group in _PLAIN_KINDS:

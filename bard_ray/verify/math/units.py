@@ -1,7 +1,7 @@
 r"""Units after a number: `12 \text{ cm}`, `12 cm`, `5 \mathrm{kg}`, `10 am`, `7\text{ apples}`.
 
 A unit is compared as a word, never converted: `m` and `cm` differ, `cm` and `centimeters` do not.
-Words for numbers scale: `5 \text{ million}` is 5000000.
+Number words scale the value: `5 \text{ million}` is 5000000.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _SCALES = {
     "trillion": 10**12,
     "dozen": 12,
 }
-# Words that join answers or doubt them make no unit: `5 \text{ or } 6`, `5 \text{ maybe}`.
+# Words that join or hedge answers are not units: `5 \text{ or } 6`, `5 \text{ maybe}`.
 _NO_UNIT = frozenset(
     ("or", "and", "not", "if", "maybe", "perhaps", "to", "than", "except", "either", "but", "is")
 )
@@ -93,7 +93,7 @@ _WRAPPER = re.compile(rf"{_COMMAND}|\\cdot")
 
 
 class Quantity(NamedTuple):
-    """A text as the number in front, the unit in canonical spelling, and a scale (`million`)."""
+    """A text split into its number, its unit in canonical spelling, and a scale (`million`)."""
 
     number: str
     unit: str = ""
@@ -101,7 +101,7 @@ class Quantity(NamedTuple):
 
 
 def split_unit(text: str) -> Quantity:
-    """Number, unit and scale of a normalized answer; the whole text where it has no unit."""
+    """Number, unit and scale of a normalized answer; the whole text if it has no unit."""
     if match := _SIGN_BEFORE.match(text):
         rest = _split_words(match[1] + text[match.end() :])  # `\$5 \text{ million}`
         currency = _CANONICAL[match[2]]
@@ -120,7 +120,7 @@ def _split_words(text: str) -> Quantity:
         return Quantity(text)
     unit = _WRAPPER.sub(" ", match.group()).replace("per cent", "percent")
     parts = _PART.findall(unit)
-    # Digits and commas make no unit: `5\text{, 6}`.
+    # Digits and commas do not form units: `5\text{, 6}`.
     if _PART.sub("", unit).strip(" {}-") or not all(map(_may_be_unit, parts)):
         return Quantity(text)
     words = [_word(part) for part in parts]
@@ -129,7 +129,7 @@ def _split_words(text: str) -> Quantity:
 
 
 def _may_be_unit(part: str) -> bool:
-    r"""Not a connective, nor a lone letter that is no unit: `5\mathrm{i}`."""
+    r"""Whether a text may be a unit: not a connective, not a bare variable (`5\mathrm{i}`)."""
     return part.casefold() not in _NO_UNIT and (
         len(part) > 1 or not part.isalpha() or part in _CANONICAL
     )

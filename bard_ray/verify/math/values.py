@@ -1,4 +1,4 @@
-"""Comparison of shapes without parts: scalars, words, regions, ratios, matrices."""
+"""Comparison of simple shapes: scalars, words, regions, ratios, matrices."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from bard_ray.verify.math.structure import (
     Words,
 )
 
-# Letters that count through the integers in a general solution such as `2k\pi`.
+# Letters that stand for any integer in a general solution such as `2k\pi`.
 _COUNTERS = frozenset("kmnl")
 _WORDS_OF_TWO = frozenset(("no", "up", "on", "in"))
 
 
 def compare_scalars(answer: Scalar, gold: Scalar) -> Finding:
-    """Equal values; units are compared where both have one."""
+    """Compare values, and units if both have one."""
     a, g = answer.formula, gold.formula
     units = {answer.unit or a.mark, gold.unit or g.mark}
     if len(units) == 2 and "" not in units:
@@ -45,7 +45,7 @@ def compare_scalars(answer: Scalar, gold: Scalar) -> Finding:
 
 
 def compare_words(answer: Words, gold: Words) -> Finding:
-    """Case does not count from three letters on; two letters may be a product or a segment."""
+    """Compare words; case is ignored from three letters on, two may be a product or segment."""
     a, g = answer.text.casefold(), gold.text.casefold()
     if a == g and (len(g) > 2 or g in _WORDS_OF_TWO):
         return EQUAL
@@ -55,7 +55,7 @@ def compare_words(answer: Words, gold: Words) -> Finding:
 
 
 def compare_regions(answer: Region, gold: Region) -> Finding:
-    """The same set of numbers, and of the same variable where both name one."""
+    """Compare sets of numbers, and their variables if both name one."""
     if answer.name and gold.name and answer.name != gold.name:
         return DIFFERENT
     return finding_of(same_region(answer, gold))
@@ -77,7 +77,7 @@ def compare_ratios(answer: Ratio, gold: Ratio) -> Finding:
 
 
 def compare_matrices(answer: Matrix, gold: Matrix) -> Finding:
-    """Equal cells; a row for a column is left to math-verify."""
+    """Compare cells; a row against a column is left to math-verify."""
     shapes = [(len(matrix.rows), len(matrix.rows[0])) for matrix in (answer, gold)]
     if shapes[0] != shapes[1]:
         return UNDECIDED if shapes[0] == shapes[1][::-1] and 1 in shapes[0] else DIFFERENT
@@ -86,12 +86,12 @@ def compare_matrices(answer: Matrix, gold: Matrix) -> Finding:
 
 
 def compare_base_numbers(answer: BaseNumber, gold: BaseNumber) -> Finding:
-    """The same digits in the same base."""
+    """Compare digits and bases."""
     return EQUAL if answer == gold else DIFFERENT
 
 
 def compare_base(answer: Shape, gold: Shape) -> Finding:
-    """The gold names a base and the answer leaves it out, or the other way round."""
+    """Compare two numbers of which only one names its base."""
     if isinstance(gold, BaseNumber) and isinstance(answer, Scalar) and not answer.unit:
         return EQUAL if answer.formula.tree == Number(int(gold.digits)) else DIFFERENT
     return AMBIGUOUS
@@ -102,7 +102,7 @@ def _unmarked(formula: Formula) -> Formula:
 
 
 def _same_general_solution(a: Formula, g: Formula) -> bool:
-    r"""`2k\pi` and `2n\pi`: the same, but for the name of the integer."""
+    r"""Whether two formulas differ only in the name of the integer: `2k\pi` and `2n\pi`."""
     if a.variables == g.variables or len(a.variables) != 1 or len(g.variables) != 1:
         return False
     if not (a.variables | g.variables) <= _COUNTERS or not (a.has_pi and g.has_pi):

@@ -1,7 +1,7 @@
-r"""Are two equations one? They are where their differences are proportional.
+r"""Equivalence of equations: the differences of their sides must be proportional.
 
 `2x-2y=2` is `x-y=1`. Denominators are cleared first, so that `\frac{y-1}{x-3}=2` is `y=2x-5`; the
-point that the denominator excludes is not meant.
+point that the denominator excludes is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _Quotient = tuple[Expression, Expression]
 
 
 def same_equation(a: tuple[Formula, Formula], b: tuple[Formula, Formula]) -> bool | None:
-    """Do two equations, each a left and a right side, say the same of their variables?
+    """Whether two equations, each a left and a right side, are equivalent.
 
     Returns:
         True: one is a constant multiple of the other. False: the ratio clearly varies. None:

@@ -1,10 +1,10 @@
-"""The processes that grade, seen from the side that watches the clock.
+"""Parent side of the grading processes.
 
     Nursery --control socket--> zygote --fork--> child <--data socket--> Child
 
-A child ends by `Nursery.kill`, at its memory limit, or with its zygote; the zygote ends with this
-process (kernel signal on parent death). Linux counts the *thread* that started a process as its
-parent, so one thread must use the nursery from its first fork to `close`.
+A child ends through `Nursery.kill`, at its memory limit, or with its zygote; the zygote ends with
+this process (kernel signal on parent death). For Linux the parent is the *thread* that started a
+process, so the same thread must use the nursery from its first fork to `close`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from bard_ray.verify.process.zygote import FORK, KILL, PID_FORMAT, READY
 _START_LIMIT_S = 60.0  # cold start of the zygote on a busy machine
 _STOP_LIMIT_S = 2.0
 _RECV_BYTES = 1 << 16
-_SLOW_NICENESS = 5  # of a child that works on an item beyond its turn
-# A child works on untrusted text, so it gets no secrets. It gets one thread, since a fork copies no
-# others.
+_SLOW_NICENESS = 5  # of a child that works on a demoted item
+# A child processes untrusted text, so it gets no secrets. It gets one thread, because a fork copies
+# no others.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -47,20 +47,20 @@ class Child:
         return self._socket.fileno()
 
     def send(self, items: Sequence[GradeItem], timeout_s: float) -> None:
-        """Hand over a batch; only to a child that has answered all of the one before.
+        """Send a batch; the child must have answered all of the previous one.
 
         Raises:
-            OSError: the child is gone, or does not read.
+            OSError: the child has ended, or does not read.
         """
         batch = [[item.text[-MAX_TEXT_CHARS:], item.gold, item.kind] for item in items]
         self._socket.settimeout(timeout_s)
         self._socket.sendall(json.dumps(batch).encode() + b"\n")
 
     def read(self) -> list[Verdict]:
-        """Verdicts that have arrived, in the order of the items; never waits.
+        """Verdicts that have arrived, in the order of the items, without waiting.
 
         Raises:
-            EOFError: the child has ended, or said something that is no verdict.
+            EOFError: the child has ended, or sent an invalid verdict.
         """
         self._socket.settimeout(0)
         try:
@@ -77,7 +77,7 @@ class Child:
         return [_decode(line) for line in lines]
 
     def yield_cpu(self) -> None:
-        """Let other processes go first from now on."""
+        """Lower the child's priority."""
         with suppress(OSError):  # it may have ended
             os.setpriority(os.PRIO_PROCESS, self.pid, _SLOW_NICENESS)
 
@@ -88,12 +88,12 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What children run: functions by name, since they are imported again on the other side.
+    """Functions that children run, by name, because the zygote imports them.
 
     Attributes:
         grade: `module:function` that grades one item.
-        setup: `module:function` that is called with `argument` once, before the first child is
-            forked; empty: nothing is. An error in it means that no child can be started.
+        setup: `module:function` that is called once with `argument` before the first child is
+            forked; empty: none. If it fails, no child can be started.
         argument: plain JSON.
     """
 
@@ -102,7 +102,7 @@ class Program:
     argument: object = None
 
     def encode(self) -> str:
-        """As the zygote reads it."""
+        """Encode for the zygote."""
         return json.dumps([self.grade, self.setup, self.argument])
 
 
@@ -110,7 +110,7 @@ class Nursery:
     """Forks and kills children through one warm zygote, which it starts when needed."""
 
     def __init__(self, memory_mb: int, program: Program) -> None:
-        """Start nothing yet.
+        """Store the settings; nothing starts yet.
 
         Args:
             memory_mb: address space of one child, MiB.
@@ -120,10 +120,10 @@ class Nursery:
         self._zygote: _Zygote | None = None
 
     def fork(self) -> Child:
-        """A fresh child; takes milliseconds while the zygote is warm, else seconds.
+        """Fork a new child; takes milliseconds if the zygote is warm, else seconds.
 
         Raises:
-            InfrastructureError: two zygotes in a row could not give one.
+            InfrastructureError: two consecutive zygotes failed to fork a child.
         """
         try:
             return self._warm_zygote().fork()
@@ -138,14 +138,14 @@ class Nursery:
             ) from error
 
     def kill(self, child: Child) -> None:
-        """End a child, whatever it is doing."""
+        """Kill a child unconditionally."""
         child.close()
         if self._zygote is not None:
-            with suppress(OSError):  # a zygote that is gone took its children along
+            with suppress(OSError):  # a zygote that has ended killed its children
                 self._zygote.kill(child.pid)
 
     def close(self) -> None:
-        """End the zygote and all children."""
+        """Stop the zygote and all children."""
         self._drop_zygote()
 
     def _warm_zygote(self) -> _Zygote:
@@ -163,10 +163,10 @@ class _Zygote:
     """The running zygote program and its control socket."""
 
     def __init__(self, memory_mb: int, program: Program) -> None:
-        """Start it and wait until it is warm.
+        """Start the zygote and wait until it is warm.
 
         Raises:
-            InfrastructureError: it ended, or was not ready in time; its own error is on standard
+            InfrastructureError: it ended, or was not ready in time; its own message is on standard
                 error.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -190,10 +190,10 @@ class _Zygote:
             raise InfrastructureError(f"the grading process did not start: {error}") from error
 
     def fork(self) -> Child:
-        """Another child.
+        """Fork another child.
 
         Raises:
-            OSError: the zygote is gone, or no child came up in time.
+            OSError: the zygote has ended, or no child started in time.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -210,16 +210,16 @@ class _Zygote:
         return Child(struct.unpack(PID_FORMAT, answer)[0], ours)
 
     def kill(self, pid: int) -> None:
-        """End one child.
+        """Kill one child.
 
         Raises:
-            OSError: the zygote is gone.
+            OSError: the zygote has ended.
         """
         self._control.send(KILL + struct.pack(PID_FORMAT, pid))
 
     def close(self) -> None:
-        """End it; it kills its children first."""
-        with suppress(OSError):  # the other end may be gone already
+        """Stop the zygote, which kills its children first."""
+        with suppress(OSError):  # the other end may already be closed
             self._control.shutdown(socket.SHUT_RDWR)
         try:
             self.process.wait(_STOP_LIMIT_S)

@@ -1,9 +1,9 @@
-"""Grading with a hard limit: warm child processes that are killed when one answer takes too long.
+"""Grading with a hard limit: warm child processes that are killed if an answer takes too long.
 
-Nothing inside a process stops a sympy bomb: a power of huge integers holds the GIL, so neither
-threads nor signals help. Therefore answers are graded in child processes
-(`bard_ray.verify.process.children`), and one thread on this side hands out the work and watches the
-clock (`bard_ray.verify.process.lanes`).
+A sympy bomb cannot be stopped inside its process: a power of huge integers holds the GIL, so
+neither threads nor signals help. Therefore answers are graded in child processes
+(`bard_ray.verify.process.children`), and one thread on this side dispatches the work and enforces
+the limits (`bard_ray.verify.process.lanes`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _CLOSED = "the grading process is closed"
 class GradingProcess:
     """Grades batches in child processes within hard limits of wall time and memory.
 
-    Items are graded one at a time, except that others overtake an item that hangs. Thread-safe;
-    bound to no event loop. Close it after use.
+    Items are graded one at a time, except that other items overtake one that hangs. It is
+    thread-safe and not bound to an event loop. Close it after use.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class GradingProcess:
         grade: Callable[[GradeItem], Verdict] = grade_by_kind,
         setup: Setup | None = None,
     ) -> None:
-        """Start nothing yet: the first batch or `start` does.
+        """Store the settings; the first batch or `start` starts the processes.
 
         Args:
-            limit_s: wall seconds for one answer, counted from when a child starts on it.
+            limit_s: wall seconds per answer, from the time a child starts on it.
             memory_mb: address space of a child, MiB.
-            grade: module-level function that grades one item; it is imported again in the child.
-            setup: called once before the first child is forked, for example to register graders
-                of the user's own.
+            grade: module-level function that grades one item; the child imports it.
+            setup: called once before the first child is forked, for example to register
+                user-defined graders.
         """
         self._limit_s = limit_s
         prepare, argument = (_name(setup[0]), setup[1]) if setup else ("", None)
@@ -66,7 +66,7 @@ class GradingProcess:
         self._starting = threading.Lock()
 
     async def start(self) -> None:
-        """Have a warm child ready; returns at once where there is one.
+        """Start a warm child, unless there is one.
 
         Raises:
             InfrastructureError: no child could be started, or this process is closed.
@@ -87,9 +87,9 @@ class GradingProcess:
     async def grade_batch(self, items: Sequence[GradeItem]) -> list[Verdict]:
         """Grade items; verdicts come in their order.
 
-        An item over the time limit is TIMEOUT; meanwhile the others continue. An item whose child
-        dies is retried once in a new one, then BROKEN. Where no child can be started, all that is
-        left is BROKEN. A cancelled batch stops at its next answer.
+        An item over the time limit is TIMEOUT; the others continue meanwhile. An item whose child
+        dies is retried once in a new child, then BROKEN. If no child can be started, all remaining
+        items are BROKEN. A cancelled batch stops at its next answer.
 
         Args:
             items: N answers; only the last `MAX_TEXT_CHARS` characters of a text are read.
@@ -117,9 +117,9 @@ class GradingProcess:
         return replace(self._counts)
 
     def close(self) -> None:
-        """End all processes; a batch that is running ends with BROKEN verdicts.
+        """Stop all processes; a running batch ends with BROKEN verdicts.
 
-        Calling it again does nothing.
+        A second call does nothing.
         """
         self._closed.set()
         self._notify()
@@ -147,10 +147,10 @@ class GradingProcess:
         with suppress(OSError):  # the socket is full of unread wake-ups, or closed
             self._wake.send(b"!")
 
-    # --- the thread: it alone uses the nursery, and so starts and ends every process
+    # --- the thread: only it uses the nursery, so it starts and ends every process
 
     def _run(self) -> None:
-        """Work until closed; then settle every job and end every process."""
+        """Work until closed, then settle every job and stop every process."""
         lanes = Lanes(self._nursery, self._limit_s, self._woken.fileno())
         self._counts = lanes.counts
         while not self._closed.is_set():
@@ -171,7 +171,7 @@ class GradingProcess:
 async def grade_once(
     items: Sequence[GradeItem], limit_s: float, memory_mb: int, setup: Setup | None = None
 ) -> list[Verdict]:
-    """Grade items without a pool: in a process of their own, closed afterward.
+    """Grade items without a pool, in a separate process that is closed afterward.
 
     Args:
         items: N answers, for example the gold answers of a data set before a run.

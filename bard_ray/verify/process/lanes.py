@@ -1,9 +1,9 @@
-"""Which child grades what: one main lane, and a few slow ones for items that hang.
+"""Scheduling of items over children: one main lane, and a few slow lanes for items that hang.
 
-The main lane's child gets a chunk of items and answers one after the other. An item that takes
-longer than `DEMOTE_AFTER_S` while others wait moves to a slow lane together with its child, and a
-fresh child continues with the rest, a few milliseconds later. In the slow lane the item may use up
-its full limit. Where all slow lanes are taken, the main lane waits.
+The main lane's child gets a chunk of items and grades them in order. An item that takes longer than
+`DEMOTE_AFTER_S` while others wait moves to a slow lane together with its child, and a new child
+continues with the rest a few milliseconds later. In the slow lane the item may use its full limit.
+If all slow lanes are occupied, the main lane waits.
 
 Every job gets exactly one verdict. An item whose child dies while grading it is retried once, then
 it is BROKEN: a fault of the system, never a wrong answer.
@@ -22,20 +22,20 @@ from bard_ray.errors import InfrastructureError
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.process.children import Child, Nursery
 
-CHUNK_ITEMS = 256  # items a child gets at once; the others can still go to another child
-MAX_DEATHS = 2  # an item whose child died this often is broken
+CHUNK_ITEMS = 256  # items sent to a child at once; the rest can still go to another child
+MAX_DEATHS = 2  # child deaths after which an item is broken
 SLOW_LANES = 2
 DEMOTE_AFTER_S = 0.1  # ordinary answers take up to 50 ms; at most a quarter of the limit
 _IDLE_WAIT_S = 60.0
-# Being woken for every answer costs both sides more than an easy answer does. While more than
-# `_FEW` are due, this side looks once in a while instead.
+# A wake-up for every answer costs both sides more than an easy answer. While more than `_FEW` are
+# due, this side polls instead.
 _FEW = 16
 _LOOK_S = 5e-4
 
 
 @dataclass(slots=True)
 class Batch:
-    """Items that are waited for together; `future` resolves to their verdicts, in order."""
+    """Items awaited together; `future` resolves to their verdicts, in order."""
 
     verdicts: list[Verdict | None]
     missing: int
@@ -44,7 +44,7 @@ class Batch:
 
     @classmethod
     def of(cls, size: int) -> Batch:
-        """Without any verdict yet."""
+        """A batch without verdicts yet."""
         return cls([None] * size, size)
 
 
@@ -55,10 +55,10 @@ class Job:
     item: GradeItem
     batch: Batch
     index: int
-    deaths: int = 0  # of children, under this item
+    deaths: int = 0  # of children while grading this item
 
     def settle(self, verdict: Verdict) -> None:
-        """Give the item its verdict; the last one resolves the batch."""
+        """Set the item's verdict; the last one resolves the batch."""
         batch = self.batch
         batch.verdicts[self.index] = verdict
         batch.missing -= 1
@@ -68,17 +68,17 @@ class Job:
 
 @dataclass
 class Counts:
-    """Counters of what happened so far.
+    """Counters since the start.
 
     Attributes:
-        graded: verdicts given, those of broken items included.
+        graded: verdicts, including those of broken items.
         timeouts: items stopped at the time limit.
         memory: items stopped at the memory limit.
         demoted: items that moved to a slow lane.
         deaths: children that died while grading an item, killed neither by us nor by a limit.
-        retried: items given to another child after that.
+        retried: items sent to another child after that.
         broken: items that no child could grade.
-        worst_s: longest time an item kept a child, wall seconds on this side's clock.
+        worst_s: longest wall time of an item in a child, measured on this side.
     """
 
     graded: int = 0
@@ -105,7 +105,7 @@ class _Lane:
 
 
 class Lanes:
-    """Schedules jobs over the children of a nursery. Used by one thread only.
+    """Schedules jobs over the children of a nursery, from one thread.
 
     Consumes jobs from `add`; produces verdicts; `turn` waits for the next verdict, death, time
     limit or wake-up.
@@ -115,8 +115,8 @@ class Lanes:
         """Schedule over a nursery that nothing else uses.
 
         Args:
-            nursery: where children come from.
-            limit_s: wall seconds for one item, from when its child starts on it.
+            nursery: source of the children.
+            limit_s: wall seconds per item, from the time its child starts on it.
             wake_fd: becomes readable when `turn` should return early; the caller reads it.
         """
         self.counts = Counts()
@@ -133,16 +133,16 @@ class Lanes:
         self._queue.extend(jobs)
 
     def warm(self) -> None:
-        """Have a child ready.
+        """Start a child, unless there is one.
 
         Raises:
-            InfrastructureError: none could be started.
+            InfrastructureError: no child could be started.
         """
         if self._main is None:
             self._main = self._open()
 
     def turn(self) -> None:
-        """Hand out work, wait for the next event, and handle it."""
+        """Dispatch work, wait for the next event, and handle it."""
         self._issue()
         if self._main and len(self._main.jobs) > _FEW:
             time.sleep(_LOOK_S)
@@ -153,7 +153,7 @@ class Lanes:
             self._enforce(lane)
 
     def close(self) -> None:
-        """Settle all jobs that have no verdict as BROKEN, and end all children."""
+        """Settle all jobs without a verdict as BROKEN, and stop all children."""
         for lane in self._lanes():
             self._queue.extendleft(reversed(lane.jobs))
             self._drop(lane)
@@ -190,7 +190,7 @@ class Lanes:
         return max(0.0, min(waits, default=_IDLE_WAIT_S))
 
     def _deadline_s(self, lane: _Lane) -> float:
-        """How long a lane may be busy with its first item before it is demoted or killed."""
+        """Seconds a lane may be busy with its first item before it is demoted or killed."""
         if lane.jobs[0].batch.abandoned or self._demotes(lane):
             return self._demote_after_s
         return self._limit_s
@@ -213,7 +213,7 @@ class Lanes:
             self._drop(lane)
 
     def _enforce(self, lane: _Lane) -> None:
-        """Demote or kill a child that is over its time."""
+        """Demote or kill a child that exceeded its time."""
         if not lane.jobs or lane.busy_s < self._deadline_s(lane):
             return
         if lane.jobs[0].batch.abandoned:
@@ -229,7 +229,7 @@ class Lanes:
             self._drop(lane)
 
     def _demote(self, lane: _Lane) -> None:
-        """Leave the first item to this child, and the others to another one."""
+        """Leave the first item to this child and requeue the others."""
         head = lane.jobs.popleft()
         self._requeue(lane)
         lane.jobs.append(head)
@@ -239,7 +239,7 @@ class Lanes:
         self.counts.demoted += 1
 
     def _bury(self, lane: _Lane) -> None:
-        """A child has died: its first item is retried once, the others were never started."""
+        """Handle a dead child: retry its first item once, and requeue the others."""
         if lane.jobs:
             self.counts.deaths += 1
             head = lane.jobs[0]

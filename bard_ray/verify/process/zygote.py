@@ -1,10 +1,9 @@
-"""The program that grading children are forked from.
+"""The process from which grading children are forked.
 
-It imports math-verify once and never touches model text.
+It imports math-verify once and never handles model text.
 
-Forking a warm child takes milliseconds where a cold start takes a second, so a child that hangs on
-one answer is cheap to replace. `bard_ray.verify.process.grading` starts this program and talks to
-it:
+Forking a warm child takes milliseconds, a cold start a second, so a child that hangs on one answer
+is cheap to replace. `bard_ray.verify.process.grading` starts this program and communicates with it:
 
     python -m bard_ray.verify.process.zygote <pid of the parent> <memory limit, MiB> <program>
 
@@ -85,7 +84,7 @@ def main(arguments: list[str]) -> None:
 
 
 def warm_up(grade: Grade) -> None:
-    """Grade a few answers of many forms, so that no child meets any of them first."""
+    """Grade a few answers of many forms, so that their caches are warm in every child."""
     for answer, gold in _WARM_UP:
         grade(GradeItem(rf"\boxed{{{answer}}}", gold, "math"))
 
