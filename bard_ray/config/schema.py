@@ -72,7 +72,7 @@ class RowsConfig:
     params: dict[str, Any] = field(default_factory=dict)  # of the format
     # the format's name of a column -> the data set's name, for example {question: prompt_text}
     columns: dict[str, str] = field(default_factory=dict)
-    # the evaluation questions; empty: the last `data.eval_questions` rows of `path`
+    # the evaluation questions; empty: the last `data.eval_questions` questions of `path`
     eval_path: str = ""
     # of the evaluation questions; empty: the format above with its parameters and columns
     eval_format: str = ""
