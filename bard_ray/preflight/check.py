@@ -223,10 +223,16 @@ def _trial_question(config: Config) -> Question:
 
 
 class _AnyNumber(dict[str, object]):
-    """Meta that has every field a sampler may ask for."""
+    """Meta that has every field a sampler may ask for, however it reads it."""
+
+    def __missing__(self, key: str) -> object:
+        return 0.5
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
     def get(self, key: str, default: object = None) -> object:
-        return 0.5
+        return self[key]
 
 
 def _duplicates(budget: BudgetConfig) -> Problems:
