@@ -87,13 +87,14 @@ def _check(kind: type, name: str, value: object) -> None:
         if not isinstance(value, bool):
             raise ConfigError(field, value, "must be True or False", "Set it to one of them.")
         return
-    if not isinstance(value, tuple):
-        fix = f'For example {name.upper()} = ("{_known(kind, name)[0]}",).'
-        raise ConfigError(field, value, "must be a tuple of names", fix)
     known = _known(kind, name)
+    none = "" if known else f"Leave it out: {kind.__qualname__} has no parameters."
+    if not isinstance(value, tuple):
+        fix = none or f'For example {name.upper()} = ("{known[0]}",).'
+        raise ConfigError(field, value, "must be a tuple of names", fix)
     unknown = [entry for entry in value if entry not in known]
     if unknown:
-        fix = f"Use some of {', '.join(known)}."
+        fix = none or f"Use some of {', '.join(known)}."
         raise ConfigError(field, value, f"holds {unknown[0]!r}, which is unknown", fix)
 
 

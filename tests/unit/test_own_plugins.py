@@ -226,6 +226,23 @@ def test_wrong_declarations_are_refused_before_anything_starts(kind: type, words
     assert any(kind.__name__ in problem.field for problem in found(steps("teach", own(kind))))
 
 
+@pytest.mark.parametrize(
+    ("declared", "rule"),
+    [
+        ("chains", "must be a tuple of names"),
+        (("chains",), "holds 'chains', which is unknown"),
+    ],
+)
+def test_a_class_without_parameters_has_none_to_leave_out(
+    monkeypatch: pytest.MonkeyPatch, declared: object, rule: str
+) -> None:
+    monkeypatch.setattr(PlainFilter, "NOT_FINGERPRINTED", declared, raising=False)
+    (problem,) = [p for p in found(steps("teach", own(PlainFilter))) if "NOT_FINGER" in p.field]
+    assert problem.field == f"{HERE}:PlainFilter.NOT_FINGERPRINTED"
+    assert problem.rule == rule
+    assert problem.fix == "Leave it out: PlainFilter has no parameters."
+
+
 def test_a_class_that_is_neither_filter_nor_step_is_refused() -> None:
     with pytest.raises(ConfigError, match="neither the method apply of a filter nor") as caught:
         build_steps(["teach", own(NoMethod)])
