@@ -27,8 +27,7 @@ from actors.stages.rl import checkpoint_step, rl_stage
 from actors.stages.select_teacher import candidates
 from actors.stages.sft import supervised
 from bard_ray.config.schema import Config
-from bard_ray.distill.build_steps import pipeline_steps
-from bard_ray.distill.traits import Traits
+from bard_ray.distill.build_steps import inputs_of, pipeline_steps
 from bard_ray.errors import ConfigError
 from bard_ray.rundir import RunDirectory
 
@@ -109,7 +108,7 @@ def uses_student(config: Config) -> bool:
     They are sampled or scored by a step, or trained in the smoke test of several teachers.
     """
     steps = (step for _, step in pipeline_steps(config.distill))
-    sampled_or_scored = any("student" in Traits.of(step).depends_on for step in steps)
+    sampled_or_scored = any("student" in inputs_of(step) for step in steps)
     return sampled_or_scored or len(candidates(config)) > 1
 
 

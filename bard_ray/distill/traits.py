@@ -45,7 +45,8 @@ class Traits:
             workers, `verifier` and `reference` those workers; `teacher` and `writer` are entries of
             `distill.teachers`, which then must exist.
         depends_on: members of `FINGERPRINT_INPUTS` that the output of a step depends on; a change
-            of one of them recomputes it.
+            of one of them recomputes it. A filter that leaves it out depends on `evaluation` alone,
+            and one that declares others depends on them too.
         not_fingerprinted: parameters that do not change the output, such as speed and retries.
         compares_questions: a filter must see all records at once; otherwise it sees a few hundred
             questions at a time, each with all of its chains.
