@@ -36,6 +36,8 @@ RoleName = Literal["rollout", "learner", "reference", "verifier"]
 _SLACK = 1e-6
 MAX_AUTO_VERIFIERS = 16
 MAX_AUTO_THREADS = 16
+# Of the free CPUs, where the learner's threads take the others: grading is light beside training.
+VERIFIER_SHARE = 0.25
 
 _MEMORY_FIXES: dict[RoleName, str] = {
     "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
@@ -156,16 +158,19 @@ def sized(config: Config, available: Mapping[str, float], *, local: bool) -> Con
 
     Source: ours.
     """
-    config = replace(config, verifier=_sized_verifier(config, available))
+    config = replace(config, verifier=_sized_verifier(config, available, local=local))
     return replace(config, learner=_sized_learner(config, available, local=local))
 
 
-def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierConfig:
+def _sized_verifier(
+    config: Config, available: Mapping[str, float], *, local: bool
+) -> VerifierConfig:
     """`verifier.workers` 0 becomes as many as fit into the free CPUs.
 
     Math:
-        floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
-        between 1 and `MAX_AUTO_VERIFIERS`
+        floor(share (CPUs - those of other roles and of teachers that are up) / verifier.cpus),
+        between 1 and `MAX_AUTO_VERIFIERS`; share is `VERIFIER_SHARE` where the learner's threads
+        take what is left, else 1
     """
     verifier = config.verifier
     if verifier.workers > 0:
@@ -173,6 +178,8 @@ def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierC
     one = plan_placement(config)
     free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
     free -= _teacher_cpus(one, config.distill.compressor.writer)
+    if local and not config.learner.threads:
+        free *= VERIFIER_SHARE
     fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
     return replace(verifier, workers=min(max(fitting, 1), MAX_AUTO_VERIFIERS))
 

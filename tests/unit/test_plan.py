@@ -68,6 +68,23 @@ def test_a_number_of_verifiers_that_was_named_is_kept():
     assert sized(config, {"CPU": 500.0}, local=True).verifier.workers == 3
 
 
+@pytest.mark.parametrize(
+    ("cpus", "expected"),
+    # 1.75 CPUs are reserved for rollout, learner and reference; a verifier takes 0.25
+    [(2, (1, 1)), (3, (1, 1)), (4, (2, 2)), (6, (4, 4)), (8, (6, 5)), (48, (16, 16))],
+)
+def test_verifiers_leave_most_free_cpus_to_the_threads_of_the_learner(cpus, expected):
+    config = load(bard_tiny.config(), ["learner.threads=0"])
+    config = sized(config, {"CPU": float(cpus)}, local=True)
+    assert (config.verifier.workers, config.learner.threads) == expected
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(2, 1), (4, 9), (48, 16)])
+def test_verifiers_take_all_free_cpus_where_the_threads_of_the_learner_are_given(cpus, workers):
+    config = sized(bard_tiny.config(), {"CPU": float(cpus)}, local=True)
+    assert (config.verifier.workers, config.learner.threads) == (workers, 1)
+
+
 def threads(*overrides: str, cpus: float, local: bool = True) -> tuple[int, int]:
     config = load(bard_tiny.config(), ["verifier.workers=1", *overrides])
     learner = sized(config, {"CPU": cpus}, local=local).learner
