@@ -17,6 +17,7 @@ from bard_ray.distill.identity import digest
 from bard_ray.distill.smoke import SmokeRoles, SmokeSpec, choose_teacher, smoke_plan, smoke_sft
 from bard_ray.errors import DataError
 from bard_ray.files import write_json
+from bard_ray.preflight.needs import candidates
 from bard_ray.records import DistillRow, Question
 
 if TYPE_CHECKING:
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from bard_ray.progress import Progress
 
     Build = Callable[[str, int], Awaitable[Pipeline]]  # a teacher's pipeline over so many questions
-
-
-def candidates(config: Config) -> list[str]:
-    """Teachers to choose from; the compressor's writer only if it is listed or the only one."""
-    distill = config.distill
-    if distill.teacher:
-        return [distill.teacher]
-    names = distill.smoke.candidates or list(distill.teachers)
-    others = [name for name in names if name != distill.compressor.writer]
-    return names if distill.smoke.candidates else others or names
 
 
 async def select_teacher(
