@@ -29,6 +29,7 @@ from bard_ray.preflight.memory import (
     rollout_memory,
     sequence_cache_bytes,
 )
+from bard_ray.preflight.needs import builds_corpus, trains
 
 RoleName = Literal["rollout", "learner", "reference", "verifier"]
 
@@ -111,6 +112,8 @@ class Plan:
 def plan_placement(config: Config) -> Plan:
     """Plan of a checked configuration.
 
+    There is no learner where nothing is trained, and no reference where nothing uses it.
+
     Raises:
         ConfigError: the student's size is not known.
     """
@@ -122,11 +125,14 @@ def plan_placement(config: Config) -> Plan:
         config.verifier,
     )
     roles = [
-        Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
-        Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
+        Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape))
     ]
-    scores_chains = "reference" in required_roles(config.distill)
-    if scores_chains or (config.rl.enabled and config.rl.kl_coef > 0):
+    trained = trains(config)
+    if trained:
+        memory = learner_memory(config, shape)
+        roles.append(Role("learner", learner.ranks, learner.cpus, learner.gpus, memory))
+    scores_chains = builds_corpus(config) and "reference" in required_roles(config.distill)
+    if scores_chains or (trained and config.rl.enabled and config.rl.kl_coef > 0):
         roles.append(
             Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
         )
@@ -197,8 +203,8 @@ def _sized_learner(config: Config, available: Mapping[str, float], *, local: boo
     shared = alone = learner.cpus
     if local:
         alone = available.get("CPU", 0.0) / learner.ranks
-        others = plan_placement(config).total("CPU") / learner.ranks - learner.cpus
-        shared = alone - others
+        others = (role for role in plan_placement(config).roles if role.name != "learner")
+        shared = alone - sum(role.count * role.cpus for role in others) / learner.ranks
     return replace(
         learner,
         threads=_threads(shared),

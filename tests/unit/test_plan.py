@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from actors.placement.deployment import bundles
 from actors.placement.plan import (
     MAX_AUTO_VERIFIERS,
     check_memory,
@@ -125,6 +126,36 @@ def test_large_placement_fills_eight_gpus():
     assert plan.total("GPU") == 8
     assert plan.total("CPU") == 3 * 4 + 4 * 4 + 4 + 8
     assert plan.role("learner").bundle == {"CPU": 4, "GPU": 1}
+
+
+UNTRAINED = ["base.enabled=false", "sft_full.enabled=false", "sft.enabled=false"]
+UNTRAINED += ["rl.enabled=false"]
+
+
+def test_a_run_that_only_measures_a_given_student_needs_no_learner():
+    plan = large(*UNTRAINED)
+    assert [role.name for role in plan.roles] == ["rollout", "verifier"]
+    assert plan.total("GPU") == 3
+    assert bundles(plan)[:4] == [{"CPU": 4, "GPU": 1}] * 3 + [{"CPU": 1}]
+
+
+def test_a_corpus_needs_the_learner_only_for_a_smoke_test_or_a_student_to_sample():
+    def roles(*overrides: str) -> list[str]:
+        return [role.name for role in tiny("run.goal=corpus", *overrides).roles]
+
+    assert roles("distill.teacher=clean") == ["rollout", "verifier"]
+    assert roles("rl.enabled=false") == ["rollout", "learner", "verifier"]  # of three teachers
+    sampled = ["distill.teacher=clean", "distill.steps=[{sample_student: {samples: 2}}, teach]"]
+    assert "learner" in roles(*sampled)
+    assert "learner" not in roles(*sampled, "base.enabled=false")
+
+
+def test_without_a_learner_its_cpus_are_free():
+    config = load(bard_tiny.config(), [*UNTRAINED, "learner.threads=0", "verifier.workers=1"])
+    learner = sized(config, {"CPU": 8.0}, local=True).learner
+    assert learner.threads == 7, "of a reference worker, had it one; rollout and verifier take 1"
+    config = load(bard_tiny.config(), UNTRAINED)
+    assert sized(config, {"CPU": 4.0}, local=True).verifier.workers == 13  # 3.25 CPUs
 
 
 @pytest.mark.parametrize("override", ["rl.kl_coef=0", "rl.enabled=false"])
