@@ -15,9 +15,9 @@ from bard_ray.distill.choice import TeacherChoice
 from bard_ray.distill.corpus import budget_corpus
 from bard_ray.distill.identity import digest
 from bard_ray.distill.smoke import SmokeRoles, SmokeSpec, choose_teacher, smoke_plan, smoke_sft
+from bard_ray.distill.teacher import candidates
 from bard_ray.errors import DataError
 from bard_ray.files import write_json
-from bard_ray.preflight.needs import candidates
 from bard_ray.records import DistillRow, Question
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def select_teacher(
         progress: shows the current part.
     """
     config = context.config
-    names = candidates(config)
+    names = candidates(config.distill)
     if len(names) < 2:
         return (names[0] if names else ""), None
     corpora: dict[str, list[DistillRow]] = {}

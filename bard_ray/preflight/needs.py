@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bard_ray.config.schema import Config
 from bard_ray.distill.build_steps import inputs_of, pipeline_steps
+from bard_ray.distill.teacher import candidates
 
 
 def trains(config: Config) -> bool:
@@ -35,17 +36,7 @@ def builds_corpus(config: Config) -> bool:
 
 def has_smoke_test(config: Config) -> bool:
     """Whether a student of each teacher is trained and measured to choose between them."""
-    return builds_corpus(config) and len(candidates(config)) > 1
-
-
-def candidates(config: Config) -> list[str]:
-    """Teachers to choose from; the compressor's writer only if it is listed or the only one."""
-    distill = config.distill
-    if distill.teacher:
-        return [distill.teacher]
-    names = distill.smoke.candidates or list(distill.teachers)
-    others = [name for name in names if name != distill.compressor.writer]
-    return names if distill.smoke.candidates else others or names
+    return builds_corpus(config) and len(candidates(config.distill)) > 1
 
 
 def uses_student(config: Config) -> bool:
@@ -57,4 +48,5 @@ def uses_student(config: Config) -> bool:
         ConfigError: a plug-in of the pipeline cannot be built.
     """
     steps = (step for _, step in pipeline_steps(config.distill))
-    return any("student" in inputs_of(step) for step in steps) or len(candidates(config)) > 1
+    sampled_or_scored = any("student" in inputs_of(step) for step in steps)
+    return sampled_or_scored or len(candidates(config.distill)) > 1
