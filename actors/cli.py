@@ -83,7 +83,10 @@ def load_recipe(recipe: str) -> Config:
 
 
 def corpus_only(config: Config) -> Config:
-    """The configuration that builds a recipe's training data, without roles for training only."""
+    """The configuration that builds a recipe's training data.
+
+    There is a learner only for a smoke test of several teachers and for the stage `base`.
+    """
     return replace(
         config,
         run=replace(config.run, name=f"{config.run.name}_data", goal="corpus"),

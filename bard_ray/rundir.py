@@ -5,8 +5,12 @@
     state.json   {"stages": {name: {"wall_s": seconds, "facts": {...}}}}: the finished stages
 
 A command resumes only with the settings used by the finished stages and by an interrupted stage;
-changed settings are rejected. Infrastructure settings (workers, learner ranks, cluster, verbosity)
-may change, and so may `rl.steps`:
+other settings are rejected. Settings of stages still to come may change, and so may those of the
+infrastructure: the sections `rollout`, `learner`, `reference`, `cluster` and `verifier` (except
+`verifier.kinds`, which decides grades), and `run.verbose`. Some of them change numbers:
+`learner.precision`, `learner.attention`, `rollout.dtype`. A checkpoint inside the RL stage needs
+the ranks, the ZeRO stage and the precision that it was saved with. `rl.steps` may change where
+`run.goal` is `student`:
 
 - while the RL stage is unfinished, it ends at the new number of steps, or at its latest checkpoint
   if that is further;
@@ -44,12 +48,12 @@ SECTIONS = {
     "evaluate": ("student", "data", "budget", "evaluate"),
 }
 # Fields of other sections that a stage's output depends on: the size of its corpus, the source of
-# its initial weights, the variants it evaluates.
+# its initial weights, the variants it evaluates, how answers are graded.
 FIELDS = {
     "data": ["base.enabled", "base.rows"],
-    "distill": ["sft_full.rows"],
-    "rl": ["sft.enabled"],
-    "evaluate": [f"{s}.enabled" for s in ("sft_full", "sft", "rl")],
+    "distill": ["sft_full.rows", "verifier.kinds"],
+    "rl": ["sft.enabled", "verifier.kinds"],
+    "evaluate": [*(f"{s}.enabled" for s in ("sft_full", "sft", "rl")), "verifier.kinds"],
 }
 # Fields among these that may change between two commands.
 NOT_FINGERPRINTED = ("distill.workers", "distill.store", "rl.steps", "rl.checkpoint_every")
@@ -80,7 +84,8 @@ class RunDirectory:
             stages = _read_stages(path)
             if stages:
                 _require_same(path, config, stages)
-                _settle_rl_steps(path, config.rl.steps, stages)
+                if config.run.goal == "student":  # no other goal trains, so none reopens RL
+                    _settle_rl_steps(path, config.rl.steps, stages)
             else:  # weights of an attempt that ended before its first stage finished
                 shutil.rmtree(path / "checkpoints", ignore_errors=True)
             write_text(path / "config.yaml", to_yaml(config))

@@ -29,6 +29,7 @@ from bard_ray.preflight.memory import (
     rollout_memory,
     sequence_cache_bytes,
 )
+from bard_ray.preflight.needs import builds_corpus, trains
 
 RoleName = Literal["rollout", "learner", "reference", "verifier"]
 
@@ -36,6 +37,8 @@ RoleName = Literal["rollout", "learner", "reference", "verifier"]
 _SLACK = 1e-6
 MAX_AUTO_VERIFIERS = 16
 MAX_AUTO_THREADS = 16
+# Of the free CPUs, where the learner's threads take the others: grading is light beside training.
+VERIFIER_SHARE = 0.25
 
 _MEMORY_FIXES: dict[RoleName, str] = {
     "rollout": "Raise rollout.tensor_parallel (with rollout.gpus) or "
@@ -109,6 +112,8 @@ class Plan:
 def plan_placement(config: Config) -> Plan:
     """Compute the plan of a checked configuration.
 
+    There is no learner where nothing is trained, and no reference where nothing uses it.
+
     Raises:
         ConfigError: the student's size is unknown.
     """
@@ -120,11 +125,14 @@ def plan_placement(config: Config) -> Plan:
         config.verifier,
     )
     roles = [
-        Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape)),
-        Role("learner", learner.ranks, learner.cpus, learner.gpus, learner_memory(config, shape)),
+        Role("rollout", rollout.workers, rollout.cpus, rollout.gpus, rollout_memory(config, shape))
     ]
-    scores_chains = "reference" in required_roles(config.distill)
-    if scores_chains or (config.rl.enabled and config.rl.kl_coef > 0):
+    trained = trains(config)
+    if trained:
+        memory = learner_memory(config, shape)
+        roles.append(Role("learner", learner.ranks, learner.cpus, learner.gpus, memory))
+    scores_chains = builds_corpus(config) and "reference" in required_roles(config.distill)
+    if scores_chains or (trained and config.rl.enabled and config.rl.kl_coef > 0):
         roles.append(
             Role("reference", 1, reference.cpus, reference.gpus, reference_memory(config, shape))
         )
@@ -156,16 +164,19 @@ def sized(config: Config, available: Mapping[str, float], *, local: bool) -> Con
 
     Source: ours.
     """
-    config = replace(config, verifier=_sized_verifier(config, available))
+    config = replace(config, verifier=_sized_verifier(config, available, local=local))
     return replace(config, learner=_sized_learner(config, available, local=local))
 
 
-def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierConfig:
+def _sized_verifier(
+    config: Config, available: Mapping[str, float], *, local: bool
+) -> VerifierConfig:
     """Resolve `verifier.workers=0` to as many workers as fit into the free CPUs.
 
     Math:
-        floor((CPUs - those of other roles and of teachers that are up) / verifier.cpus),
-        between 1 and `MAX_AUTO_VERIFIERS`
+        floor(share (CPUs - those of other roles and of teachers that are up) / verifier.cpus),
+        between 1 and `MAX_AUTO_VERIFIERS`; share is `VERIFIER_SHARE` where the learner's threads
+        take what is left, else 1
     """
     verifier = config.verifier
     if verifier.workers > 0:
@@ -173,6 +184,8 @@ def _sized_verifier(config: Config, available: Mapping[str, float]) -> VerifierC
     one = plan_placement(config)
     free = available.get("CPU", 0.0) - one.total("CPU") + verifier.cpus
     free -= _teacher_cpus(one, config.distill.compressor.writer)
+    if local and not config.learner.threads:
+        free *= VERIFIER_SHARE
     fitting = math.floor(free / verifier.cpus + _SLACK) if verifier.cpus else 1
     return replace(verifier, workers=min(max(fitting, 1), MAX_AUTO_VERIFIERS))
 
@@ -190,8 +203,8 @@ def _sized_learner(config: Config, available: Mapping[str, float], *, local: boo
     shared = alone = learner.cpus
     if local:
         alone = available.get("CPU", 0.0) / learner.ranks
-        others = plan_placement(config).total("CPU") / learner.ranks - learner.cpus
-        shared = alone - others
+        others = (role for role in plan_placement(config).roles if role.name != "learner")
+        shared = alone - sum(role.count * role.cpus for role in others) / learner.ranks
     return replace(
         learner,
         threads=_threads(shared),

@@ -46,12 +46,16 @@ def export_student(run: RunDirectory, config: Config, results: Results) -> Path 
 
 
 def _example(prompts: PromptFormat, config: Config) -> ExampleRequest:
-    """The shortest evaluation question at the middle budget, as messages and as a prompt."""
+    """The shortest evaluation question, as messages and as a prompt.
+
+    Its budget is the middle one of the evaluation, or of the training where nothing is evaluated.
+    """
     from bard_ray.data.questions import eval_questions
     from bard_ray.records import TokenBudget
 
     questions = eval_questions(config.data, config.run.seed)
     question = min(questions, key=lambda q: sum(len(m.content) for m in q.messages))
-    budget = TokenBudget(sorted(config.evaluate.budgets)[len(config.evaluate.budgets) // 2])
+    budgets = sorted(config.evaluate.budgets or config.budget.train)
+    budget = TokenBudget(budgets[len(budgets) // 2])
     messages = prompts.messages(question, budget)
     return ExampleRequest(messages, prompts.prompt_text(question, budget))

@@ -24,12 +24,10 @@ from actors.stages.data import data_stage
 from actors.stages.distill import distill_stage
 from actors.stages.evaluate import evaluate_stage
 from actors.stages.rl import checkpoint_step, rl_stage
-from actors.stages.select_teacher import candidates
 from actors.stages.sft import supervised
 from bard_ray.config.schema import Config
-from bard_ray.distill.build_steps import pipeline_steps
-from bard_ray.distill.traits import Traits
 from bard_ray.errors import ConfigError
+from bard_ray.preflight.needs import uses_student
 from bard_ray.rundir import RunDirectory
 
 
@@ -101,16 +99,6 @@ def resume_point(run: RunDirectory, config: Config) -> str:
         return "the report"
     step = checkpoint_step(run) if left[0] == "rl" else None
     return f"stage {left[0]}" if step is None else f"step {step} of stage {left[0]}"
-
-
-def uses_student(config: Config) -> bool:
-    """Whether the corpus depends on the student's weights.
-
-    It does if a step samples or scores with them, or if the smoke test trains them.
-    """
-    steps = (step for _, step in pipeline_steps(config.distill))
-    sampled_or_scored = any("student" in Traits.of(step).depends_on for step in steps)
-    return sampled_or_scored or len(candidates(config)) > 1
 
 
 def _needed(stages: Mapping[str, Stage]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -116,24 +117,33 @@ async def rl_stage(context: Context, progress: Progress) -> dict[str, Any]:
 
     A checkpoint at or beyond `rl.steps` is the final result, so lowering `rl.steps` finishes a run
     early. See `bard_ray.rundir` for the settings that may change between two commands.
+    `earlier_wall_s` of the result are the seconds that earlier commands took up to the checkpoint;
+    the other figures of the roles are those of this command.
     """
     roles, asked = context.roles, context.config.rl.steps
+    earlier_s, started = _wall_s_of_checkpoint(context.run), time.monotonic()
     await asyncio.gather(roles.learner_ready, roles.sampling_ready)
     state = await _begin(context)
     progress.update(state.step, asked)
     if state.step < asked:
-        trained = await _train(context, state, progress)
+        trained = await _train(context, state, progress, started - earlier_s)
     else:
         progress.update(asked, asked, f"ends with the checkpoint of step {state.step}")
         trained = {}
     await roles.learner.export(str(context.run.checkpoint("rl").resolve()))
     if checkpoint_step(context.run) != state.step:  # left by an earlier command
         shutil.rmtree(_state_path(context.run), ignore_errors=True)
-    return trained | asdict(state.ledger) | {"steps": state.step, "steps_asked": asked}
+    steps = {"steps": state.step, "steps_asked": asked, "earlier_wall_s": earlier_s}
+    return trained | asdict(state.ledger) | steps
 
 
-async def _train(context: Context, state: RLState, progress: Progress) -> dict[str, Any]:
-    """Run the loop from `state` to `rl.steps`; returns the recorded facts of the roles."""
+async def _train(
+    context: Context, state: RLState, progress: Progress, began: float
+) -> dict[str, Any]:
+    """Run the loop from `state` to `rl.steps`; returns the recorded facts of the roles.
+
+    `began` is the monotonic time at which the stage would have begun without interruptions.
+    """
     config, roles = context.config, context.roles
     reference = roles.reference if config.rl.kl_coef > 0 else None
     if reference is not None:
@@ -144,7 +154,7 @@ async def _train(context: Context, state: RLState, progress: Progress) -> dict[s
         context.metrics.write("rl", now.step, {**values, **roles.verifier.metrics()})
         progress.update(now.step, config.rl.steps, _detail(values))
         if _is_checkpoint(now.step, config.rl):
-            await _save(context, now)
+            await _save(context, now, time.monotonic() - began)
 
     before = await roles.sampler.stats()
     loop_roles = RLRoles(roles.sampler, roles.verifier, roles.learner, reference)
@@ -185,6 +195,13 @@ def checkpoint_step(run: RunDirectory) -> int | None:
     return int(_loop_state(path)["step"]) if is_complete(path) else None
 
 
+def _wall_s_of_checkpoint(run: RunDirectory) -> float:
+    """Seconds of the stage in the newest checkpoint, over all commands; 0 where there is none."""
+    if checkpoint_step(run) is None:
+        return 0.0
+    return float(_loop_state(_state_path(run)).get("wall_s", 0.0))
+
+
 def _is_checkpoint(step: int, rl: RLConfig) -> bool:
     """Whether to write a checkpoint: every `rl.checkpoint_every` steps, and after the last step."""
     return rl.checkpoint_every > 0 and (step % rl.checkpoint_every == 0 or step == rl.steps)
@@ -212,9 +229,9 @@ async def _begin(context: Context) -> RLState:
     return RLState.from_json(_loop_state(path), context.versions)
 
 
-async def _save(context: Context, state: RLState) -> None:
+async def _save(context: Context, state: RLState, wall_s: float) -> None:
     """Write learner and loop state to a temporary directory, then replace the checkpoint."""
     with described_directory(_state_path(context.run), step=state.step) as aside:
         (aside / "learner").mkdir()
         await context.roles.learner.save(str((aside / "learner").resolve()))
-        write_json(aside / "loop.json", state.to_json())
+        write_json(aside / "loop.json", {**state.to_json(), "wall_s": round(wall_s, 3)})

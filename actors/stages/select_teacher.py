@@ -15,6 +15,7 @@ from bard_ray.distill.choice import TeacherChoice
 from bard_ray.distill.corpus import budget_corpus
 from bard_ray.distill.identity import digest
 from bard_ray.distill.smoke import SmokeRoles, SmokeSpec, choose_teacher, smoke_plan, smoke_sft
+from bard_ray.distill.teacher import candidates
 from bard_ray.errors import DataError
 from bard_ray.files import write_json
 from bard_ray.records import DistillRow, Question
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from bard_ray.progress import Progress
 
     Build = Callable[[str, int], Awaitable[Pipeline]]  # (teacher, number of questions)
-
-
-def candidates(config: Config) -> list[str]:
-    """Candidate teachers; the compressor's writer only if it is listed or the only one."""
-    distill = config.distill
-    if distill.teacher:
-        return [distill.teacher]
-    names = distill.smoke.candidates or list(distill.teachers)
-    others = [name for name in names if name != distill.compressor.writer]
-    return names if distill.smoke.candidates else others or names
 
 
 async def select_teacher(
@@ -56,7 +47,7 @@ async def select_teacher(
         progress: progress of the stage.
     """
     config = context.config
-    names = candidates(config)
+    names = candidates(config.distill)
     if len(names) < 2:
         return (names[0] if names else ""), None
     corpora: dict[str, list[DistillRow]] = {}

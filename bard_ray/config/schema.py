@@ -72,7 +72,7 @@ class RowsConfig:
     params: dict[str, Any] = field(default_factory=dict)  # of the format
     # the format's name of a column -> the data set's name, for example {question: prompt_text}
     columns: dict[str, str] = field(default_factory=dict)
-    # the evaluation questions; empty: the last `data.eval_questions` rows of `path`
+    # the evaluation questions; empty: the last `data.eval_questions` questions of `path`
     eval_path: str = ""
     # of the evaluation questions; empty: the format above with its parameters and columns
     eval_format: str = ""
@@ -318,7 +318,8 @@ class ReferenceConfig:
 class VerifierConfig:
     """Grading processes."""
 
-    # 0: as many as fit into the CPUs that the other roles leave free at the start, 1 to 16
+    # 0: as many as fit into the CPUs that the other roles leave free at the start, 1 to 16; into a
+    # quarter of them where the learner's threads take the rest (learner.threads=0, cluster local)
     workers: int = 0
     cpus: float = 0.25  # of one worker
     limit_s: float = 5.0  # for one answer; its process is killed after that

@@ -107,7 +107,8 @@ def split_rows(
 ) -> tuple[list[TeacherRow], list[TeacherRow]]:
     """Training rows and held-out rows of a data set.
 
-    The last `data.eval_questions` rows are held out, unless the evaluation has its own data set.
+    The last `data.eval_questions` questions are held out, unless the evaluation has a data set of
+    its own.
 
     Raises:
         ConfigError: nothing would be left for training.

@@ -33,6 +33,7 @@ class FilterStep:
 
     name: str
     filter: Filter
+    # The context of every filter holds the evaluation questions; see `inputs_of`.
     DEPENDS_ON: ClassVar[tuple[str, ...]] = ("evaluation",)
 
     @property
@@ -81,6 +82,17 @@ def pipeline_steps(distill: DistillConfig) -> list[tuple[str, Step]]:
         distill.compressor.writer,
     )
     return [*build_steps(distill.steps), (COMPRESS, compress)]
+
+
+def inputs_of(step: Step) -> tuple[str, ...]:
+    """Members of `FINGERPRINT_INPUTS` that the output of a step depends on.
+
+    A filter adds those that its class declares to those of every filter.
+    """
+    inputs = Traits.of(step).depends_on
+    if isinstance(step, FilterStep) and hasattr(step.filter, "DEPENDS_ON"):
+        inputs += tuple(n for n in Traits.of(step.filter).depends_on if n not in inputs)
+    return inputs
 
 
 def reports_diversity(step: Step) -> bool:

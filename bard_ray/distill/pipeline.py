@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bard_ray.distill.build_steps import inputs_of
 from bard_ray.distill.filter import Candidate, StepResult, new_counters
 from bard_ray.distill.identity import as_json, digest, identity
 from bard_ray.distill.step import Step, StepTools, chunk_questions
 from bard_ray.distill.store import FORMAT, StepFacts, StepStore, fingerprint, kept, tally
 from bard_ray.distill.table import read_records
-from bard_ray.distill.traits import Traits
 
 SOURCE_QUESTIONS = 256  # of a chunk of the source
 
@@ -242,7 +242,7 @@ class Pipeline:
 
 def _identity(step: Step, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What a step's output depends on, besides its input records."""
-    used = {name: inputs.get(name) for name in Traits.of(step).depends_on}
+    used = {name: inputs.get(name) for name in inputs_of(step)}
     plain: dict[str, Any] = as_json(identity(step) | {"depends_on": used})
     return plain
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bard_ray.config.schema import StudentConfig
+from bard_ray.config.schema import DistillConfig, StudentConfig
 from bard_ray.data.prompt import PromptFormat, load_prompt_format
 from bard_ray.distill.identity import digest
 from bard_ray.errors import ConfigError
@@ -203,6 +203,15 @@ def make_backends(teachers: Mapping[str, Any]) -> dict[str, Backend]:
         ConfigError: an entry is no mapping, names no backend, or has parameters that do not fit.
     """
     return {name: _make_backend(name, entry) for name, entry in teachers.items()}
+
+
+def candidates(distill: DistillConfig) -> list[str]:
+    """Teachers to choose from; the compressor's writer only if it is listed or the only one."""
+    if distill.teacher:
+        return [distill.teacher]
+    names = distill.smoke.candidates or list(distill.teachers)
+    others = [name for name in names if name != distill.compressor.writer]
+    return names if distill.smoke.candidates else others or names
 
 
 def served_models(backends: Mapping[str, Backend]) -> dict[str, EngineSpec]:

@@ -45,7 +45,8 @@ class Traits:
             workers, `verifier` and `reference` those workers; `teacher` and `writer` are entries of
             `distill.teachers`, which then must exist.
         depends_on: members of `FINGERPRINT_INPUTS` that the output of a step depends on; a change
-            of one of them recomputes it.
+            of one of them recomputes it. A filter that leaves it out depends on `evaluation` alone,
+            and one that declares others depends on them too.
         not_fingerprinted: parameters that do not change the output, such as speed and retries.
         compares_questions: a filter must see all records at once; otherwise it sees a few hundred
             questions at a time, each with all of its chains.
@@ -87,13 +88,14 @@ def _check(kind: type, name: str, value: object) -> None:
         if not isinstance(value, bool):
             raise ConfigError(field, value, "must be True or False", "Set it to one of them.")
         return
-    if not isinstance(value, tuple):
-        fix = f'For example {name.upper()} = ("{_known(kind, name)[0]}",).'
-        raise ConfigError(field, value, "must be a tuple of names", fix)
     known = _known(kind, name)
+    none = "" if known else f"Leave it out: {kind.__qualname__} has no parameters."
+    if not isinstance(value, tuple):
+        fix = none or f'For example {name.upper()} = ("{known[0]}",).'
+        raise ConfigError(field, value, "must be a tuple of names", fix)
     unknown = [entry for entry in value if entry not in known]
     if unknown:
-        fix = f"Use some of {', '.join(known)}."
+        fix = none or f"Use some of {', '.join(known)}."
         raise ConfigError(field, value, f"holds {unknown[0]!r}, which is unknown", fix)
 
 

@@ -31,7 +31,7 @@ from bard_ray.distill.corpus import base_problems
 from bard_ray.errors import ConfigError, DataError, MultipleConfigError
 from bard_ray.learn.correction import CORRECTIONS
 from bard_ray.model_files import custom_code_refused
-from bard_ray.preflight import distill, roles, room
+from bard_ray.preflight import distill, needs, roles, room
 from bard_ray.preflight.bounds import BOUNDS, Problems, with_defaults
 from bard_ray.preflight.memory import find_config
 from bard_ray.records import NO_BUDGET, Question, TokenBudget
@@ -222,10 +222,16 @@ def _trial_question(config: Config) -> Question:
 
 
 class _AnyNumber(dict[str, object]):
-    """Meta that has every field a sampler may read."""
+    """Meta that has every field a sampler may read, however it reads it."""
+
+    def __missing__(self, key: str) -> object:
+        return 0.5
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
     def get(self, key: str, default: object = None) -> object:
-        return 0.5
+        return self[key]
 
 
 def _duplicates(budget: BudgetConfig) -> Problems:
@@ -255,6 +261,8 @@ def _reward(config: Config) -> Problems:
 
 
 def _evaluate(config: Config) -> Problems:
+    if not needs.evaluates(config):
+        return
     if not config.evaluate.budgets:
         rule, fix = "names no budget to measure", "For example evaluate.budgets=[8,16,24]."
         yield ConfigError("evaluate.budgets", [], rule, fix)

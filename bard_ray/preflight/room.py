@@ -8,6 +8,7 @@ from __future__ import annotations
 from bard_ray.budget.codec import make_codec
 from bard_ray.config.schema import Config
 from bard_ray.errors import ConfigError
+from bard_ray.preflight import needs
 from bard_ray.preflight.bounds import Problems, get
 
 # A thinking step takes at least this many tokens, so a smaller budget has no room for one.
@@ -37,12 +38,27 @@ def limits(config: Config) -> dict[str, float]:
     answer = ANSWER_TOKENS[config.data.source]
     found: dict[str, float] = {
         "student.max_len": config.student.max_len - prompt_tokens(config) - answer,
-        "evaluate.max_new_tokens": config.evaluate.max_new_tokens - answer,
         "budget.codec": make_codec(config.budget.codec).largest,
     }
-    if config.rl.enabled:
-        found["rl.max_new_tokens"] = config.rl.max_new_tokens - answer
+    found |= {field: get(config, field) - answer for field in _completion_limits(config)}
     return {field: max(fits, 0) for field, fits in found.items()}
+
+
+def _completion_limits(config: Config) -> list[str]:
+    """Fields that limit the completions of this run; a smoke test samples like the evaluation."""
+    used = {
+        "evaluate.max_new_tokens": needs.evaluates(config) or needs.has_smoke_test(config),
+        "rl.max_new_tokens": needs.runs_rl(config),
+    }
+    return [field for field, limits_some in used.items() if limits_some]
+
+
+def _budget_lists(config: Config) -> dict[str, list[int]]:
+    """The budgets that this run uses, by field."""
+    lists = {"budget.train": config.budget.train, "budget.held_out": config.budget.held_out}
+    if needs.evaluates(config):
+        lists["evaluate.budgets"] = config.evaluate.budgets
+    return lists
 
 
 def lengths_for(config: Config, budget: int) -> dict[str, int]:
@@ -52,9 +68,7 @@ def lengths_for(config: Config, budget: int) -> dict[str, int]:
     once leaves none too small for another.
     """
     answer, data = ANSWER_TOKENS[config.data.source], config.data
-    new = dict.fromkeys(["evaluate.max_new_tokens"], budget + answer)
-    if config.rl.enabled:
-        new["rl.max_new_tokens"] = budget + answer
+    new = dict.fromkeys(_completion_limits(config), budget + answer)
     longest = [prompt_tokens(config) + budget + answer]
     if data.source == "chain":
         longest.append(prompt_tokens(config) + GOLD_STEP_TOKENS * data.chain.max_ops + answer)
@@ -77,11 +91,7 @@ def budget_problems(config: Config) -> Problems:
 
     The fix makes room for the largest budget of all lists, so that one edit fixes all of them.
     """
-    lists = {
-        "budget.train": config.budget.train,
-        "budget.held_out": config.budget.held_out,
-        "evaluate.budgets": config.evaluate.budgets,
-    }
+    lists = _budget_lists(config)
     room = limits(config)
     largest = int(min(room.values()))
     for field, budgets in lists.items():
@@ -123,8 +133,8 @@ def _value(config: Config, field: str) -> object:
 def length_problems(config: Config) -> Problems:
     """Length limits that contradict each other, independent of the budgets."""
     student, learner = config.student, config.learner
-    budgets = (config.budget.train, config.budget.held_out, config.evaluate.budgets)
-    needed = lengths_for(config, max(max(listed, default=0) for listed in budgets))
+    largest = max(max(budgets, default=0) for budgets in _budget_lists(config).values())
+    needed = lengths_for(config, largest)
     if config.data.source == "chain":
         yield from _shorter_than_chains(config, needed["student.max_len"])
     pairs = (

@@ -95,7 +95,7 @@ def partial_results(
 
 
 def _damaged(path: Path, problem: str) -> RunStateError:
-    fix = "Delete the file and run the same command again: the evaluation is repeated."
+    fix = "Delete the file and run the same command again: it is written again from evals/."
     return RunStateError(str(path), problem, fix)
 
 

@@ -13,9 +13,9 @@ from bard_ray.budget.sampler import BudgetSource, train_budgets
 from bard_ray.config.load import load
 from bard_ray.config.schema import BudgetConfig, BudgetSamplerConfig, BudgetScheduleConfig, RLConfig
 from bard_ray.errors import ConfigError, DataError
-from bard_ray.preflight.check import check
+from bard_ray.preflight.check import check, problems
 from bard_ray.records import NO_BUDGET, Question, TokenBudget, budget_label
-from recipes import bard_tiny
+from recipes import bard_8b, bard_tiny
 
 QUESTION = Question("q", (), "7", meta={"difficulty": 0.5, "ops": ["+1"] * 12})
 
@@ -223,6 +223,26 @@ def test_schedules_limit_what_may_be_drawn(schedule, step, allowed):
 def test_what_cannot_be_drawn_is_refused_before_anything_starts(override, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         check(load(bard_tiny.config(), [override]))
+
+
+@dataclass(frozen=True)
+class Indexing:
+    """A user's own sampler, which insists on a field of the data set."""
+
+    def budgets(self, draw, generator):
+        if "hard" not in draw.question.meta:
+            raise ValueError("hard is missing")
+        at = min(int(draw.question.meta["hard"]), len(draw.allowed) - 1)
+        return [draw.allowed[at]] * draw.group_size
+
+
+def test_a_sampler_may_read_the_fields_of_a_data_set_in_every_way(tmp_path):
+    """The data set is not read yet, so its questions have whatever a sampler asks for."""
+    rows = tmp_path / "rows.jsonl"
+    rows.touch()
+    sampler = f"budget.sampler.name={__name__}:Indexing"
+    found = problems(load(bard_8b.config(), [f"data.rows.path={rows}", sampler]))
+    assert found == []
 
 
 def test_the_documented_samplers_and_schedules_are_the_registered_ones():

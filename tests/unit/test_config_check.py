@@ -264,6 +264,33 @@ def test_budget_need_not_fit_rl_that_is_off():
     assert problems(config) == []
 
 
+UNMEASURED = [
+    "evaluate.max_new_tokens=10",
+    "evaluate.budgets=[]",
+    "evaluate.samples=2",
+    "evaluate.temperature=0",
+]
+
+
+@pytest.mark.parametrize("off", ["evaluate.enabled=false", "run.goal=corpus"])
+def test_settings_of_an_evaluation_that_does_not_run_are_not_judged(off):
+    one_teacher = [off, "distill.teacher=clean"]
+    assert broken(bard_tiny.config(), *one_teacher, *UNMEASURED) == []
+    assert broken(bard_tiny.config(), *one_teacher, "evaluate.budgets=[1,900]") == []
+    assert broken(bard_tiny.config(), *one_teacher, "evaluate.max_new_tokens=500") == []
+
+
+def test_a_smoke_test_samples_as_many_tokens_as_the_evaluation():
+    """It asks for training budgets, so they must fit; those of the evaluation need not."""
+    found = broken(bard_tiny.config(), "evaluate.enabled=false", *UNMEASURED)
+    assert_names(found, "budget.train", "evaluate.max_new_tokens=10 has room for 5")
+    assert [p for p in found if p.field.startswith("evaluate")] == []
+
+
+def test_a_corpus_needs_no_room_for_rl():
+    assert broken(bard_tiny.config(), "run.goal=corpus", "rl.max_new_tokens=10") == []
+
+
 def test_rows_need_a_path_and_a_real_student():
     found = broken(bard_tiny.config(), "data.source=rows")
     assert_names(found, "data.rows.path", "needed")

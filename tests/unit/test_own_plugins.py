@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from actors.placement.plan import plan_placement
+from actors.stages.order import stages_of
 from actors.stages.resources import PipelineResources
 from bard_ray.config.load import load
 from bard_ray.config.schema import Config
@@ -63,6 +64,13 @@ class PlainFilter:
     def apply(self, records: Iterable[Candidate], context: FilterContext) -> Iterator[StepResult]:
         context.counters["calls"] += 1
         yield from ((record, "") for record in records)
+
+
+@dataclass(frozen=True)
+class StudentsTaste(PlainFilter):
+    """Depends on the student's weights."""
+
+    DEPENDS_ON: ClassVar[tuple[str, ...]] = ("student",)
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,23 @@ def test_wrong_declarations_are_refused_before_anything_starts(kind: type, words
     assert any(kind.__name__ in problem.field for problem in found(steps("teach", own(kind))))
 
 
+@pytest.mark.parametrize(
+    ("declared", "rule"),
+    [
+        ("chains", "must be a tuple of names"),
+        (("chains",), "holds 'chains', which is unknown"),
+    ],
+)
+def test_a_class_without_parameters_has_none_to_leave_out(
+    monkeypatch: pytest.MonkeyPatch, declared: object, rule: str
+) -> None:
+    monkeypatch.setattr(PlainFilter, "NOT_FINGERPRINTED", declared, raising=False)
+    (problem,) = [p for p in found(steps("teach", own(PlainFilter))) if "NOT_FINGER" in p.field]
+    assert problem.field == f"{HERE}:PlainFilter.NOT_FINGERPRINTED"
+    assert problem.rule == rule
+    assert problem.fix == "Leave it out: PlainFilter has no parameters."
+
+
 def test_a_class_that_is_neither_filter_nor_step_is_refused() -> None:
     with pytest.raises(ConfigError, match="neither the method apply of a filter nor") as caught:
         build_steps(["teach", own(NoMethod)])
@@ -322,6 +347,31 @@ def test_an_own_filter_that_compares_questions_sees_all_of_them(tmp_path: Path) 
     assert plain.counters == {"calls": 1}
     (plain,) = run(tmp_path / "plain", 600, *build_steps([own(PlainFilter)]))
     assert plain.counters == {"calls": 3}, "256, 256 and 88 questions"
+
+
+def test_a_filter_depends_on_the_evaluation_and_on_what_it_declares(tmp_path: Path) -> None:
+    def depends_on(kind: type, **changed: str) -> tuple[dict[str, str], str]:
+        inputs = {"student": "weights", "evaluation": "questions", "seed": "0"} | changed
+        source = RecordSource("source", 0, lambda: iter(()))
+        line = Pipeline(tmp_path, source, build_steps([own(kind)]), cast(Any, None), inputs)
+        return line.nodes[0].identity["depends_on"], line.nodes[0].store.key
+
+    assert depends_on(PlainFilter)[0] == {"evaluation": "questions"}
+    assert depends_on(PlainFilter) == depends_on(PlainFilter, student="others")
+    declared = {"evaluation": "questions", "student": "weights"}
+    assert depends_on(StudentsTaste)[0] == declared
+    keys = {depends_on(StudentsTaste, student=s, seed=n)[1] for s in "ab" for n in "12"}
+    assert len(keys) == 2, "the weights change the key, the seed does not"
+
+
+def test_a_filter_that_depends_on_the_student_needs_its_weights() -> None:
+    def stages(kind: type) -> list[str]:
+        entries = steps("teach", own(kind))
+        corpus = ["run.goal=corpus", "distill.teacher=clean", entries]
+        return [stage.name for stage in stages_of(load(bard_tiny.config(), corpus))]
+
+    assert stages(PlainFilter) == ["data", "distill"]
+    assert stages(StudentsTaste) == ["data", "base", "distill"]
 
 
 def test_figures_of_own_plug_ins_are_in_the_data_report(tmp_path: Path) -> None:

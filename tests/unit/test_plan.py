@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from actors.placement.deployment import bundles
 from actors.placement.plan import (
     MAX_AUTO_VERIFIERS,
     check_memory,
@@ -68,6 +69,23 @@ def test_a_number_of_verifiers_that_was_named_is_kept():
     assert sized(config, {"CPU": 500.0}, local=True).verifier.workers == 3
 
 
+@pytest.mark.parametrize(
+    ("cpus", "expected"),
+    # 1.75 CPUs are reserved for rollout, learner and reference; a verifier takes 0.25
+    [(2, (1, 1)), (3, (1, 1)), (4, (2, 2)), (6, (4, 4)), (8, (6, 5)), (48, (16, 16))],
+)
+def test_verifiers_leave_most_free_cpus_to_the_threads_of_the_learner(cpus, expected):
+    config = load(bard_tiny.config(), ["learner.threads=0"])
+    config = sized(config, {"CPU": float(cpus)}, local=True)
+    assert (config.verifier.workers, config.learner.threads) == expected
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(2, 1), (4, 9), (48, 16)])
+def test_verifiers_take_all_free_cpus_where_the_threads_of_the_learner_are_given(cpus, workers):
+    config = sized(bard_tiny.config(), {"CPU": float(cpus)}, local=True)
+    assert (config.verifier.workers, config.learner.threads) == (workers, 1)
+
+
 def threads(*overrides: str, cpus: float, local: bool = True) -> tuple[int, int]:
     config = load(bard_tiny.config(), ["verifier.workers=1", *overrides])
     learner = sized(config, {"CPU": cpus}, local=local).learner
@@ -108,6 +126,36 @@ def test_large_placement_fills_eight_gpus():
     assert plan.total("GPU") == 8
     assert plan.total("CPU") == 3 * 4 + 4 * 4 + 4 + 8
     assert plan.role("learner").bundle == {"CPU": 4, "GPU": 1}
+
+
+UNTRAINED = ["base.enabled=false", "sft_full.enabled=false", "sft.enabled=false"]
+UNTRAINED += ["rl.enabled=false"]
+
+
+def test_a_run_that_only_measures_a_given_student_needs_no_learner():
+    plan = large(*UNTRAINED)
+    assert [role.name for role in plan.roles] == ["rollout", "verifier"]
+    assert plan.total("GPU") == 3
+    assert bundles(plan)[:4] == [{"CPU": 4, "GPU": 1}] * 3 + [{"CPU": 1}]
+
+
+def test_a_corpus_needs_the_learner_only_for_a_smoke_test_or_a_student_to_sample():
+    def roles(*overrides: str) -> list[str]:
+        return [role.name for role in tiny("run.goal=corpus", *overrides).roles]
+
+    assert roles("distill.teacher=clean") == ["rollout", "verifier"]
+    assert roles("rl.enabled=false") == ["rollout", "learner", "verifier"]  # of three teachers
+    sampled = ["distill.teacher=clean", "distill.steps=[{sample_student: {samples: 2}}, teach]"]
+    assert "learner" in roles(*sampled)
+    assert "learner" not in roles(*sampled, "base.enabled=false")
+
+
+def test_without_a_learner_its_cpus_are_free():
+    config = load(bard_tiny.config(), [*UNTRAINED, "learner.threads=0", "verifier.workers=1"])
+    learner = sized(config, {"CPU": 8.0}, local=True).learner
+    assert learner.threads == 7, "of a reference worker, had it one; rollout and verifier take 1"
+    config = load(bard_tiny.config(), UNTRAINED)
+    assert sized(config, {"CPU": 4.0}, local=True).verifier.workers == 13  # 3.25 CPUs
 
 
 @pytest.mark.parametrize("override", ["rl.kl_coef=0", "rl.enabled=false"])

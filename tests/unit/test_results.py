@@ -120,7 +120,7 @@ def test_a_damaged_file_is_refused_with_what_is_wrong_and_what_to_do(tmp_path, t
         read_results(path)
     assert problem in str(caught.value)
     assert str(path) in str(caught.value)
-    assert "run the same command again" in str(caught.value)
+    assert "run the same command again: it is written again from evals/" in str(caught.value)
 
 
 def test_a_missing_file_is_a_user_error(tmp_path):

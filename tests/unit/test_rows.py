@@ -213,6 +213,20 @@ def test_the_last_rows_are_held_out_from_training(ten):
     assert [row.question.id for row in split_rows(data)[0]] == [f"q{n}" for n in range(7)]
 
 
+def test_questions_are_held_out_with_all_of_their_rows(tmp_path):
+    """A question counts once, however many rows have its chains."""
+    rows = [
+        {"id": f"q{n}", "question": f"{n}+1?", "answer": str(n + 1), "think": f"x{chain}"}
+        for chain in range(2)
+        for n in range(4)
+    ]
+    path = write_jsonl(tmp_path / "chains.jsonl", *rows)
+    data = DataConfig(source="rows", rows=RowsConfig(path=path), eval_questions=2)
+    training, held_out = split_rows(data)
+    assert [row.question.id for row in training] == ["q0", "q1"]
+    assert [(row.question.id, len(row.chains)) for row in held_out] == [("q2", 2), ("q3", 2)]
+
+
 def test_a_separate_evaluation_set_needs_no_chains_and_leaves_all_rows_for_training(tmp_path, ten):
     questions = [{"id": f"e{n}", "question": f"{n}*2?", "answer": str(2 * n)} for n in range(5)]
     ten.eval_path = write_jsonl(tmp_path / "eval.jsonl", *questions)

@@ -39,6 +39,26 @@ def test_settings_of_stages_still_to_come_may_change(cfg):
     RunDirectory.open(cfg).close()
 
 
+@pytest.mark.parametrize("stage", ["distill", "rl", "evaluate"])
+def test_how_answers_were_graded_may_not_change(cfg, stage):
+    run = begin(cfg, "data")
+    run.finish(stage, 1.0, {"steps": 200, "steps_asked": 200})
+    run.close()
+    cfg.verifier.kinds = {"chess": "my_graders:grade_chess"}
+    with pytest.raises(RunStateError, match=r"verifier\.kinds was \{\}, now \{'chess'"):
+        RunDirectory.open(cfg)
+
+
+def test_settings_of_the_machinery_may_change_after_any_stage(cfg):
+    run = begin(cfg, "data", "base", "distill", "sft_full", "sft", "evaluate")
+    run.finish("rl", 1.0, {"steps": 200, "steps_asked": 200})
+    run.close()
+    cfg.learner.precision, cfg.learner.attention, cfg.learner.ranks = "float32", "sdpa", 2
+    cfg.rollout.dtype, cfg.reference.precision = "bfloat16", "float32"
+    cfg.verifier.limit_s, cfg.cluster.cpus = 9.0, 7
+    RunDirectory.open(cfg).close()
+
+
 def test_settings_of_finished_stages_may_not(cfg):
     begin(cfg, "distill", "sft").close()
     cfg.sft.lr = 1.0
@@ -110,6 +130,17 @@ def test_steps_that_were_trained_cannot_be_taken_back(cfg):
     cfg.rl.steps = 100
     with pytest.raises(RunStateError, match="holds a student of 200 RL steps"):
         RunDirectory.open(cfg)
+
+
+@pytest.mark.parametrize("steps", [100, 300])
+def test_a_command_for_the_corpus_leaves_a_finished_student_as_it_is(cfg, steps):
+    """It trains nothing, so it neither continues RL nor takes steps back."""
+    finished_rl(cfg, 200, 200, checkpoint=True)
+    cfg.run.goal, cfg.rl.steps = "corpus", steps
+    run = RunDirectory.open(cfg)
+    assert [run.is_done(stage) for stage in ("rl", "evaluate")] == [True, True]
+    assert (run.path / "evals" / "rl.json").exists()
+    run.close()
 
 
 @pytest.mark.parametrize("steps", [60, 80])

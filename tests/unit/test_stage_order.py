@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import product
 from typing import Any, cast
 
 import pytest
@@ -13,6 +15,7 @@ from bard_ray.checkpoint import described_directory
 from bard_ray.config.load import load
 from bard_ray.errors import ConfigError
 from bard_ray.files import write_json
+from bard_ray.preflight import needs
 from bard_ray.rundir import RunDirectory
 from recipes.bard_tiny import config
 
@@ -56,6 +59,31 @@ def test_the_corpus_alone_needs_a_student_only_where_steps_or_the_smoke_test_use
 def test_a_run_without_anything_to_do_is_refused():
     with pytest.raises(ConfigError, match=r"run\.goal=corpus"):
         names(*off("sft", "rl", "evaluate"))
+
+
+SWITCHES = [f"{name}.enabled" for name in ("base", "sft_full", "sft", "rl", "evaluate")]
+ONE_TEACHER = ["distill.teacher=clean"]
+SAMPLED = [*ONE_TEACHER, "distill.steps=[{sample_student: {samples: 2}}, teach, grade, correct]"]
+
+
+@pytest.mark.parametrize("goal", ["student", "corpus"])
+@pytest.mark.parametrize("data", [[], ONE_TEACHER, SAMPLED])
+def test_what_a_run_needs_agrees_with_its_stages(goal, data):
+    seen = 0
+    for values in product(["true", "false"], repeat=len(SWITCHES)):
+        settings = [f"{name}={value}" for name, value in zip(SWITCHES, values, strict=True)]
+        run = load(config(), [f"run.goal={goal}", *data, *settings])
+        with suppress(ConfigError):  # nothing to do
+            stages = {stage.name for stage in stages_of(run)}
+            smoke = not data and "distill" in stages
+            trained = bool(stages & {"base", "sft_full", "sft", "rl"})
+            assert needs.builds_corpus(run) == ("distill" in stages), settings
+            assert needs.has_smoke_test(run) == smoke, settings
+            assert needs.runs_rl(run) == ("rl" in stages), settings
+            assert needs.evaluates(run) == ("evaluate" in stages), settings
+            assert needs.trains(run) == (smoke or trained), settings
+            seen += 1
+    assert seen == (28 if goal == "student" else 32)
 
 
 @pytest.fixture
