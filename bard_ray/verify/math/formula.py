@@ -88,14 +88,11 @@ class Formula:
 
     @property
     def undefined(self) -> bool:
-        """Is it a constant without a value, such as `0/0`?"""
-        try:
-            Evaluator({name: Fraction(2) for name in self.variables}).value(self.tree)
-        except UndefinedError:
-            return not self.variables and not self.infinity
-        except NoValueError:
+        """Has it no value by definition, whatever its variables: `0/0`, `0/(x-x)`?"""
+        if self.infinity:
             return False
-        return False
+        points = range(POSITIVE_POINTS if self.variables else 1)
+        return all(_is_undefined(self.tree, _point(index, self.variables)) for index in points)
 
     @property
     def infinity(self) -> int:
@@ -219,6 +216,16 @@ def _sample(tree: Expression, point: Mapping[str, Fraction]) -> Sample | None:
         return Sample(evaluator.value(tree), evaluator.delicate)
     except NoValueError:
         return None
+
+
+def _is_undefined(tree: Expression, point: Mapping[str, Fraction]) -> bool:
+    try:
+        Evaluator(point).value(tree)
+    except UndefinedError:
+        return True
+    except NoValueError:
+        return False
+    return False
 
 
 def _point(index: int, names: frozenset[str]) -> dict[str, Fraction]:

@@ -16,7 +16,7 @@ _GREEK = (
     r"\\(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu"
     r"|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega|ell|Gamma|Delta|Theta|Lambda|Phi|Psi|Omega)"
 )
-_INDEX = r"(?:_(?:\{[^{}]{1,20}\}|[A-Za-z0-9]))?"
+_INDEX = r"(?:_(?:\{(?:(?!\\n(?:ot|eq?))[^{}]){1,20}\}|[A-Za-z0-9]))?"
 _LETTER = rf"(?:[A-Za-z]|{_GREEK}(?![A-Za-z]) ?)"
 _POINT = rf"[A-Z]'*{_INDEX}"
 _ACCENTS = r"\\(?:overline|overrightarrow|vec|hat|bar|widehat|tilde|mathbf|boldsymbol)"
@@ -33,7 +33,7 @@ _FORMS = tuple(
     for form in (
         _VARIABLE.pattern,
         rf"(?:{_POINT}){{2,}}(?:\^\{{?2\}}?)?",  # points: `AB`, `A_1B_1`, `AB^2`
-        rf"{_ACCENTS}(?:\{{[^{{}}]{{1,20}}\}}| ?[A-Za-z]){_INDEX}",
+        rf"{_ACCENTS}(?:\{{(?![-0-9.]+\}})[^{{}}]{{1,20}}\}}| ?[A-Za-z]){_INDEX}",
         rf"(?:[fghpquvwFGHPQESTVW]|{_GREEK})'*{_INDEX}(?:\^\{{-1\}})?#",  # functions: `f(2x+1)`
         r"(?:[A-Z][a-z]{2,}|\\(?:mathrm|mathbb|mathcal)\{[A-Za-z]+\})#",  # `Var(X)`
         rf"{_ANGULAR}(?:#|\\angle.*|{_LETTER}{_INDEX}|{_POINT})",
@@ -55,10 +55,11 @@ _VECTOR = re.compile(_ACCENTS)
 _RELATION = re.compile(
     r"[<>=≠≤≥≈]|\\(?:not|neq?|[lg]eq?(?:slant)?|[lg]t|approx|sim|equiv|in|notin|to)(?![A-Za-z])"
 )
-# Words that begin an answer or deny one name nothing: `\text{5 or }x=6`, `\text{not}=6`.
+# What offers an answer or denies one names nothing: `\text{5 or }x=6`, `\text{not}=6`, `\det 5=6`.
 _NO_NAME = re.compile(
     r"\b(?:or|[Nn]ot|no(?!\.)|[Nn]ever|isn.?t|nor|[Ee]ither|[Nn]either|[Ee]xcept)\b"
-    r"|\\(?:text\w*+|mbox)\{\s*[-+]?[0-9.]"
+    r"|\\(?:text\w*+|mbox)\{(?:\s*[-+]?[0-9.]|[^{}]*[,;=<>])"
+    r"|^\\(?!angle|measuredangle|triangle)[A-Za-z]+ ?[-+]?[0-9.]++$"
 )
 _TERM = re.compile(r"[-+]|\\(?:cdot|times)(?![A-Za-z])")
 _COEFFICIENT = re.compile(r"[0-9.]*\s*")
@@ -123,10 +124,12 @@ def is_variable(text: str) -> bool:
 
 
 def canonical(text: str) -> str:
-    """A name in one spelling: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`."""
+    """A name in one spelling: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`, but `|x|` is not `x`."""
     plain = _DROPPED.sub("", text)
     is_segment = len(plain) == 2 and plain.isascii() and plain.isalpha() and plain.isupper()
-    return "".join(sorted(plain)) if is_segment else plain
+    if is_segment:
+        return "".join(sorted(plain))
+    return f"|{plain}|" if is_variable(_between_bars(text) or "") else plain
 
 
 def call(text: str) -> tuple[str, str] | None:
