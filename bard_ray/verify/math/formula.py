@@ -57,6 +57,8 @@ class Formula:
         """Is it of degree one in one variable, but not the variable itself? `2x`, `x+1`, `x/2`."""
         if len(self.variables) != 1 or isinstance(self.tree, Name) or not self.varies:
             return False
+        if isinstance(self.tree, Operation) and self.tree.name == "^":  # `C_5^1`
+            return False
         points = [_point(index, self.variables) for index in range(len(self.samples))]
         xs = [float(value) for point in points for value in point.values()]
         ys = [_as_float(sample.value)[0] for sample in self.samples if sample]

@@ -36,6 +36,9 @@ _FORMS = tuple(
         rf"{_ACCENTS}(?:\{{(?![-0-9.]+\}})[^{{}}]{{1,20}}\}}| ?[A-Za-z]){_INDEX}",
         rf"(?:[fghpquvwFGHPQESTVW]|{_GREEK})'*{_INDEX}(?:\^\{{-1\}})?#",  # functions: `f(2x+1)`
         r"(?:[A-Z][a-z]{2,}|\\(?:mathrm|mathbb|mathcal)\{[A-Za-z]+\})#",  # `Var(X)`
+        r"(?:[EP]|\\(?:mathbb|mathrm)\{[A-Za-z]+\})\[[^\[\]]*\]",  # `E[X]`
+        rf"{_VARIABLE.pattern}\^(?:\*|\{{\*\}})",  # `x^*`
+        rf"{_POINT}(?: ?\\(?:cap|cup|setminus) ?{_POINT})+",  # sets: `A\cap B`
         rf"{_ANGULAR}(?:#|\\angle.*|{_LETTER}{_INDEX}|{_POINT})",
         r"[A-Z][a-z]{3,}(?: [A-Za-z]+)*",  # words
     )

@@ -41,6 +41,7 @@ _QUALIFIER = re.compile(
     r"[,(]?(?:\\text\{ ?(?:for|where) ?\})?[kmnl]\\in ?\\mathbb(?:\{Z\}| ?Z)\)?$"
 )
 _QUALIFIER_START = r"\mathbb"
+_TUPLE = re.compile(r"\((.+)\)|\\langle ?(.+)\\rangle")
 _LEADING_ZERO = re.compile(r",0")  # `1,000` lists no answers, `100,200` may
 # Solutions that were numbered: `x_1=2,x_2=3` are the solutions 2 and 3.
 _NUMBERED = re.compile(r"([xzt]|\\lambda)_([1-9])")
@@ -143,9 +144,8 @@ def _size(shape: Shape) -> tuple[int, int]:
 
 
 def _names_of_tuple(text: str) -> list[str]:
-    if not (text.startswith("(") and text.endswith(")")):
-        return []
-    names = [part.text for part in list_parts(text[1:-1])]
+    match = _TUPLE.fullmatch(text)
+    names = [part.text for part in list_parts(match[1] or match[2])] if match else []
     return names if len(names) > 1 and len(set(names)) > 1 and all(map(is_name, names)) else []
 
 
