@@ -188,6 +188,11 @@ def test_what_computes_with_values(side: str) -> None:
     assert not is_name(side)
 
 
+def test_values_beyond_floats_end_no_reading() -> None:
+    for left in (r"10^{308}x(1+i)", r"10^{200}x", r"10^{308}\cdot 9x+10^{308}ix"):
+        assert isinstance(finding(f"{left}=5", "5"), Finding)
+
+
 def test_names_in_one_spelling() -> None:
     assert canonical("V_{1}") == canonical("V_1")
     assert canonical("|BA|") == canonical(r"\overline{AB}") == canonical("AB")

@@ -20,6 +20,7 @@ from bard_ray.verify.math.rational import same_decimal
 from bard_ray.verify.math.tokens import Token
 
 POSITIVE_POINTS = 3
+_LARGE = 1e100
 SAME = 1e-9  # agreement asked of floats, relative
 
 
@@ -62,7 +63,9 @@ class Formula:
         points = [_point(index, self.variables) for index in range(len(self.samples))]
         xs = [float(value) for point in points for value in point.values()]
         ys = [_as_float(sample.value)[0] for sample in self.samples if sample]
-        return len(xs) == len(ys) and _on_one_line(xs, ys)
+        # Beyond these bounds, the products of differences may overflow.
+        small = all(max(abs(y.real), abs(y.imag)) < _LARGE for y in ys)
+        return small and len(xs) == len(ys) and _on_one_line(xs, ys)
 
     @property
     def adds_number(self) -> bool:
