@@ -1,7 +1,8 @@
 r"""Extract the answer from the text after the closing think tag, in linear time.
 
 An answer with several results is not accepted: two different boxes are a hedge, and a hedge is
-unparsable. Boxes joined by "and" form one answer that lists their contents.
+unparsable. Boxes joined by "and" form one answer that lists their contents; a box that holds a box
+beside other text is a hedge.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MAX_COMPARED_CHARS = 600  # longer answers are compared only as texts
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
+_ANY_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 # A backslash pair is one token, so that `\{` opens nothing while the brace after `\\` does.
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
@@ -40,6 +42,12 @@ _MARKUP = re.compile(r"\\(?:text\w*+|mbox|q?quad|[()\[\],;! ])|[{}$*]")
 _JOINT = re.compile(
     r"\s*(?:[\w()]+\s+){0,3}(?:,|;|,?\s*\b(?:and|(or))\b)\s*(?:[A-Za-z]\w*\s*=)?\s*"
 )
+# `not \boxed{5} and \boxed{6}`: what is denied, or compared, is no part of an answer.
+_DENIED = re.compile(
+    r"\b(?i:not|no|nor|neither|never|cannot|without|except|unlike|instead|rather|wrong|incorrect"
+    r"|false)\b|n['’]t\b|\\(?:not|neq?|neg|lnot)(?![A-Za-z])|[≠¬]"
+)
+_SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
 _PHRASE = re.compile(
     r"\b(?i:answer)\b\s*+(?i:is\b)?\s*+:?[\s*$(]*+([A-Z])(?=[ \t*$)]*+(?:[.,;:]|$))", re.MULTILINE
 )
@@ -191,11 +199,16 @@ def _boxes(text: str) -> Iterator[_Box]:
 
 
 def _groups(boxes: Sequence[_Box], text: str) -> list[tuple[list[str], str]]:
-    """Contents of joined boxes, and the word that joins them."""
+    """Contents of joined boxes, and the word that joins them.
+
+    Boxes are not joined where a negation precedes the first of them in its sentence.
+    """
     groups: list[tuple[list[str], str]] = []
-    end = 0
+    end, denied = 0, False
     for box in boxes:
-        joint = _joint(text[end : box.start]) if groups else None
+        joint = _joint(text[end : box.start]) if groups and not denied else None
+        if joint is None:
+            denied = _is_denied(text[max(end, box.start - MAX_JOINT_CHARS) : box.start])
         contents, word = groups.pop() if joint else ([], "and")
         groups.append(([*contents, box.content], "or" if joint and joint[1] else word))
         end = box.end
@@ -203,8 +216,14 @@ def _groups(boxes: Sequence[_Box], text: str) -> list[tuple[list[str], str]]:
 
 
 def _joint(between: str) -> re.Match[str] | None:
-    short = len(between) <= MAX_JOINT_CHARS
-    return _JOINT.fullmatch(_MARKUP.sub(" ", between)) if short else None
+    if len(between) > MAX_JOINT_CHARS or _DENIED.search(between):
+        return None
+    return _JOINT.fullmatch(_MARKUP.sub(" ", between))
+
+
+def _is_denied(before: str) -> bool:
+    """Does a negation stand in the last sentence of the text before a box?"""
+    return _DENIED.search(_SENTENCE_END.split(before)[-1]) is not None
 
 
 def _listed(contents: Sequence[str], word: str) -> str:
@@ -214,11 +233,12 @@ def _listed(contents: Sequence[str], word: str) -> str:
 
 
 def _agreed(answers: Sequence[str], rule: str, same: Callable[[str, str], bool]) -> Extraction:
-    """The last answer if all others agree with it, else a hedge."""
+    """The last answer if all others agree with it and none holds a box beside other text."""
     if not answers:
         return Extraction("", "no_answer")
     last, others = answers[-1].strip(), set(answers) - {answers[-1]}
-    if len(others) > MAX_ANSWERS or not all(same(other, last) for other in others):
+    nested = any(map(_ANY_BOX.search, answers))
+    if nested or len(others) > MAX_ANSWERS or not all(same(other, last) for other in others):
         return Extraction("", "hedge")
     return Extraction(last, rule if last else "empty")
 

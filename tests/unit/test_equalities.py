@@ -30,6 +30,16 @@ def finding(answer: str, gold: str) -> Finding:
         (r"x=\frac32\approx1.5", r"\frac32"),
         (r"x\approx1.5", "1.5"),
         ("x=y=5", "5"),
+        ("AB=AC+CB=5", "5"),
+        ("m+n=17", "17"),
+        ("a^2+b^2=(a+b)^2-2ab=20", "20"),
+        ("f(1)+2f(2)=5", "5"),
+        (r"\angle A+\angle B=90^\circ", "90"),
+        (r"\overline{z}+z=4", "4"),
+        (r"x^2=25", "25"),
+        ("C_5^1=5", "5"),
+        (r"\sin^2 x+\cos^2 x=1", "1"),
+        ("x-x+5=5", "5"),
     ],
 )
 def test_a_chain_has_one_value_whatever_the_gold(chain: str, value: str) -> None:
@@ -45,6 +55,53 @@ def test_a_chain_has_one_value_whatever_the_gold(chain: str, value: str) -> None
 )
 def test_two_values_are_a_contradiction_whatever_the_gold(chain: str, gold: str) -> None:
     assert finding(chain, gold) is Finding.CONTRADICTION
+
+
+@pytest.mark.parametrize("chain", ["x=x+1=6", "x=6+y=5", "AB=AB+1=6", "n=5n/n=6", "0x=6"])
+def test_formulas_that_were_not_evaluated_are_a_contradiction(chain: str) -> None:
+    value = chain.rpartition("=")[2]
+    for gold in (value, f"x={value}", f"AB={value}"):
+        assert finding(chain, gold) is Finding.CONTRADICTION
+
+
+@pytest.mark.parametrize("answer", ["2x=10", "x+1=10", r"\frac{x}{2}=10", "x>5=10", "y!=10"])
+def test_what_determines_another_value_does_not_answer_its_right_side(answer: str) -> None:
+    assert finding(answer, "10") is not Finding.EQUAL
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"\{x,y\}=\{2,3\}", r"\{2,3\}"),
+        (
+            r"\begin{pmatrix}x\\y\end{pmatrix}=\begin{pmatrix}1\\2\end{pmatrix}",
+            r"\begin{pmatrix}1\\2\end{pmatrix}",
+        ),
+    ],
+)
+def test_letters_in_brackets_name_what_is_in_them(answer: str, gold: str) -> None:
+    assert finding(answer, gold) is Finding.EQUAL
+    left, _, right = answer.partition("=")
+    exchanged = left.replace("x", "#").replace("y", "x").replace("#", "y")
+    ordered = "matrix" in left
+    assert (finding(f"{exchanged}={right}", gold) is Finding.EQUAL) is not ordered
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "equal"),
+    [
+        ("(x,y)=(1,2)", "(1,2)", True),
+        (r"\langle x,y\rangle=\langle 1,2\rangle", "(1,2)", True),
+        (r"\langle y,x\rangle=\langle 1,2\rangle", "(1,2)", False),
+        ("(y,x)=(2,1)", "(1,2)", True),
+        ("(y,x)=(1,2)", "(1,2)", False),
+        ("(z,y,x)=(3,2,1)", "(1,2,3)", True),
+        ("(n,m)=(1,2)", "(1,2)", True),
+        ("(1,2)", "(y,x)=(1,2)", True),
+    ],
+)
+def test_coordinates_keep_their_order(answer: str, gold: str, equal: bool) -> None:
+    assert (finding(answer, gold) is Finding.EQUAL) is equal
 
 
 @pytest.mark.parametrize(
@@ -72,6 +129,14 @@ def test_two_values_are_a_contradiction_whatever_the_gold(chain: str, gold: str)
         r"\angle ABC",
         r"\text{Area of }ABC",
         r"\gcd(12,18)",
+        r"\vec v",
+        "E[X]",
+        r"\mathbb{E}[X]",
+        "x^*",
+        r"A\cap B",
+        r"|A\cup B|",
+        r"P(\text{not }A)",
+        "NO",
         r"\lim_{x\to 0}\frac{\sin x}{x}",
         r"\frac{dy}{dx}",
         r"\frac{NO}{BO}",
@@ -113,10 +178,19 @@ def test_what_names_a_value(name: str) -> None:
         r"2\overline{z}",
         "(x-1)^2+(y-2)^2",
         "x" * 100,
+        r"\text{a}\ne5",
+        r"\text{5 or }x",
+        r"\text{not }x",
+        r"|\vec a\ne 5|",
     ],
 )
 def test_what_computes_with_values(side: str) -> None:
     assert not is_name(side)
+
+
+def test_values_beyond_floats_end_no_reading() -> None:
+    for left in (r"10^{308}x(1+i)", r"10^{200}x", r"10^{308}\cdot 9x+10^{308}ix"):
+        assert isinstance(finding(f"{left}=5", "5"), Finding)
 
 
 def test_names_in_one_spelling() -> None:

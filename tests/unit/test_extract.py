@@ -41,6 +41,9 @@ def test_the_last_box_is_the_answer(text: str, answer: str) -> None:
         (r"\boxed{42\}", "unclosed_box"),
         (r"\boxed{1}, no: \boxed{2", "unclosed_box"),
         (r"\boxed{1} or \boxed{2}", "hedge"),
+        (r"\boxed{1,2,\boxed{3}}", "hedge"),
+        (r"\boxed{x\ne\fbox{3}}", "hedge"),
+        (r"\boxed{7\boxed 3}", "hedge"),
         (r"\boxed{1} \boxed{2} \boxed{1}", "hedge"),
     ],
 )
@@ -141,6 +144,7 @@ def test_a_stated_final_answer_counts_without_a_box(text: str, answer: str) -> N
         (r"\boxed{4}, that is, \boxed{\sqrt{16}}", r"\sqrt{16}"),
         (r"\boxed{\sqrt{4}}. Indeed \boxed{2}", "2"),
         (r"\boxed{1,2} **Final answer:** \boxed{1} and \boxed{2}", r"1\text{ and }2"),
+        (r"It is not injective. \boxed{1} and \boxed{2}", r"1\text{ and }2"),
     ],
 )
 def test_joined_boxes_are_one_answer(text: str, answer: str) -> None:
@@ -157,6 +161,10 @@ def test_joined_boxes_are_one_answer(text: str, answer: str) -> None:
         r"\boxed{1} is what I would say, and then I think again: \boxed{2}",
         r"\boxed{1} and \boxed{2}. Finally \boxed{2}",
         "".join(rf"\boxed{{{n}}} or maybe rather this one here: " for n in range(40)),
+        r"not \boxed{1} and \boxed{2}",
+        r"It isn't \boxed{1}, \boxed{2} or \boxed{3}",
+        r"\boxed{1} is wrong, \boxed{2}",
+        r"$x\ne\boxed{1}$ and $x=\boxed{2}$",
     ],
 )
 def test_boxes_that_are_not_joined_have_to_agree(text: str) -> None:

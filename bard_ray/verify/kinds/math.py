@@ -6,7 +6,9 @@ import re
 
 from bard_ray.records import GradeItem, Outcome, Verdict
 from bard_ray.verify.extract import extract_math
+from bard_ray.verify.math.chain import left_side, may_be_asked
 from bard_ray.verify.math.complexity import is_too_complex
+from bard_ray.verify.math.dropped import is_partly_dropped
 from bard_ray.verify.math.finding import Finding
 from bard_ray.verify.math.judge import judge
 from bard_ray.verify.math.names import is_name
@@ -17,7 +19,6 @@ from bard_ray.verify.math.split import chain_sides, list_parts
 from bard_ray.verify.verdicts import Rule, problem, verdict, verdict_of
 
 _LABEL = re.compile(r"\(?([A-H])\)(?=-?(?:[0-9$]|\\(?:frac|sqrt)))")
-_TEXT = re.compile(r"\\(?:text\w*+|mbox)\{([^{}]*+)\}")
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)[^,:]*+[,:]")
 _CURRENCY = re.compile(r"^([-+]?)\\\$|\\\$$")
 _REFUSED = {
@@ -58,14 +59,28 @@ def grade(item: GradeItem) -> Verdict:
 def _without_reader(answer: str, gold: str) -> Verdict:
     """Verdict on answers that our reader leaves undecided: textual rules, then math-verify."""
     sides = [part.text for part in chain_sides(answer)]
-    if any(side != sides[-1] for side in sides[1:]):
-        return verdict(Outcome.UNPARSABLE, answer, Rule.CONTRADICTION)
+    for part in list_parts(answer):
+        if refused := _refused_chain(part.text, gold):
+            return verdict(Outcome.UNPARSABLE, answer, refused)
     if not _may_equal(answer, gold):
         return verdict(Outcome.WRONG, answer, Rule.NUMERIC)
     said = _asked(sides[-1] if len(chain_sides(gold)) == 1 else answer, gold)
     # A gold answer is not broken if only math-verify cannot read it.
     unread = said.outcome is Outcome.BROKEN and read_gold(gold)
     return verdict_of(False, answer, Rule.MATH_VERIFY) if unread else said
+
+
+def _refused_chain(answer: str, gold: str) -> Rule | None:
+    r"""Why math-verify, which takes the last side, may not be asked for an equation; None: it may.
+
+    Not for several values, and not for one whose left side has no name: `\frac10=6`, `5\ne x=6`.
+    """
+    left, *others = (part.text for part in chain_sides(answer))
+    if len(set(others)) > 1:
+        return Rule.CONTRADICTION
+    if not others or any(left == part.text for part in chain_sides(gold)):
+        return None
+    return None if may_be_asked(left_side(left)) else Rule.AMBIGUOUS
 
 
 def _may_equal(answer: str, gold: str) -> bool:
@@ -92,8 +107,7 @@ def _asked(answer: str, gold: str) -> Verdict:
     answer, gold = (_CURRENCY.sub(r"\1", text).replace(";", ",") for text in (answer, gold))
     if is_too_complex(answer, gold):
         return verdict(Outcome.UNPARSABLE, answer, Rule.TOO_COMPLEX)
-    # math-verify drops text, and with it `\text{ (or 6)}`.
-    if not set(_TEXT.findall(answer)) <= set(_TEXT.findall(gold)):
+    if is_partly_dropped(answer, gold):  # `5\text{ (or 6)}`
         return verdict(Outcome.UNPARSABLE, answer, Rule.AMBIGUOUS)
     return ask_math_verify(answer, gold)
 

@@ -20,6 +20,7 @@ from bard_ray.verify.math.rational import same_decimal
 from bard_ray.verify.math.tokens import Token
 
 POSITIVE_POINTS = 3
+_LARGE = 1e100
 SAME = 1e-9  # required relative agreement of floats
 
 
@@ -43,6 +44,38 @@ class Formula:
         return frozenset(_variables(self.tree))
 
     @cached_property
+    def varies(self) -> bool:
+        """Does it depend on its variables, as far as the points tell? `x-x+5` does not."""
+        if not self.variables or isinstance(self.tree, Name):
+            return bool(self.variables)
+        first, *others = self.samples
+        if first is None:
+            return True
+        return any(s is None or not same_number(s.value, first.value) for s in others)
+
+    @cached_property
+    def is_linear(self) -> bool:
+        """Is it of degree one in one variable, but not the variable itself? `2x`, `x+1`, `x/2`."""
+        if len(self.variables) != 1 or isinstance(self.tree, Name) or not self.varies:
+            return False
+        if isinstance(self.tree, Operation) and self.tree.name == "^":  # `C_5^1`
+            return False
+        points = [_point(index, self.variables) for index in range(len(self.samples))]
+        xs = [float(value) for point in points for value in point.values()]
+        ys = [_as_float(sample.value)[0] for sample in self.samples if sample]
+        # Beyond these bounds, the products of differences may overflow.
+        small = all(max(abs(y.real), abs(y.imag)) < _LARGE for y in ys)
+        return small and len(xs) == len(ys) and _on_one_line(xs, ys)
+
+    @property
+    def adds_number(self) -> bool:
+        """Is it a sum of variables and a number other than zero, such as `5+y`?"""
+        if not isinstance(self.tree, Operation) or self.tree.name != "+":
+            return False
+        numbers = [Formula(term) for term in self.tree.arguments if not _variables(term)]
+        return 0 < len(numbers) < len(self.tree.arguments) and any(n.real() != 0 for n in numbers)
+
+    @cached_property
     def decimal(self) -> bool:
         """Whether it contains a number written with a decimal point."""
         return _any_decimal(self.tree)
@@ -60,14 +93,11 @@ class Formula:
 
     @property
     def undefined(self) -> bool:
-        """Whether it is a constant without a value, such as `0/0`."""
-        try:
-            Evaluator({name: Fraction(2) for name in self.variables}).value(self.tree)
-        except UndefinedError:
-            return not self.variables and not self.infinity
-        except NoValueError:
+        """Whether it has no value by definition, whatever its variables: `0/0`, `0/(x-x)`."""
+        if self.infinity:
             return False
-        return False
+        points = range(POSITIVE_POINTS if self.variables else 1)
+        return all(_is_undefined(self.tree, _point(index, self.variables)) for index in points)
 
     @property
     def infinity(self) -> int:
@@ -176,12 +206,31 @@ def _as_float(value: Value) -> tuple[complex, float]:
     return number, abs(number) * 2e-16 if abs(number) < float("inf") else 0.0
 
 
+def _on_one_line(xs: Sequence[float], ys: Sequence[complex]) -> bool:
+    """Are the slopes from the first point to all others the same? The last x is another one."""
+    run, rise = xs[-1] - xs[0], ys[-1] - ys[0]
+    bound = SAME * max(map(abs, ys)) * max(map(abs, xs))
+    return all(
+        abs((y - ys[0]) * run - rise * (x - xs[0])) <= bound for x, y in zip(xs, ys, strict=True)
+    )
+
+
 def _sample(tree: Expression, point: Mapping[str, Fraction]) -> Sample | None:
     evaluator = Evaluator(point)
     try:
         return Sample(evaluator.value(tree), evaluator.delicate)
     except NoValueError:
         return None
+
+
+def _is_undefined(tree: Expression, point: Mapping[str, Fraction]) -> bool:
+    try:
+        Evaluator(point).value(tree)
+    except UndefinedError:
+        return True
+    except NoValueError:
+        return False
+    return False
 
 
 def _point(index: int, names: frozenset[str]) -> dict[str, Fraction]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from bard_ray.verify.math import names
+from bard_ray.verify.math.chain import may_be_asked
 from bard_ray.verify.math.compare import compare_normalized
 from bard_ray.verify.math.finding import (
     AMBIGUOUS,
@@ -58,6 +59,7 @@ from bard_ray.verify.math.zeros import same_equation
 # Precedence of findings among several readings of one answer.
 _PRECEDENCE = (EQUAL, UNDECIDED, CONTRADICTION, HEDGE, AMBIGUOUS, DIFFERENT)
 _SEVERAL = (Tuple, Set, Listing)
+_COORDINATES = frozenset("xyz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ def _right_side(answer: Equation, gold: Shape) -> Finding:
         return DIFFERENT
     if answer.left.variables & answer.right_variables:  # `x=1/x`, `(x+1)^2=x^2+1`
         return AMBIGUOUS
+    if not may_be_asked(answer.left):  # `2x=10`, `5\ne x=6`
+        return AMBIGUOUS
     return compare(answer.right, gold)
 
 
@@ -226,7 +230,7 @@ def _without_names(answer: Shape, gold: Record) -> Finding:
     """Compare unnamed values with a gold of named ones, in the order of the names."""
     if not isinstance(answer, _SEVERAL) or _has_equation(answer.items):
         return DIFFERENT
-    return _in_order(answer.items, _values_in_order(gold))
+    return _in_order(answer.items, _values_in_order(gold, as_written=gold.ordered))
 
 
 def _with_names(answer: Record, gold: Shape) -> Finding:
@@ -236,7 +240,9 @@ def _with_names(answer: Record, gold: Shape) -> Finding:
     if _has_equation(gold.items):  # `x=1 or y=2`
         return DIFFERENT
     ordered = isinstance(gold, Tuple)
-    return (_in_order if ordered else _in_any_order)(_values_in_order(answer), gold.items)
+    coordinates = answer.ordered and {*_by_name(answer)} <= _COORDINATES
+    values = _values_in_order(answer, as_written=answer.ordered and not coordinates)
+    return (_in_order if ordered else _in_any_order)(values, gold.items)
 
 
 def _has_equation(items: Sequence[Shape]) -> bool:
@@ -254,15 +260,17 @@ def _by_name(record: Record) -> dict[str, Shape]:
     return {names.canonical(field.left.text): field.right for field in record.fields}
 
 
-def _values_in_order(record: Record) -> list[Shape]:
+def _values_in_order(record: Record, as_written: bool) -> list[Shape]:
     """Values in the order of the names if these are consecutive letters.
 
-    `y=1,x=2` is the pair (2,1). Other names, and those of a tuple, keep their order.
+    `y=1,x=2` is the pair (2,1). Other names keep their order, and so do those of a tuple, whose
+    order is that of the question; but a tuple of coordinates in an answer, `(y,x)`, is read in the
+    order x, y, z.
     """
     values = _by_name(record)
     letters = sorted(values)
     follow = [chr(ord(letters[0][0]) + index) for index in range(len(letters))]
-    in_alphabet = letters == follow and not record.ordered
+    in_alphabet = letters == follow and not as_written
     return [values[name] for name in (letters if in_alphabet else values)]
 
 

@@ -16,7 +16,7 @@ _GREEK = (
     r"\\(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu"
     r"|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega|ell|Gamma|Delta|Theta|Lambda|Phi|Psi|Omega)"
 )
-_INDEX = r"(?:_(?:\{[^{}]{1,20}\}|[A-Za-z0-9]))?"
+_INDEX = r"(?:_(?:\{(?:(?!\\n(?:ot|eq?))[^{}]){1,20}\}|[A-Za-z0-9]))?"
 _LETTER = rf"(?:[A-Za-z]|{_GREEK}(?![A-Za-z]) ?)"
 _POINT = rf"[A-Z]'*{_INDEX}"
 _ACCENTS = r"\\(?:overline|overrightarrow|vec|hat|bar|widehat|tilde|mathbf|boldsymbol)"
@@ -33,9 +33,12 @@ _FORMS = tuple(
     for form in (
         _VARIABLE.pattern,
         rf"(?:{_POINT}){{2,}}(?:\^\{{?2\}}?)?",  # points: `AB`, `A_1B_1`, `AB^2`
-        rf"{_ACCENTS}\{{[^{{}}]{{1,20}}\}}{_INDEX}",
+        rf"{_ACCENTS}(?:\{{(?![-0-9.]+\}})[^{{}}]{{1,20}}\}}| ?[A-Za-z]){_INDEX}",
         rf"(?:[fghpquvwFGHPQESTVW]|{_GREEK})'*{_INDEX}(?:\^\{{-1\}})?#",  # functions: `f(2x+1)`
         r"(?:[A-Z][a-z]{2,}|\\(?:mathrm|mathbb|mathcal)\{[A-Za-z]+\})#",  # `Var(X)`
+        r"(?:[EP]|\\(?:mathbb|mathrm)\{[A-Za-z]+\})\[[^\[\]]*\]",  # `E[X]`
+        rf"{_VARIABLE.pattern}\^(?:\*|\{{\*\}})",  # `x^*`
+        rf"{_POINT}(?: ?\\(?:cap|cup|setminus) ?{_POINT})+",  # sets: `A\cap B`
         rf"{_ANGULAR}(?:#|\\angle.*|{_LETTER}{_INDEX}|{_POINT})",
         r"[A-Z][a-z]{3,}(?: [A-Za-z]+)*",  # words
     )
@@ -48,9 +51,21 @@ _NESTED = r"([^{}]*(?:\{[^{}]*\}[^{}]*)*)"
 _QUOTIENT = re.compile(rf"\\frac\{{{_NESTED}\}}\{{{_NESTED}\}}")
 _ROUND = re.compile(r"\([^()]*\)")
 _BRACKETED = re.compile(r"\{[^{}]*\}")
+_SQUARE = re.compile(r"\[[^\[\]]*\]")
 _SIGN = re.compile(r"[^\^_,:]\s*[-+]")
 _BARS = (("|", "|"), (r"\|", r"\|"), (r"\lvert", r"\rvert"), ("[", "]"))
 _VECTOR = re.compile(_ACCENTS)
+_RELATION = re.compile(
+    r"[<>=≠≤≥≈]|\\(?:not|neq?|[lg]eq?(?:slant)?|[lg]t|approx|sim|equiv|in|notin|to)(?![A-Za-z])"
+)
+# What offers an answer or denies one names nothing: `\text{5 or }x=6`, `\text{not}=6`, `\det 5=6`.
+_NO_NAME = re.compile(
+    r"\b(?:or|[Nn]ot|no(?!\.)|[Nn]ever|isn.?t|nor|[Ee]ither|[Nn]either|[Ee]xcept)\b"
+    r"|\\(?:text\w*+|mbox)\{(?:\s*[-+]?[0-9.]|[^{}]*[,;=<>])"
+    r"|^\\(?!angle|measuredangle|triangle)[A-Za-z]+ ?[-+]?[0-9.]++$"
+)
+_TERM = re.compile(r"[-+]|\\(?:cdot|times)(?![A-Za-z])")
+_COEFFICIENT = re.compile(r"[0-9.]*\s*")
 _DROPPED = re.compile(r"\s+|\\(?:overline|overrightarrow|mathbf|vec|lvert|rvert)(?![A-Za-z])|[{}|]")
 
 
@@ -64,12 +79,46 @@ def is_name(text: str) -> bool:
     if quotient := _quotient(text):
         return all(is_name(part) or _DIFFERENTIAL.fullmatch(part) for part in quotient)
     if (inner := _between_bars(text)) is not None:
-        return is_name(inner) or _VECTOR.search(inner) is not None
+        return is_name(inner) or bool(_VECTOR.search(inner) and not _RELATION.search(inner))
     flat = _replaced(_ROUND, text)
+    if denies(flat):
+        return False
     if any(form.fullmatch(flat) for form in _FORMS) or _CALL.fullmatch(text):
         return True
-    # `\angle ABC`, `\text{Area of }ABC`, but not a sum that begins with one.
-    return bool(_QUANTITY.fullmatch(flat) and not _SIGN.search(_replaced(_BRACKETED, flat)))
+    # `\angle ABC`, `\text{Area of }ABC`, but not a sum or relation that begins with one.
+    flat = _replaced(_SQUARE, _replaced(_BRACKETED, flat))
+    return bool(_QUANTITY.fullmatch(flat) and not _RELATION.search(flat) and not _SIGN.search(flat))
+
+
+def is_sum_of_names(text: str) -> bool:
+    r"""Whether it is a sum of two names or more: `f(1)+2f(2)`, `\angle A+\angle B`."""
+    if len(text) > MAX_NAME_CHARS:
+        return False
+    terms = [_COEFFICIENT.sub("", term, count=1).strip() for term in _terms(text)]
+    return len(terms) > 1 and all(map(is_name, terms))
+
+
+def _terms(text: str) -> list[str]:
+    """Parts between signs outside all brackets."""
+    hidden = _hidden(text)
+    starts = [0, *(match.end() for match in _TERM.finditer(hidden))]
+    ends = [*(match.start() for match in _TERM.finditer(hidden)), len(text)]
+    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _hidden(text: str) -> str:
+    """The text with `#` for every character in a bracket."""
+    depth, hidden = 0, []
+    for character in text:
+        depth -= character in ")]}"
+        hidden.append("#" if depth else character)
+        depth += character in "([{"
+    return "".join(hidden)
+
+
+def denies(text: str) -> bool:
+    """Whether a word in it denies something or offers another value."""
+    return _NO_NAME.search(text) is not None
 
 
 def is_variable(text: str) -> bool:
@@ -78,10 +127,12 @@ def is_variable(text: str) -> bool:
 
 
 def canonical(text: str) -> str:
-    """Canonical spelling of a name: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`."""
+    """Canonical spelling: `V_{1}` is `V_1`; `|AB|` and `BA` are `AB`, but `|x|` is not `x`."""
     plain = _DROPPED.sub("", text)
     is_segment = len(plain) == 2 and plain.isascii() and plain.isalpha() and plain.isupper()
-    return "".join(sorted(plain)) if is_segment else plain
+    if is_segment:
+        return "".join(sorted(plain))
+    return f"|{plain}|" if is_variable(_between_bars(text) or "") else plain
 
 
 def call(text: str) -> tuple[str, str] | None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from bard_ray.verify.math.chain import read_chain
+from bard_ray.verify.math.expression import Name
+from bard_ray.verify.math.formula import Formula
 from bard_ray.verify.math.names import canonical, is_name
 from bard_ray.verify.math.rational import plain_number
 from bard_ray.verify.math.split import Part, chain_sides, joined_digits, list_parts
@@ -24,6 +26,8 @@ from bard_ray.verify.math.structure import (
     Ratio,
     Record,
     Region,
+    Scalar,
+    Set,
     Shape,
     Tuple,
 )
@@ -37,6 +41,7 @@ _QUALIFIER = re.compile(
     r"[,(]?(?:\\text\{ ?(?:for|where) ?\})?[kmnl]\\in ?\\mathbb(?:\{Z\}| ?Z)\)?$"
 )
 _QUALIFIER_START = r"\mathbb"
+_TUPLE = re.compile(r"\((.+)\)|\\langle ?(.+)\\rangle")
 _LEADING_ZERO = re.compile(r",0")  # `1,000` cannot be a list of answers, `100,200` can
 # Numbered solutions: `x_1=2,x_2=3` are the solutions 2 and 3.
 _NUMBERED = re.compile(r"([xzt]|\\lambda)_([1-9])")
@@ -94,7 +99,9 @@ def _read_part(text: str) -> Shape:
     if len(sides) == 1:
         return read_term(text)
     shape = read_chain(sides)
-    return _spread(shape) if isinstance(shape, Equation) else shape
+    if not isinstance(shape, Equation):
+        return shape
+    return shape.right if _is_bracket_of_letters(shape) else _spread(shape)
 
 
 def _spread(equation: Equation) -> Shape:
@@ -109,10 +116,36 @@ def _spread(equation: Equation) -> Shape:
     return Record(tuple(Equation(Left(name, None, True), item) for name, item in fields), True)
 
 
+def _is_bracket_of_letters(equation: Equation) -> bool:
+    r"""Is the left side a name in pieces? `\{x,y\}=\{2,3\}`, a matrix of x and y in their order."""
+    text, right = equation.left.text, equation.right
+    if not isinstance(right, (Set, Matrix)) or not text.startswith((r"\{", r"\begin")):
+        return False
+    left = read_term(text)
+    letters = [cell.tree.text for cell in _cells(left) if isinstance(cell.tree, Name)]
+    fits = type(left) is type(right) and _size(left) == _size(right)
+    in_order = letters if isinstance(left, Set) else sorted(letters)
+    distinct = len(set(letters)) == len(_cells(left))
+    return fits and distinct and letters == in_order
+
+
+def _cells(shape: Shape) -> list[Formula]:
+    """Scalars of a set or matrix."""
+    if isinstance(shape, Matrix):
+        return [cell for row in shape.rows for cell in row]
+    items = shape.items if isinstance(shape, Set) else ()
+    return [item.formula for item in items if isinstance(item, Scalar)]
+
+
+def _size(shape: Shape) -> tuple[int, int]:
+    if isinstance(shape, Matrix):
+        return len(shape.rows), len(shape.rows[0])
+    return (1, len(shape.items)) if isinstance(shape, Set) else (0, 0)
+
+
 def _names_of_tuple(text: str) -> list[str]:
-    if not (text.startswith("(") and text.endswith(")")):
-        return []
-    names = [part.text for part in list_parts(text[1:-1])]
+    match = _TUPLE.fullmatch(text)
+    names = [part.text for part in list_parts(match[1] or match[2])] if match else []
     return names if len(names) > 1 and len(set(names)) > 1 and all(map(is_name, names)) else []
 
 

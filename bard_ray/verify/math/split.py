@@ -17,23 +17,23 @@ _CHAIN = frozenset((EQUAL, ROUNDED))
 _JOINT = r"\s*,?\s*(or|and)\s*,?\s*"
 _SCAN = re.compile(
     rf"""\\(?:text\w*+|mathrm|mbox)\{{{_JOINT}\}}
-    | \\(lor|land|vee|wedge|approx|simeq|begin|end|langle|rangle)(?![A-Za-z])
+    | \\(lor|land|vee|wedge|approx|simeq|equiv|begin|end|langle|rangle)(?![A-Za-z])
     | (\\[{{}}])
     | (?<![A-Za-z\\])(or|and)(?![A-Za-z])
     | (?<=[0-9)}}])(or|and)(?=[A-Za-z]=)  # `x=2orx=3`
-    | [<>:]=|==|(?<![0-9)}}])!=  # `5!=120` is no inequality
+    | [<>:]=|(==)|(?<![0-9)}}])!=  # `5!=120` is no inequality
     | ([()\[\]{{}},;=])""",
     re.VERBOSE | re.DOTALL,
 )
 _WORDS = {
     **{"lor": "or", "vee": "or", "land": "and", "wedge": "and"},
-    **{"approx": ROUNDED, "simeq": ROUNDED},
+    **{"approx": ROUNDED, "simeq": ROUNDED, "equiv": EQUAL, "==": EQUAL},
 }
 _OPENING = frozenset(("(", "[", "{", r"\{", "begin", "langle"))
 _CLOSING = frozenset((")", "]", "}", r"\}", "end", "rangle"))
-_MAY_CUT = re.compile(r"[,;=]|\\(?:lor|land|vee|wedge|approx|simeq)|or|and")
+_MAY_CUT = re.compile(r"[,;=]|\\(?:lor|land|vee|wedge|approx|simeq|equiv)|or|and")
 
-_MAY_CHAIN = re.compile(r"=|\\(?:approx|simeq)")
+_MAY_CHAIN = re.compile(r"=|\\(?:approx|simeq|equiv)")
 _BETWEEN_DIGITS = re.compile(r"[0-9],[0-9]")
 
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})++(?![0-9,])")

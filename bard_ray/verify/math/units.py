@@ -67,10 +67,13 @@ _SCALES = {
     "trillion": 10**12,
     "dozen": 12,
 }
-# Words that join or hedge answers are not units: `5 \text{ or } 6`, `5 \text{ maybe}`.
-_NO_UNIT = frozenset(
-    ("or", "and", "not", "if", "maybe", "perhaps", "to", "than", "except", "either", "but", "is")
+# Not units: words that join or hedge answers, `5 \text{ or } 6`, `5 \text{ maybe}`, and numbers.
+_NO_UNIT_WORDS = (
+    "or and not nor xor if maybe perhaps to than except either neither but is are vs versus plus "
+    "minus over then else unless without instead zero one two three four five six seven eight nine "
+    "ten eleven twelve twenty thirty forty fifty half halves thirds"
 )
+_NO_UNIT = frozenset(_NO_UNIT_WORDS.split())
 # Bare single letters are variables; after a space they may be units.
 _BARE = sorted((unit for unit in _CANONICAL if unit.isalpha()), key=len, reverse=True)
 _WORD = "|".join(f"{unit}s?" if len(unit) > 2 else unit for unit in _BARE if len(unit) > 1)
@@ -130,7 +133,7 @@ def _split_words(text: str) -> Quantity:
 
 def _may_be_unit(part: str) -> bool:
     r"""Whether a text may be a unit: not a connective, not a bare variable (`5\mathrm{i}`)."""
-    return part.casefold() not in _NO_UNIT and (
+    return part.casefold().strip(".") not in _NO_UNIT and (
         len(part) > 1 or not part.isalpha() or part in _CANONICAL
     )
 
