@@ -246,6 +246,7 @@ def _threads() -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 async def test_a_first_prompt_of_one_token_does_not_crash_a_bfloat16_engine(
     cluster, models, student
 ):

@@ -170,8 +170,8 @@ async def rollouts_across_updates(handle, paths: list[str]) -> list[Rollout]:
     [
         ("background", "float32", True, TOLERANCE),
         ("background", "float32", False, TOLERANCE),
-        ("background", "bfloat16", True, 0.4),
-        ("background", "bfloat16", False, 0.4),
+        pytest.param("background", "bfloat16", True, 0.4, marks=pytest.mark.slow),
+        pytest.param("background", "bfloat16", False, 0.4, marks=pytest.mark.slow),
         ("in_place", "float32", True, TOLERANCE),
     ],
 )
@@ -192,6 +192,7 @@ async def test_every_token_is_sampled_by_the_complete_weights_of_its_version(
     assert max(gaps(rollouts, paths[1:] + paths[:1])) > 10 * tolerance, "the models are too alike"
 
 
+@pytest.mark.slow
 async def test_kept_caches_make_later_tokens_differ_from_a_pure_forward(started, models):
     """With `kv_after_update=keep` requests continue on keys and values of both versions."""
     handle = await started(models[0])
@@ -207,6 +208,7 @@ def own_memory_mb(_: object) -> float:
     return int(status.split("RssAnon:")[1].split()[0]) / 1e3
 
 
+@pytest.mark.slow
 async def test_updates_do_not_leak_memory(started, tmp_path):
     """Ten more updates of 30 MB each; leaking each of them would add 300 MB."""
     tiny = TinyModelConfig(layers=3, hidden=512, heads=8, mlp=1024)
