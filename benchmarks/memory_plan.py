@@ -39,7 +39,9 @@ LIMIT_S = 900.0
 MIB = float(1 << 20)
 TRAINING = ("driver", "learner")  # roles of the ratio
 
+# The stage `base` runs only where something uses its student: a small evaluation.
 ONLY_BASE = ["sft_full.enabled=false", "sft.enabled=false", "rl.enabled=false"]
+ONLY_BASE += ["evaluate.enabled=true", "evaluate.budgets=[8]", "data.eval_questions=8"]
 ONLY_SFT = ["base.enabled=false", "sft_full.enabled=false", "rl.enabled=false"]
 OWN_DATA = [
     "data.source=rows",

@@ -1,6 +1,7 @@
 """The report of `benchmarks/memory_plan.py` on a made-up measurement."""
 
 from actors.placement.plan import plan_placement
+from actors.stages.order import stages_of
 from bard_ray.config.load import load
 from bard_ray.preflight.check import problems
 from benchmarks.memory_plan import (
@@ -43,6 +44,7 @@ def test_every_case_can_run_and_is_planned(tmp_path):
         directory.mkdir()
         loaded = load(config(), overrides_of(case, 20, 2, directory))
         assert problems(loaded) == []
+        assert {"base", "sft"} & {stage.name for stage in stages_of(loaded)}
         planned = planned_bytes(plan_placement(loaded))
         assert {"driver", "learner", "rollout", "ray"} <= planned.keys()
         assert all(size > 100 * MIB for size in planned.values())
